@@ -1,0 +1,329 @@
+//! What goes into the core and what comes out of it.
+
+use core::fmt;
+
+use bytes::Bytes;
+use hongyan_protocol::wire::{Content, DeviceKind};
+use hongyan_protocol::{Class, Code, ConversationId, Key, Seq, Time, UserId};
+
+use crate::view::{Conversation, GroupUpdate, Member, Message, State};
+
+/// Milliseconds of a clock that never jumps (`performance.now()`, `Instant`), from any origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// This long after.
+    #[must_use]
+    pub const fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How long it is since `earlier`; 0 when that is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Both clocks, as the host reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For deadlines.
+    pub moment: Moment,
+    /// For showing people when they wrote; it may jump.
+    pub time: Time,
+}
+
+/// Names a socket: events of an older generation are ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+/// Names a persisting or loading that the core asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Names a command of the application; the host chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What a client is made with.
+#[derive(Clone)]
+pub struct Config {
+    /// Who logs in.
+    pub user: UserId,
+    /// What this device is.
+    pub device_kind: DeviceKind,
+    /// Program and version for the relay's statistics.
+    pub agent: String,
+    /// Where the cache lives, as the host found it.
+    pub storage: Storage,
+    /// Entropy: back-off jitter, keys and the device's id come from it. The host draws it anew at each start.
+    pub seed: [u8; 32],
+}
+
+/// Where the cache lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// The browser's database.
+    IndexedDb,
+    /// A store that the host handed in.
+    Host,
+    /// Nowhere durable: it is gone with the page.
+    Memory,
+}
+
+/// One thing that happened.
+pub enum Input {
+    /// The cache was read; the first input of all, given once.
+    Restored(Restored),
+    /// The token provider answered; `Err` holds its own words.
+    Token(Result<String, String>),
+    /// The socket is open.
+    Opened(Generation),
+    /// A binary message came.
+    Frame(Generation, Bytes),
+    /// The socket closed or could not be opened; `code` is the WebSocket close code.
+    Closed {
+        /// Which socket.
+        generation: Generation,
+        /// RFC 6455 section 7.4; 1006 when the network ended it.
+        code: Code,
+        /// The peer's words, often empty.
+        reason: String,
+    },
+    /// The writes of this ticket are durable.
+    Saved(Ticket),
+    /// The writes of this ticket failed, none of them took effect; the words are the platform's. From here on
+    /// the host keeps the cache in memory.
+    SaveFailed(Ticket, String),
+    /// Messages of the cache for a [`Output::Load`], ascending. What is missing is not in the cache.
+    Loaded(Ticket, Vec<(Seq, Bytes)>),
+    /// The application asks for something.
+    Command(RequestId, Command),
+    /// The host tells of itself.
+    Host(HostEvent),
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What the cache held; all empty when it is new or was broken.
+#[derive(Default)]
+pub struct Restored {
+    /// The record of [`Write::Meta`].
+    pub meta: Option<Bytes>,
+    /// The records of [`Write::Conversation`].
+    pub conversations: Vec<Bytes>,
+    /// The records of [`Write::Outbox`], ascending by order.
+    pub outbox: Vec<(u64, Bytes)>,
+}
+
+/// What the host knows of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostEvent {
+    /// The page became visible or hidden; the application came to the foreground or went.
+    Visible(bool),
+    /// The host's belief about the network. `true` may be wrong, `false` is obeyed.
+    Network(bool),
+    /// The page was shown, resumed or restored: an open socket may be dead, so it is probed.
+    Wake,
+}
+
+/// What an application may ask. Each is answered by one [`Output::Reply`].
+pub enum Command {
+    /// Write a message. Answered when it is durable at the relay or refused for good. The key of a failed
+    /// message tries that one again.
+    Send {
+        /// Where.
+        conversation: ConversationId,
+        /// The idempotency key; made here when absent.
+        key: Option<Key>,
+        /// What.
+        content: Content,
+        /// Which message it answers.
+        reply_to: Option<Seq>,
+        /// Whom it calls.
+        mentions: Vec<UserId>,
+    },
+    /// Forget a failed message.
+    Discard(Key),
+    /// A page of a conversation, from the cache where it has it. Neither bound: the newest, and after them what
+    /// waits in the outbox.
+    History {
+        /// Of which.
+        conversation: ConversationId,
+        /// Below this seq, the newest first taken.
+        before: Option<Seq>,
+        /// Above this seq, the oldest first taken.
+        after: Option<Seq>,
+        /// At most so many (1 to the protocol's page limit).
+        limit: usize,
+    },
+    /// The conversation list, newest first.
+    Conversations {
+        /// At most so many.
+        limit: usize,
+        /// After this one, in the list's order.
+        before: Option<ConversationId>,
+    },
+    /// Everything up to `seq` (or the newest) is read.
+    MarkRead {
+        /// Of which.
+        conversation: ConversationId,
+        /// Up to where.
+        seq: Option<Seq>,
+    },
+    /// Make a group.
+    CreateGroup {
+        /// Its title.
+        title: String,
+        /// Besides oneself.
+        members: Vec<UserId>,
+    },
+    /// Add members to a group.
+    AddMembers(ConversationId, Vec<UserId>),
+    /// Remove members from a group.
+    RemoveMembers(ConversationId, Vec<UserId>),
+    /// Leave a group.
+    LeaveGroup(ConversationId),
+    /// Who is in a group.
+    Members {
+        /// Which group.
+        conversation: ConversationId,
+        /// After this user id.
+        after: Option<UserId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Say goodbye and stop. Nothing comes out afterwards but its effects and its reply.
+    Close,
+    /// End this device's session at the relay, empty the cache unless it is to be kept, and stop.
+    Logout {
+        /// Keep the cache.
+        keep_cache: bool,
+    },
+}
+
+/// The answer to a command.
+pub enum Answer {
+    /// To [`Command::Send`].
+    Sent(Message),
+    /// To [`Command::History`], ascending.
+    History(Vec<Message>),
+    /// To [`Command::Conversations`].
+    Conversations(Vec<Conversation>),
+    /// To [`Command::CreateGroup`].
+    Group(ConversationId),
+    /// To [`Command::Members`]; the flag says that there are more.
+    Members(Vec<Member>, bool),
+    /// To all others.
+    Done,
+}
+
+/// Why a command failed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChatError {
+    /// From the protocol's table.
+    pub code: Code,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl ChatError {
+    /// An error with the table's own sentence.
+    #[must_use]
+    pub fn new(code: Code) -> Self {
+        Self { code, message: code.sentence().into() }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.code.class()
+    }
+}
+
+impl fmt::Debug for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.code, self.message)
+    }
+}
+
+impl fmt::Display for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for ChatError {}
+
+/// One thing to do.
+pub enum Output {
+    /// Ask the token provider; answered by [`Input::Token`]. Never asked again before the answer.
+    NeedToken,
+    /// Open a socket; the one before, if any, was hung up.
+    Dial(Generation),
+    /// Send a binary message on the socket.
+    Transmit(Generation, Bytes),
+    /// Close the socket; nothing of it is heard any more.
+    Hangup {
+        /// Which socket.
+        generation: Generation,
+        /// The WebSocket close code to give, 1000 or of the table.
+        code: Code,
+    },
+    /// Persist, all or nothing; answered by [`Input::Saved`] or [`Input::SaveFailed`]. One is under way at most.
+    Save(Ticket, Vec<Write>),
+    /// Read messages with `from` ≤ seq ≤ `to` from the cache; answered by [`Input::Loaded`].
+    Load {
+        /// For the answer.
+        ticket: Ticket,
+        /// Of which.
+        conversation: ConversationId,
+        /// The lowest.
+        from: Seq,
+        /// The highest.
+        to: Seq,
+    },
+    /// Tell the application.
+    Event(Event),
+    /// Answer the application.
+    Reply(RequestId, Result<Answer, ChatError>),
+}
+
+/// One change of the cache. Records are opaque to the host.
+pub enum Write {
+    /// Remove everything.
+    Clear,
+    /// The record of cursor, epoch and device.
+    Meta(Bytes),
+    /// A conversation's record.
+    Conversation(ConversationId, Bytes),
+    /// A conversation's record and messages are to go.
+    ConversationGone(ConversationId),
+    /// A message.
+    Message(ConversationId, Seq, Bytes),
+    /// Messages with seq < the bound are to go.
+    MessagesBelow(ConversationId, Seq),
+    /// An entry of the outbox, by its order.
+    Outbox(u64, Bytes),
+    /// An entry of the outbox is to go.
+    OutboxGone(u64),
+}
+
+/// What the application learns without asking.
+pub enum Event {
+    /// A reference of the queue brought a message; each once, in queue order. One's own are among them.
+    Message(Message),
+    /// A message of the outbox is now sending, sent or failed.
+    Outbox(Message, Option<ChatError>),
+    /// A conversation is as given now.
+    Conversation(Conversation),
+    /// The connection or the storage changed.
+    State(State),
+    /// The queue could not be continued: what happened in between is in the conversation list and the history,
+    /// not in `Message` events.
+    Gap,
+    /// A group's membership changed.
+    Group(GroupUpdate),
+}

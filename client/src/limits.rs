@@ -1,0 +1,39 @@
+//! Every bound and delay of the client, in one place. Milliseconds and bytes as named.
+
+/// The first back-off; it doubles with each failure.
+pub const BACKOFF_FIRST_MS: u64 = 250;
+/// The back-off's cap. The wait is drawn evenly from zero to the capped value (full jitter).
+pub const BACKOFF_MAX_MS: u64 = 30_000;
+/// From dialling to the open socket.
+pub const DIAL_MS: u64 = 10_000;
+/// From hello to welcome.
+pub const HELLO_MS: u64 = 10_000;
+/// From asking for a token to the provider's answer.
+pub const TOKEN_MS: u64 = 30_000;
+/// A hidden page with nothing to send dials for so long; afterwards it waits until it is looked at.
+pub const HIDDEN_IDLE_MS: u64 = 60_000;
+/// A probe's answer on waking (DESIGN.md, "Presence").
+pub const PROBE_MS: u64 = 2_000;
+/// An answer to a send that took longer makes the client probe the socket.
+pub const ANSWER_SLOW_MS: u64 = 5_000;
+/// Acknowledgements of the cursor wait this long for more …
+pub const ACK_DELAY_MS: u64 = 100;
+/// … or for so many entries.
+pub const ACK_ENTRIES: u64 = 128;
+/// A request other than a send (history, groups) fails after this long without an answer.
+pub const REQUEST_MS: u64 = 15_000;
+/// The token is renewed this long before its end, or at half of its life if that is shorter.
+pub const RENEW_BEFORE_MS: u64 = 60_000;
+
+/// Messages waiting in the outbox.
+pub const OUTBOX_MAX: usize = 1_000;
+/// Sends on the wire at once, one per conversation.
+pub const SENDS_IN_FLIGHT_MAX: usize = 32;
+/// Requests other than sends that wait for an answer.
+pub const REQUESTS_MAX: usize = 256;
+/// Messages kept per conversation in the cache; trimmed in steps.
+pub const CACHED_MESSAGES_MAX: u64 = 10_000;
+/// The step of trimming.
+pub const CACHED_MESSAGES_STEP: u64 = 1_000;
+/// Conversations kept in the list.
+pub const CONVERSATIONS_MAX: usize = 20_000;

@@ -1,0 +1,145 @@
+//! What the application sees: plain data, the same in every host.
+
+use hongyan_protocol::wire::Content;
+use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Seq, Time, UserId};
+
+use crate::io::{ChatError, Moment, Storage};
+
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// In the outbox.
+    Sending,
+    /// In the log.
+    Sent,
+    /// Refused for good; it stays in the outbox until it is tried again or discarded.
+    Failed,
+}
+
+/// A message.
+#[derive(Clone, PartialEq)]
+pub struct Message {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Its number in the log; `None` until it is sent.
+    pub seq: Option<Seq>,
+    /// The sender's key; unique with `from`.
+    pub key: Key,
+    /// Who wrote it.
+    pub from: UserId,
+    /// When the relay accepted it; while sending, when it was written here.
+    pub time: Time,
+    /// What.
+    pub content: Content,
+    /// Which message it answers.
+    pub reply_to: Option<Seq>,
+    /// Whom it calls.
+    pub mentions: Vec<UserId>,
+    /// Where it is.
+    pub status: Status,
+}
+
+/// A line of the conversation list.
+#[derive(Clone, PartialEq)]
+pub struct Conversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// Direct or group.
+    pub kind: ConversationKind,
+    /// The other user of a direct one.
+    pub peer: Option<UserId>,
+    /// A group's properties.
+    pub group: Option<Group>,
+    /// The newest message, the outbox included.
+    pub last: Option<Message>,
+    /// Messages of others with seq > `read_seq`: derived, never counted up.
+    pub unread: u64,
+    /// The user's read mark.
+    pub read_seq: Seq,
+    /// The log's head as far as it is known here.
+    pub last_seq: Seq,
+    /// The user is not in it any more: it can be read from the cache, not written.
+    pub left: bool,
+    /// Sorts the list: the newest message's time, or the last change of the group.
+    pub time: Time,
+}
+
+/// What a group is besides its messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its title.
+    pub title: String,
+    /// Who may add and remove.
+    pub owner: UserId,
+    /// How many are in it.
+    pub member_count: u32,
+    /// Counts its changes.
+    pub version: GroupVersion,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// Whether she owns the group.
+    pub owner: bool,
+}
+
+/// What became of a group's membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupUpdateKind {
+    /// It was made.
+    Created,
+    /// Users joined.
+    Added,
+    /// Users were removed.
+    Removed,
+    /// A user left.
+    Left,
+}
+
+/// A change of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupUpdate {
+    /// Which group.
+    pub conversation: ConversationId,
+    /// What happened.
+    pub kind: GroupUpdateKind,
+    /// Who did it.
+    pub by: UserId,
+    /// Whom it concerns.
+    pub users: Vec<UserId>,
+    /// The group afterwards.
+    pub group: Group,
+    /// When.
+    pub time: Time,
+}
+
+/// The connection as a person understands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStatus {
+    /// On the way: asking for a token, dialling or saying hello.
+    Connecting,
+    /// The relay said welcome.
+    Online,
+    /// Waiting for the next try, for the network, or for the page to be looked at.
+    Offline,
+    /// For good: closed, logged out, or refused with a code of class stop.
+    Stopped,
+}
+
+/// Connection and storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The connection.
+    pub status: SessionStatus,
+    /// Why it is offline or stopped.
+    pub reason: Option<ChatError>,
+    /// When the next try is due.
+    pub retry_at: Option<Moment>,
+    /// Where the cache lives.
+    pub storage: Storage,
+    /// The queue is applied up to what the relay's welcome named: nothing older is outstanding.
+    pub caught_up: bool,
+}

@@ -1,0 +1,54 @@
+//! Every bound of the wire, in one place. Bytes unless the name says otherwise.
+
+/// A user id, device id or idempotency key.
+pub const ID_BYTES_MAX: usize = 128;
+/// A conversation id: a direct one holds both user ids (see [`crate::ConversationId::direct`]).
+pub const CONVERSATION_ID_BYTES_MAX: usize = 2 * ID_BYTES_MAX + 8;
+/// A message's encoded `Content`, by default; a relay may be configured to less.
+pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// A token.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// A group's title.
+pub const TITLE_BYTES_MAX: usize = 256;
+/// An agent's name.
+pub const AGENT_BYTES_MAX: usize = 128;
+/// A reject's reason.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// Users mentioned by one message.
+pub const MENTIONS_MAX: usize = 64;
+/// Users named in one request that changes a group.
+pub const GROUP_CHANGE_USERS_MAX: usize = 200;
+/// Members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 5_000;
+/// Messages in one page of history.
+pub const HISTORY_PAGE_MESSAGES_MAX: usize = 100;
+/// Members in one page.
+pub const MEMBER_PAGE_MAX: usize = 500;
+/// Entries in one batch of the queue.
+pub const BATCH_ENTRIES_MAX: usize = 256;
+/// Encoded entries, after which a batch or a page is closed (it may hold one message more).
+pub const BATCH_BYTES_TARGET: usize = 128 * 1024;
+/// Conversations in one frame of a snapshot.
+pub const SNAPSHOT_CONVERSATIONS_MAX: usize = 100;
+/// Own messages listed in a conversation's state.
+pub const OWN_UNREAD_MAX: usize = 1_000;
+
+/// One frame from a client.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
+/// One frame from the relay.
+pub const RELAY_FRAME_BYTES_MAX: usize = 512 * 1024;
+
+/// Decoding a frame allocates at most this many bytes for each byte of the frame (an empty entry is two bytes
+/// on the wire and a struct in memory).
+pub const DECODE_AMPLIFICATION_MAX: usize = 256;
+
+const _: () = {
+    assert!(MENTIONS_MAX * (ID_BYTES_MAX + 3) + CONTENT_BYTES_MAX < CLIENT_FRAME_BYTES_MAX - 4096);
+    assert!(GROUP_CHANGE_USERS_MAX * (ID_BYTES_MAX + 3) < CLIENT_FRAME_BYTES_MAX / 4);
+    assert!(TOKEN_BYTES_MAX < CLIENT_FRAME_BYTES_MAX / 4);
+    assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < RELAY_FRAME_BYTES_MAX);
+    // A snapshot's frame: each state may carry a last message and its own unread list.
+    assert!(OWN_UNREAD_MAX * 10 < BATCH_BYTES_TARGET);
+    assert!(HISTORY_PAGE_MESSAGES_MAX <= BATCH_ENTRIES_MAX);
+};

@@ -1,0 +1,141 @@
+//! What goes into the core and what comes out of it.
+
+use bytes::Bytes;
+use hongyan_protocol::{Code, Time, UserId};
+
+use crate::store::{Batch, StoreError};
+
+/// Milliseconds of a clock that never jumps, from any origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+/// Both clocks, as the host reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For deadlines.
+    pub moment: Moment,
+    /// For the times of messages and the ends of tokens.
+    pub time: Time,
+}
+
+/// Names a connection; never used again while the relay runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Names a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Who a valid token is for, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's `sub`.
+    pub user: UserId,
+    /// The token's `exp`.
+    pub expires: Time,
+}
+
+/// Tells whom a token is for. Without a clock: whether it has expired is for the core to say.
+pub trait Verifier: Send + 'static {
+    /// Checks signature, algorithm, key id and audience.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it, without any part of it.
+    fn verify(&self, token: &str) -> Result<Identity, String>;
+}
+
+/// The core's settings; the program's configuration makes them.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// Bytes of one message's content at most.
+    pub content_bytes_max: usize,
+    /// Sends per second that a user may make over all devices, sustained …
+    pub sends_per_second: u32,
+    /// … and at once.
+    pub sends_burst: u32,
+    /// Other requests (history, groups, read marks) per second and user, sustained …
+    pub requests_per_second: u32,
+    /// … and at once.
+    pub requests_burst: u32,
+    /// Open connections of one user.
+    pub connections_per_user_max: usize,
+    /// Open connections in all.
+    pub connections_max: usize,
+    /// Bytes that wait in one connection's outgoing queue before nothing more is put there; the queue's stream
+    /// waits instead …
+    pub outgoing_bytes_target: usize,
+    /// … and beyond which (answers to its own requests come on top) the connection is a slow reader.
+    pub outgoing_bytes_max: usize,
+    /// An outgoing queue that moved nothing for so long makes a slow reader.
+    pub stalled_ms: u64,
+    /// From the open socket to hello.
+    pub hello_ms: u64,
+    /// An idle connection is pinged so often.
+    pub ping_interval_ms: u64,
+    /// A connection from which nothing is heard for so long ends.
+    pub silence_ms: u64,
+    /// Clock skew that is forgiven when a token has expired.
+    pub token_leeway_ms: u64,
+    /// Bytes of batches that wait for a commit, beyond which sends are refused as busy.
+    pub uncommitted_bytes_max: usize,
+}
+
+impl Default for CoreConfig {
+    fn default() -> Self {
+        Self {
+            content_bytes_max: hongyan_protocol::limits::CONTENT_BYTES_MAX,
+            sends_per_second: 50,
+            sends_burst: 200,
+            requests_per_second: 50,
+            requests_burst: 200,
+            connections_per_user_max: 64,
+            connections_max: 100_000,
+            outgoing_bytes_target: 256 * 1024,
+            outgoing_bytes_max: 4 * 1024 * 1024,
+            stalled_ms: 10_000,
+            hello_ms: 10_000,
+            ping_interval_ms: 7_000,
+            silence_ms: 15_000,
+            token_leeway_ms: 5_000,
+            uncommitted_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// One thing that happened.
+pub enum Input {
+    /// A WebSocket with the right sub-protocol is open.
+    Connected(ConnectionId),
+    /// It sent a binary message.
+    Frame(ConnectionId, Bytes),
+    /// The socket took so many of the bytes given by [`Output::Transmit`].
+    Written(ConnectionId, usize),
+    /// It is gone, whoever ended it. Also follows [`Output::Close`].
+    Closed(ConnectionId),
+    /// The commit ended.
+    Committed(Ticket, Result<(), StoreError>),
+    /// The relay is to stop: everybody is told to come back, spread over this time; new sends are refused, what was
+    /// accepted is committed. [`Output::Drained`] follows.
+    Drain {
+        /// The longest that anybody is told to wait.
+        spread_ms: u64,
+    },
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// One thing to do.
+pub enum Output {
+    /// Send a binary message.
+    Transmit(ConnectionId, Bytes),
+    /// Close with this WebSocket close code and the sentence as its reason, after what was transmitted before.
+    Close(ConnectionId, Code),
+    /// Make the batch durable; answered by [`Input::Committed`]. One is under way at most: what is sent meanwhile
+    /// gathers for the next (group commit).
+    Commit(Ticket, Batch),
+    /// After [`Input::Drain`]: nothing waits for a commit any more.
+    Drained,
+    /// The store failed a commit: nobody knows what is durable. Every waiting send was answered with a code of class
+    /// retry; the core takes nothing more. The host ends the process with this sentence.
+    Failed(String),
+}
