@@ -1,0 +1,3 @@
+//! The program `hongyan-relay`.
+
+fn main() {}
