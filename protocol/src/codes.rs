@@ -49,6 +49,12 @@ macro_rules! codes {
             /// Every code of this version, ascending.
             pub const ALL: &'static [Code] = &[$(Code::$name),*];
 
+            /// The names as a TypeScript type, so that the SDK's declarations are made of this table.
+            pub const TYPESCRIPT: &'static str = concat!(
+                "/** Why something failed. A newer relay's unknown code is 'unknown'; its class still holds. */\n",
+                "export type ErrorCode = ", $("'", $text, "' | ",)* "'unknown';"
+            );
+
             /// The name that applications see; `"unknown"` for a number that this version does not have.
             #[must_use]
             pub const fn name(self) -> &'static str {

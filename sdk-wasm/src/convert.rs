@@ -1,0 +1,227 @@
+//! From the core's views to plain JavaScript data, and from JavaScript's arguments to the core's types.
+
+use hongyan_client::{ChatError, Now, Storage, view};
+use hongyan_protocol::wire::Content;
+use hongyan_protocol::{Code, ConversationId, ConversationKind, IdError, Key, UserId};
+use js_sys::{JSON, Object, Reflect};
+use serde::Serialize;
+use serde_wasm_bindgen::Serializer;
+use wasm_bindgen::{JsCast, JsValue};
+
+use crate::types;
+
+/// Plain objects; whole numbers as numbers (a seq above 2^53 would take longer than the sun lasts).
+pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
+    value.serialize(&Serializer::new()).unwrap_or(JsValue::UNDEFINED)
+}
+
+pub(crate) fn error(error: &ChatError) -> types::ErrorInfo {
+    types::ErrorInfo { code: error.code.name(), class: error.class().name(), message: error.message.clone() }
+}
+
+fn bad_request(message: impl Into<String>) -> ChatError {
+    ChatError { code: Code::BAD_REQUEST, message: message.into() }
+}
+
+pub(crate) fn message(message: &view::Message, failure: Option<&ChatError>) -> types::Message {
+    types::Message {
+        conversation: message.conversation.as_str().into(),
+        seq: message.seq.map_or(0, |seq| seq.0),
+        key: message.key.as_str().into(),
+        from: message.from.as_str().into(),
+        time: message.time.0,
+        body: body(&message.content),
+        status: match message.status {
+            view::Status::Sending => "sending",
+            view::Status::Sent => "sent",
+            view::Status::Failed => "failed",
+        },
+        reply_to: message.reply_to.map(|seq| seq.0),
+        mentions: (!message.mentions.is_empty())
+            .then(|| message.mentions.iter().map(|user| user.as_str().into()).collect()),
+        error: failure.map(error),
+    }
+}
+
+pub(crate) fn messages(list: &[view::Message]) -> JsValue {
+    to_js(&list.iter().map(|one| message(one, None)).collect::<Vec<_>>())
+}
+
+fn group(group: &view::Group) -> types::Group {
+    types::Group {
+        title: group.title.clone(),
+        owner: group.owner.as_str().into(),
+        member_count: group.member_count,
+        version: group.version.0,
+    }
+}
+
+pub(crate) fn conversation(one: &view::Conversation) -> types::Conversation {
+    types::Conversation {
+        id: one.id.as_str().into(),
+        kind: match one.kind {
+            ConversationKind::Direct => "direct",
+            ConversationKind::Group => "group",
+        },
+        title: match (&one.group, &one.peer) {
+            (Some(group), _) => group.title.clone(),
+            (None, Some(peer)) => peer.as_str().into(),
+            (None, None) => one.id.as_str().into(),
+        },
+        peer: one.peer.as_ref().map(|peer| peer.as_str().into()),
+        group: one.group.as_ref().map(group),
+        last: one.last.as_ref().map(|last| message(last, None)),
+        unread: one.unread,
+        read_seq: one.read_seq.0,
+        last_seq: one.last_seq.0,
+        left: one.left,
+        time: one.time.0,
+    }
+}
+
+pub(crate) fn group_update(update: &view::GroupUpdate) -> types::GroupUpdate {
+    types::GroupUpdate {
+        conversation: update.conversation.as_str().into(),
+        kind: match update.kind {
+            view::GroupUpdateKind::Created => "created",
+            view::GroupUpdateKind::Added => "added",
+            view::GroupUpdateKind::Removed => "removed",
+            view::GroupUpdateKind::Left => "left",
+        },
+        by: update.by.as_str().into(),
+        users: update.users.iter().map(|user| user.as_str().into()).collect(),
+        group: group(&update.group),
+        time: update.time.0,
+    }
+}
+
+pub(crate) fn members(members: &[view::Member], more: bool) -> types::MemberPage {
+    let role = |owner| if owner { "owner" } else { "member" };
+    let members = members
+        .iter()
+        .map(|member| types::Member { user: member.user.as_str().into(), role: role(member.owner) })
+        .collect();
+    types::MemberPage { members, more }
+}
+
+pub(crate) fn state(state: &view::State, now: Now) -> types::State {
+    types::State {
+        status: match state.status {
+            view::SessionStatus::Connecting => "connecting",
+            view::SessionStatus::Online => "online",
+            view::SessionStatus::Offline => "offline",
+            view::SessionStatus::Stopped => "stopped",
+        },
+        reason: state.reason.as_ref().map(error),
+        retry_at: state.retry_at.map(|at| now.time.0 + at.since(now.moment)),
+        storage: match state.storage {
+            Storage::IndexedDb => "indexeddb",
+            Storage::Host => "host",
+            Storage::Memory => "memory",
+        },
+        leader: true,
+        caught_up: state.caught_up,
+    }
+}
+
+/// The body of a message as the application gave it: `{ text }`, or `{ kind, … }` with further members.
+fn body(content: &Content) -> JsValue {
+    let members = if content.json.is_empty() { None } else { JSON::parse(&content.json).ok() };
+    let body = members.and_then(|value| value.dyn_into::<Object>().ok()).unwrap_or_default();
+    let set = |name: &str, value: &str| {
+        // Fails only on frozen objects, and this one is ours.
+        let _ = Reflect::set(&body, &name.into(), &value.into());
+    };
+    if !content.kind.is_empty() {
+        set("kind", &content.kind);
+    }
+    if !content.text.is_empty() || content.kind.is_empty() {
+        set("text", &content.text);
+    }
+    body.into()
+}
+
+fn text_member(object: &Object, name: &str) -> Result<String, ChatError> {
+    match Reflect::get(object, &name.into()) {
+        Ok(value) if value.is_undefined() => Ok(String::new()),
+        Ok(value) => value.as_string().ok_or_else(|| bad_request(format!("body.{name} must be a string."))),
+        Err(_) => Err(bad_request(format!("body.{name} can't be read."))),
+    }
+}
+
+/// A body into what is sent.
+pub(crate) fn content(body: &JsValue) -> Result<Content, ChatError> {
+    let body =
+        body.dyn_ref::<Object>().ok_or_else(|| bad_request("body must be { text } or { kind, … }."))?;
+    let kind = text_member(body, "kind")?;
+    let text = text_member(body, "text")?;
+    if kind.is_empty() && text.is_empty() {
+        return Err(bad_request("body needs a text or a kind."));
+    }
+    let rest = Object::assign(&Object::new(), body);
+    for name in ["kind", "text"] {
+        // Deleting from an object of our own can't fail.
+        let _ = Reflect::delete_property(&rest, &name.into());
+    }
+    let json = if Object::keys(&rest).length() == 0 {
+        String::new()
+    } else {
+        JSON::stringify(&rest)
+            .ok()
+            .and_then(|json| json.as_string())
+            .ok_or_else(|| bad_request("body must be plain data (JSON)."))?
+    };
+    Ok(Content { kind, text, json })
+}
+
+/// An argument that must be a string.
+pub(crate) fn string(value: &JsValue, name: &str) -> Result<String, ChatError> {
+    value.as_string().ok_or_else(|| bad_request(format!("{name} must be a string.")))
+}
+
+fn id<T>(value: &JsValue, name: &str, new: fn(&str) -> Result<T, IdError>) -> Result<T, ChatError> {
+    new(&string(value, name)?).map_err(|error| bad_request(format!("{name}: {error}.")))
+}
+
+pub(crate) fn conversation_id(value: &JsValue) -> Result<ConversationId, ChatError> {
+    id(value, "conversation", ConversationId::new)
+}
+
+pub(crate) fn user_id(value: &JsValue) -> Result<UserId, ChatError> {
+    id(value, "user", UserId::new)
+}
+
+pub(crate) fn key(value: &JsValue) -> Result<Key, ChatError> {
+    id(value, "key", Key::new)
+}
+
+/// An argument that may be absent.
+pub(crate) fn optional<T>(
+    value: &JsValue,
+    read: impl FnOnce(&JsValue) -> Result<T, ChatError>,
+) -> Result<Option<T>, ChatError> {
+    if value.is_undefined() || value.is_null() { Ok(None) } else { read(value).map(Some) }
+}
+
+/// A whole number from `min` to 2^53.
+pub(crate) fn number(value: &JsValue, name: &str, min: u64) -> Result<u64, ChatError> {
+    const SAFE_MAX: f64 = 9_007_199_254_740_991.0;
+    value
+        .as_f64()
+        .filter(|number| number.fract() == 0.0 && (0.0..=SAFE_MAX).contains(number))
+        .map(|number| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+            let number = number as u64;
+            number
+        })
+        .filter(|number| *number >= min)
+        .ok_or_else(|| bad_request(format!("{name} must be a whole number from {min}.")))
+}
+
+/// A list of user ids.
+pub(crate) fn users(value: &JsValue, name: &str) -> Result<Vec<UserId>, ChatError> {
+    let list = value
+        .dyn_ref::<js_sys::Array>()
+        .ok_or_else(|| bad_request(format!("{name} must be a list of user ids.")))?;
+    list.iter().map(|user| user_id(&user)).collect()
+}

@@ -1,0 +1,286 @@
+//! The cache in IndexedDB. One transaction per save, so a batch and its cursor are there together or not at all.
+//!
+//! It is a cache: a database that can't be opened or has another version is dropped and made anew; where that fails
+//! too, the page goes on in memory.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gloo_events::EventListener;
+use hongyan_client::{Input, Restored, Storage, Ticket, Write};
+use hongyan_protocol::{ConversationId, Seq};
+use js_sys::{Array, Promise, Uint8Array};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{
+    IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest, IdbTransaction,
+    IdbTransactionMode,
+};
+
+use super::global::{GLOBAL, Global};
+use super::lock::Lock;
+use super::{within_ms, words};
+use crate::platform::{Cache, Opened, Sink};
+
+/// Raise it when stores or records change their shape: an older database is dropped, not converted.
+const VERSION: u32 = 1;
+/// Safari has left `open` unanswered for ever; a page must not.
+const OPEN_MS: u32 = 3_000;
+
+const META: &str = "meta";
+const CONVERSATIONS: &str = "conversations";
+const MESSAGES: &str = "messages";
+const OUTBOX: &str = "outbox";
+const STORES: [&str; 4] = [META, CONVERSATIONS, MESSAGES, OUTBOX];
+
+/// The one key of the store `meta`.
+const META_KEY: &str = "meta";
+
+pub(crate) struct IndexedDbCache {
+    database: Rc<IdbDatabase>,
+    _version_change: EventListener,
+    _lock: Lock,
+}
+
+impl IndexedDbCache {
+    /// Opens the database of this name and reads what the core needs to begin.
+    ///
+    /// # Errors
+    /// Words that say why there is none: site data blocked, another page holds it, no Web Locks.
+    pub(crate) async fn open(name: &str) -> Result<Opened, String> {
+        let factory = GLOBAL
+            .with(Global::indexed_db)
+            .ok()
+            .flatten()
+            .ok_or_else(|| String::from("there is no IndexedDB here"))?;
+        let lock = Lock::take(name).await.ok_or("another page holds the cache, or there are no Web Locks")?;
+        let first = Self::open_and_read(&factory, name).await;
+        let (database, restored) = match first {
+            Ok(opened) => opened,
+            Err(_broken) => {
+                // Dropping it fails where it never was; making it anew then tells.
+                if let Ok(request) = factory.delete_database(name) {
+                    let _ = within_ms(OPEN_MS, answer(&request)).await;
+                }
+                Self::open_and_read(&factory, name).await.map_err(|error| words(&error))?
+            }
+        };
+        // Another version of this code wants to change the database: make way. The next save fails, and the page
+        // goes on in memory.
+        let database = Rc::new(database);
+        let version_change = EventListener::new(&database, "versionchange", {
+            let database = Rc::clone(&database);
+            move |_| database.close()
+        });
+        let cache = Self { database, _version_change: version_change, _lock: lock };
+        Ok(Opened { cache: Box::new(cache), restored })
+    }
+
+    async fn open_and_read(factory: &IdbFactory, name: &str) -> Result<(IdbDatabase, Restored), JsValue> {
+        let request = factory.open_with_u32(name, VERSION)?;
+        let upgrade = upgrading(&request);
+        request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
+        let database: IdbDatabase = within_ms(OPEN_MS, answer(&request)).await?.dyn_into()?;
+        match within_ms(OPEN_MS, wasm_bindgen_futures::future_to_promise(read(database.clone()))).await {
+            Ok(parts) => Ok((database, restored(&parts))),
+            Err(error) => {
+                database.close();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn upgrading(request: &IdbOpenDbRequest) -> Closure<dyn FnMut()> {
+    let request = request.clone();
+    Closure::new(move || {
+        let Some(database) = request.result().ok().and_then(|result| result.dyn_into::<IdbDatabase>().ok())
+        else {
+            return;
+        };
+        let old = database.object_store_names();
+        for index in (0..old.length()).rev() {
+            // What can't be dropped makes the next line fail, and the opening with it.
+            let _ = old.get(index).map(|name: String| database.delete_object_store(&name));
+        }
+        for name in STORES {
+            // An error aborts the upgrade, and the opening fails.
+            let _ = database.create_object_store(name);
+        }
+    })
+}
+
+/// Everything but the messages, as four lists.
+async fn read(database: IdbDatabase) -> Result<JsValue, JsValue> {
+    let names: Array = STORES.iter().map(|name| JsValue::from_str(name)).collect();
+    let transaction = database.transaction_with_str_sequence(&names)?;
+    let meta = transaction.object_store(META)?.get_all()?;
+    let conversations = transaction.object_store(CONVERSATIONS)?.get_all()?;
+    let orders = transaction.object_store(OUTBOX)?.get_all_keys()?;
+    let entries = transaction.object_store(OUTBOX)?.get_all()?;
+    let answers: Array = [meta, conversations, orders, entries].iter().map(answer).collect();
+    JsFuture::from(Promise::all(&answers)).await
+}
+
+fn restored(parts: &JsValue) -> Restored {
+    let parts: &Array = parts.unchecked_ref();
+    let list = |index: u32| parts.get(index).unchecked_into::<Array>();
+    Restored {
+        meta: list(0).iter().next().map(|record| bytes(&record)),
+        conversations: list(1).iter().map(|record| bytes(&record)).collect(),
+        outbox: list(2)
+            .iter()
+            .zip(list(3).iter())
+            .map(|(order, record)| (whole(&order), bytes(&record)))
+            .collect(),
+    }
+}
+
+impl Cache for IndexedDbCache {
+    fn storage(&self) -> Storage {
+        Storage::IndexedDb
+    }
+
+    fn save(&self, ticket: Ticket, writes: Vec<Write>, sink: Sink) {
+        let database = Rc::clone(&self.database);
+        spawn_local(async move {
+            sink(match write_all(&database, writes).await {
+                Ok(()) => Input::Saved(ticket),
+                Err(error) => Input::SaveFailed(ticket, words(&error)),
+            });
+        });
+    }
+
+    fn load(&self, ticket: Ticket, conversation: ConversationId, from: Seq, to: Seq, sink: Sink) {
+        let database = Rc::clone(&self.database);
+        spawn_local(async move {
+            let found = load(&database, &conversation, from, to).await.unwrap_or_default();
+            sink(Input::Loaded(ticket, found));
+        });
+    }
+
+    fn close(&self) {
+        self.database.close();
+    }
+}
+
+async fn write_all(database: &IdbDatabase, writes: Vec<Write>) -> Result<(), JsValue> {
+    let names: Array = STORES.iter().map(|name| JsValue::from_str(name)).collect();
+    let transaction =
+        database.transaction_with_str_sequence_and_mode(&names, IdbTransactionMode::Readwrite)?;
+    let done = ended(&transaction);
+    for write in writes {
+        if let Err(error) = write_one(&transaction, write) {
+            // It may be over already; then its end tells.
+            let _ = transaction.abort();
+            let _ = JsFuture::from(done).await;
+            return Err(error);
+        }
+    }
+    match JsFuture::from(done).await {
+        Ok(_) => Ok(()),
+        Err(event) => Err(transaction.error().map_or(event, JsValue::from)),
+    }
+}
+
+fn write_one(transaction: &IdbTransaction, write: Write) -> Result<(), JsValue> {
+    let store = |name: &str| -> Result<IdbObjectStore, JsValue> { transaction.object_store(name) };
+    let data = |bytes: &Bytes| JsValue::from(Uint8Array::from(&bytes[..]));
+    match write {
+        Write::Clear => {
+            for name in STORES {
+                store(name)?.clear()?;
+            }
+        }
+        Write::Meta(record) => drop(store(META)?.put_with_key(&data(&record), &META_KEY.into())?),
+        Write::Conversation(id, record) => {
+            store(CONVERSATIONS)?.put_with_key(&data(&record), &id.as_str().into())?;
+        }
+        Write::ConversationGone(id) => {
+            store(CONVERSATIONS)?.delete(&id.as_str().into())?;
+            store(MESSAGES)?.delete(&range(&id, Seq::ZERO, Seq(u64::MAX))?)?;
+        }
+        Write::Message(id, seq, record) => {
+            store(MESSAGES)?.put_with_key(&data(&record), &message_key(&id, seq))?;
+        }
+        Write::MessagesBelow(id, bound) => {
+            store(MESSAGES)?.delete(&range(&id, Seq::ZERO, bound.previous())?)?;
+        }
+        Write::Outbox(order, record) => {
+            store(OUTBOX)?.put_with_key(&data(&record), &number(order))?;
+        }
+        Write::OutboxGone(order) => drop(store(OUTBOX)?.delete(&number(order))?),
+    }
+    Ok(())
+}
+
+async fn load(
+    database: &IdbDatabase,
+    conversation: &ConversationId,
+    from: Seq,
+    to: Seq,
+) -> Result<Vec<(Seq, Bytes)>, JsValue> {
+    if from > to {
+        return Ok(Vec::new());
+    }
+    let store = database.transaction_with_str(MESSAGES)?.object_store(MESSAGES)?;
+    let range = range(conversation, from, to)?;
+    let keys = answer(&store.get_all_keys_with_key(&range)?);
+    let records = answer(&store.get_all_with_key(&range)?);
+    let keys: Array = JsFuture::from(keys).await?.dyn_into()?;
+    let records: Array = JsFuture::from(records).await?.dyn_into()?;
+    let seq = |key: JsValue| Seq(whole(&key.unchecked_into::<Array>().get(1)));
+    Ok(keys.iter().map(seq).zip(records.iter().map(|record| bytes(&record))).collect())
+}
+
+/// Messages are keyed by [conversation, seq].
+fn message_key(conversation: &ConversationId, seq: Seq) -> JsValue {
+    Array::of2(&conversation.as_str().into(), &number(seq.0)).into()
+}
+
+fn range(conversation: &ConversationId, from: Seq, to: Seq) -> Result<JsValue, JsValue> {
+    let (from, to) = (message_key(conversation, from), message_key(conversation, to));
+    Ok(IdbKeyRange::bound(&from, &to)?.into())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seqs and orders stay below 2^53; the greatest bound may round"
+)]
+fn number(value: u64) -> JsValue {
+    JsValue::from_f64(value as f64)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "we wrote whole numbers")]
+fn whole(value: &JsValue) -> u64 {
+    value.as_f64().unwrap_or_default() as u64
+}
+
+fn bytes(record: &JsValue) -> Bytes {
+    record.dyn_ref::<Uint8Array>().map(|array| Bytes::from(array.to_vec())).unwrap_or_default()
+}
+
+/// A request's result or error, as a promise: it holds no closure of ours that would have to be freed.
+fn answer(request: &IdbRequest) -> Promise {
+    let (request, result) = (request.clone(), request.clone());
+    let ended = Promise::new(&mut |resolve, reject| {
+        request.set_onsuccess(Some(&resolve));
+        request.set_onerror(Some(&reject));
+    });
+    wasm_bindgen_futures::future_to_promise(async move {
+        match JsFuture::from(ended).await {
+            Ok(_) => result.result(),
+            Err(event) => Err(result.error().ok().flatten().map_or(event, JsValue::from)),
+        }
+    })
+}
+
+/// A transaction's end, as a promise.
+fn ended(transaction: &IdbTransaction) -> Promise {
+    let transaction = transaction.clone();
+    Promise::new(&mut |resolve, reject| {
+        transaction.set_oncomplete(Some(&resolve));
+        transaction.set_onabort(Some(&reject));
+    })
+}

@@ -1,0 +1,34 @@
+//! The seam to the host: what the driver needs of a page, a WebView or a mini-program.
+//!
+//! `browser` is the host in Rust. *How to add a host:* a folder beside it with the same four things (clock and
+//! entropy, socket, page events, cache), chosen in `Driver::open`.
+
+use std::rc::Rc;
+
+use hongyan_client::{Input, Restored, Storage, Ticket, Write};
+use hongyan_protocol::{ConversationId, Seq};
+
+pub(crate) mod browser;
+pub(crate) mod memory;
+
+/// Where a host puts what happens. It never calls the application before it returns to the event loop.
+pub(crate) type Sink = Rc<dyn Fn(Input)>;
+
+/// A cache that is open.
+pub(crate) trait Cache {
+    /// Where it lives.
+    fn storage(&self) -> Storage;
+    /// Persists all or nothing, then gives `Saved` or `SaveFailed`.
+    fn save(&self, ticket: Ticket, writes: Vec<Write>, sink: Sink);
+    /// Reads messages with `from` ≤ seq ≤ `to`, then gives `Loaded`. A failure to read gives none: what a cache
+    /// does not give is asked of the relay.
+    fn load(&self, ticket: Ticket, conversation: ConversationId, from: Seq, to: Seq, sink: Sink);
+    /// Lets go of it, after what was begun.
+    fn close(&self);
+}
+
+/// A cache and what was in it.
+pub(crate) struct Opened {
+    pub(crate) cache: Box<dyn Cache>,
+    pub(crate) restored: Restored,
+}

@@ -1,0 +1,167 @@
+//! What JavaScript sees: plain data. TypeScript's declarations are made from these structs.
+
+use serde::Serialize;
+use tsify::Tsify;
+use wasm_bindgen::JsValue;
+
+/// Why something failed, and what to do about it.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorInfo {
+    /// What happened.
+    #[tsify(type = "ErrorCode")]
+    pub code: &'static str,
+    /// `'retry'`: may succeed later; `'reconnect'`: may succeed on a new connection; `'stop'`: never will.
+    #[tsify(type = "'retry' | 'reconnect' | 'stop'")]
+    pub class: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// One entry of a conversation's log, or one on its way there.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// The conversation's id.
+    pub conversation: String,
+    /// The number in the log: 1, 2, 3 … without a gap; 0 until it is sent.
+    pub seq: u64,
+    /// The sender's idempotency key; unique together with `from`.
+    pub key: String,
+    /// Who wrote it.
+    pub from: String,
+    /// Milliseconds since 1970 by the relay's clock (while sending, by this device's). Order is by `seq`.
+    pub time: u64,
+    /// What was written.
+    #[serde(with = "serde_wasm_bindgen::preserve")]
+    #[tsify(type = "Body")]
+    pub body: JsValue,
+    /// Where it is.
+    #[tsify(type = "'sending' | 'sent' | 'failed'")]
+    pub status: &'static str,
+    /// The `seq` of the message that this one answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub reply_to: Option<u64>,
+    /// Users that it calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub mentions: Option<Vec<String>>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub error: Option<ErrorInfo>,
+}
+
+/// What a group is besides its messages.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    /// Its title.
+    pub title: String,
+    /// Who may add and remove members.
+    pub owner: String,
+    /// How many are in it.
+    pub member_count: u32,
+    /// Counts its changes.
+    pub version: u64,
+}
+
+/// A line of the conversation list.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    /// Its id.
+    pub id: String,
+    /// Between two, or in a group.
+    #[tsify(type = "'direct' | 'group'")]
+    pub kind: &'static str,
+    /// The peer's id or the group's title.
+    pub title: String,
+    /// The other user of a direct conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub peer: Option<String>,
+    /// A group's properties.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub group: Option<Group>,
+    /// The newest message, one that is being sent included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub last: Option<Message>,
+    /// Messages of others above the read mark.
+    pub unread: u64,
+    /// The user's read mark.
+    pub read_seq: u64,
+    /// The log's head as far as it is known here.
+    pub last_seq: u64,
+    /// The user is no member any more.
+    pub left: bool,
+    /// Sorts the list, newest first; milliseconds since 1970.
+    pub time: u64,
+}
+
+/// The connection and the cache.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The connection.
+    #[tsify(type = "'connecting' | 'online' | 'offline' | 'stopped'")]
+    pub status: &'static str,
+    /// Why it is offline or stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub reason: Option<ErrorInfo>,
+    /// When the next try is due; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub retry_at: Option<u64>,
+    /// Where the cache is. `'memory'`: it is gone with the page.
+    #[tsify(type = "'indexeddb' | 'host' | 'memory'")]
+    pub storage: &'static str,
+    /// This page holds the connection.
+    pub leader: bool,
+    /// What was written while this device was away has arrived.
+    pub caught_up: bool,
+}
+
+/// A change of a group's membership.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupUpdate {
+    /// The group's conversation id.
+    pub conversation: String,
+    /// What happened.
+    #[tsify(type = "'created' | 'added' | 'removed' | 'left'")]
+    pub kind: &'static str,
+    /// Who did it.
+    pub by: String,
+    /// Whom it concerns.
+    pub users: Vec<String>,
+    /// The group afterwards.
+    pub group: Group,
+    /// Milliseconds since 1970.
+    pub time: u64,
+}
+
+/// A member of a group.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Who.
+    pub user: String,
+    /// The owner may add and remove members.
+    #[tsify(type = "'owner' | 'member'")]
+    pub role: &'static str,
+}
+
+/// Members of a group, by user id.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberPage {
+    /// The members.
+    pub members: Vec<Member>,
+    /// There are more; ask again with `after`, the last one's id.
+    pub more: bool,
+}
