@@ -21,7 +21,7 @@ await program(async () => {
   await exclusively(async () => {
     await setUp({ browser: false })
     const last = asked.length === 0 ? PARTS.length - 1 : Math.max(...asked.map((part) => PARTS.indexOf(part)))
-    await buildSdk()
+    await buildSdk({ sizes: true })
     if (last >= PARTS.indexOf('demo')) await buildDemo()
     if (last >= PARTS.indexOf('relay')) await buildRelay('release')
   })

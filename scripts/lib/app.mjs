@@ -9,6 +9,13 @@ import { cargoWhenChanged } from './sdk.mjs'
 import { whenChanged } from './stamps.mjs'
 import { step } from './terminal.mjs'
 
+/**
+ * The relay that `npm start` and the browser tests run: with debug assertions, and made of the same compiled crates as
+ * the Rust tests.
+ * @type {'debug'}
+ */
+export const RUN_PROFILE = 'debug'
+
 /** Builds `web-demo/dist/`. */
 export async function buildDemo() {
   await step('Demo: bundle by Vite', () =>

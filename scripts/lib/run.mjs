@@ -36,11 +36,11 @@ export function run(command, args, options = {}) {
     let out = ''
     let all = ''
     let built = 0
-    child.stdout.setEncoding('utf8')
-    child.stdout.on('data', (text) => {
-      out += text
-      all += text
-      if (show) process.stdout.write(text)
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      out += `${line}\n`
+      all += `${line}\n`
+      // Node's test runner closes with "ℹ pass 12" on terminals and "# pass 12" elsewhere: one form everywhere.
+      if (show) process.stdout.write(`${line.replace(/^ℹ /, '# ')}\n`)
     })
     createInterface({ input: child.stderr }).on('line', (line) => {
       const cargo = CARGO_PROGRESS.exec(line)

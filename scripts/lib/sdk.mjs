@@ -33,8 +33,12 @@ const compiled = join(target, TARGET, 'wasm', 'hongyan.wasm')
 const glue = join(work, 'glue')
 const optimised = join(work, 'hongyan_bg.wasm')
 
-/** Builds `sdk-wasm/pkg/` and checks its size. */
-export async function buildSdk() {
+/**
+ * Builds `sdk-wasm/pkg/`.
+ * @param {object} options
+ * @param {boolean} options.sizes print the sizes, and fail above the budget
+ */
+export async function buildSdk({ sizes }) {
   await step('SDK: Rust to WebAssembly', (progress) =>
     cargoWhenChanged(['build', '-p', 'hongyan-sdk-wasm', '--target', TARGET, '--profile', 'wasm'], compiled, progress),
   )
@@ -70,7 +74,7 @@ export async function buildSdk() {
       make: makePackage,
     }),
   )
-  reportSizes()
+  if (sizes) reportSizes()
 }
 
 /**

@@ -1,0 +1,130 @@
+// @ts-check
+/**
+ * `npm start [-- --port N --data DIR]`: all set-up, then the relay in development mode with the demo.
+ * `PORT` and `DATA_DIR` in the environment say the same; the flags win.
+ */
+
+import { spawn } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+
+import { RUN_PROFILE, buildDemo, buildRelay } from './lib/app.mjs'
+import { exclusively } from './lib/lock.mjs'
+import { relayProgram, root } from './lib/paths.mjs'
+import { buildSdk } from './lib/sdk.mjs'
+import { Failure, program, say } from './lib/terminal.mjs'
+import { setUp } from './setup.mjs'
+
+const HOST = '127.0.0.1'
+const PORT_DEFAULT = '8787'
+/** A relay with a big store needs a while to open it; longer than this is a fault. */
+const READY_WITHIN_MS = 120_000
+const LOOK_AGAIN_MS = 100
+
+await program(async () => {
+  const { port, data } = options()
+  await checkPort(port)
+  await exclusively(async () => {
+    await setUp({ browser: false })
+    await buildSdk({ sizes: false })
+    await buildDemo()
+    await buildRelay(RUN_PROFILE)
+  })
+  await checkPort(port)
+  await serve(port, data)
+})
+
+/** @returns {{ port: number, data: string }} */
+function options() {
+  let values
+  try {
+    ;({ values } = parseArgs({ options: { port: { type: 'string' }, data: { type: 'string' } } }))
+  } catch (error) {
+    throw new Failure(`${error instanceof Error ? error.message : error} The options are --port N and --data DIR.`)
+  }
+  const port = values.port ?? process.env.PORT ?? PORT_DEFAULT
+  if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535) {
+    throw new Failure(`"${port}" is not a port; it must be a number from 1 to 65535.`)
+  }
+  // A relative path is seen from where the person typed it, which npm remembers.
+  const from = process.env.INIT_CWD ?? process.cwd()
+  const given = values.data ?? process.env.DATA_DIR
+  return { port: Number(port), data: given === undefined ? resolve(root, 'data') : resolve(from, given) }
+}
+
+/**
+ * Says in a sentence that the port is taken, before anything else is done.
+ * @param {number} port
+ */
+async function checkPort(port) {
+  await new Promise((done, fail) => {
+    const probe = createServer()
+    probe.once('error', (error) => {
+      const taken = 'code' in error && error.code === 'EADDRINUSE'
+      fail(new Failure(taken ? `Port ${port} is in use by another program; choose one: npm start -- --port ${port + 1 > 65535 ? 8787 : port + 1}` : `Port ${port} can't be used: ${error.message}`))
+    })
+    probe.listen(port, HOST, () => probe.close(() => done(undefined)))
+  })
+}
+
+/**
+ * Runs the relay until it ends or is told to.
+ * @param {number} port
+ * @param {string} data
+ */
+async function serve(port, data) {
+  mkdirSync(data, { recursive: true })
+  const relay = spawn(relayProgram(RUN_PROFILE), ['serve', '--dev', '--listen', `${HOST}:${port}`, '--data', data], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
+  let stopping = false
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+    process.on(signal, () => {
+      // In a terminal, Ctrl-C reaches the relay by itself too; it stops once.
+      relay.kill('SIGTERM')
+      if (!stopping) say('\nStopping …')
+      stopping = true
+    })
+  }
+  const ended = new Promise((done) => {
+    relay.once('error', (error) => done(`The relay could not be started: ${error.message}`))
+    relay.once('exit', (code, signal) => {
+      if (code === 0 || (stopping && code === null)) return done(undefined)
+      done(`The relay ended ${signal === null ? `with exit code ${code}` : `by ${signal}`}; its last lines say why.`)
+    })
+  })
+
+  const first = await Promise.race([ended.then((reason) => ({ reason })), ready(port, () => relay.exitCode !== null || relay.signalCode !== null)])
+  if (first === 'ready' && !stopping) {
+    say('')
+    say('Hongyan is ready. Open it twice, sign in under two names and chat; Ctrl-C stops it.')
+    say(`http://${HOST}:${port}/demo/`)
+    say('')
+  } else if (first === 'late') {
+    relay.kill('SIGTERM')
+    throw new Failure(`The relay was not ready within ${READY_WITHIN_MS / 1000} s.`)
+  }
+  const reason = await ended
+  if (typeof reason === 'string') throw new Failure(reason)
+}
+
+/**
+ * Waits until the relay says that it takes clients.
+ * @param {number} port
+ * @param {() => boolean} hasEnded
+ * @returns {Promise<'ready' | 'late' | 'ended'>}
+ */
+async function ready(port, hasEnded) {
+  const deadline = performance.now() + READY_WITHIN_MS
+  while (performance.now() < deadline) {
+    if (hasEnded()) return 'ended'
+    const answer = await fetch(`http://${HOST}:${port}/readyz`).catch(() => undefined)
+    if (answer?.ok) return 'ready'
+    await sleep(LOOK_AGAIN_MS)
+  }
+  return 'late'
+}
