@@ -1,0 +1,12 @@
+import { createApp } from 'vue'
+import App from './App.vue'
+import { applyPreferences } from './preferences.ts'
+import './styles/tokens.css'
+import './styles/base.css'
+import './styles/sign-in.css'
+import './styles/sidebar.css'
+import './styles/conversation.css'
+import './styles/overlays.css'
+
+applyPreferences()
+createApp(App).mount('#app')
