@@ -9,6 +9,20 @@ use crate::store::{Batch, StoreError};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
+impl Moment {
+    /// This long after.
+    #[must_use]
+    pub const fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How long it is since `earlier`; 0 when that is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// Both clocks, as the host reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

@@ -1,11 +1,30 @@
 //! The relay without sockets: sessions, sends, queues and groups over a [`Store`](crate::store::Store).
 //!
-//! One way in, one way out: `Relay::handle` takes the time and one [`Input`]; then `Relay::poll` is called until
-//! it gives `None`. `Relay::next_deadline` tells when to come back with [`Input::Tick`] at the latest.
+//! One way in, one way out: [`Relay::handle`] takes the time and one [`Input`]; then [`Relay::poll`] is called until
+//! it gives `None`. [`Relay::next_deadline`] tells when to come back with [`Input::Tick`] at the latest.
 //!
 //! *Invariant:* no sockets, clock, chance, runtime or logging here (a test reads the sources for them). Nothing is
-//! sent to anybody that is not durable.
+//! sent to anybody that is not durable. The same seed and inputs give the same outputs.
+//!
+//! *How to add a verb:* its handler in a file of [`verbs`], and a row in the table there.
 
+mod batches;
+mod commit;
+mod conversations;
+mod deadlines;
+mod entropy;
+mod hot;
 pub mod io;
+pub mod limits;
+mod rate;
+pub(crate) mod records;
+mod refusal;
+mod relay;
+mod sessions;
+mod snapshot;
+mod stream;
+mod users;
+mod verbs;
 
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};
+pub use relay::{Counters, Relay};

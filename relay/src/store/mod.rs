@@ -3,7 +3,11 @@
 //! Keys and their meaning are above this seam, once (`core::records`); an engine knows tables of bytes.
 //! *How to add an engine:* implement [`Store`] in a file beside this one and call `contract::check` from its tests.
 
+pub mod memory;
+
 use bytes::Bytes;
+
+pub use memory::MemoryStore;
 
 /// The tables, each an ordered map from bytes to bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,112 @@
+//! Batches of queue entries, put together from bytes that are encoded once.
+//!
+//! On the wire a message inside an entry is its length and its bytes, the same as a field of bytes; so the structs
+//! here are `wire::Batch` with the changes left encoded, and all receivers of a message share its bytes.
+
+use bytes::Bytes;
+use hongyan_protocol::Pos;
+use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawFrame {
+    #[prost(message, optional, tag = "6")]
+    batch: Option<RawBatch>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawBatch {
+    #[prost(message, repeated, tag = "1")]
+    entries: Vec<RawEntry>,
+    #[prost(uint64, tag = "2")]
+    head: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawEntry {
+    #[prost(uint64, tag = "1")]
+    pos: u64,
+    #[prost(oneof = "Change", tags = "2, 3, 4")]
+    change: Option<Change>,
+}
+
+/// What an entry tells, encoded.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub(super) enum Change {
+    /// A `wire::Message`.
+    #[prost(bytes = "bytes", tag = "2")]
+    Message(Bytes),
+    /// A `wire::ReadMark`.
+    #[prost(bytes = "bytes", tag = "3")]
+    Read(Bytes),
+    /// A `wire::GroupChange`.
+    #[prost(bytes = "bytes", tag = "4")]
+    Group(Bytes),
+}
+
+impl Change {
+    fn len(&self) -> usize {
+        match self {
+            Change::Message(bytes) | Change::Read(bytes) | Change::Group(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Consecutive entries on their way into one frame.
+#[derive(Default)]
+pub(super) struct BatchBuilder {
+    entries: Vec<RawEntry>,
+    bytes: usize,
+}
+
+impl BatchBuilder {
+    pub(super) fn push(&mut self, pos: Pos, change: Change) {
+        // The entry's own numbers and lengths take up to 24 bytes.
+        self.bytes += change.len() + 24;
+        self.entries.push(RawEntry { pos: pos.0, change: Some(change) });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// No entry more fits.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_TARGET
+    }
+
+    /// The encoded frame.
+    pub(super) fn finish(self, head: Pos) -> Bytes {
+        let batch = RawBatch { entries: self.entries, head: head.0 };
+        RawFrame { batch: Some(batch) }.encode_to_vec().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hongyan_protocol::wire;
+
+    #[test]
+    fn a_raw_batch_is_a_batch() {
+        let message = wire::Message { conversation: "~1.a.b".into(), seq: 7, ..Default::default() };
+        let read = wire::ReadMark { conversation: "~1.a.b".into(), seq: 3 };
+        let group = wire::GroupChange { conversation: "g1".into(), version: 2, ..Default::default() };
+        let mut batch = BatchBuilder::default();
+        batch.push(Pos(4), Change::Message(message.encode_to_vec().into()));
+        batch.push(Pos(5), Change::Read(read.encode_to_vec().into()));
+        batch.push(Pos(6), Change::Group(group.encode_to_vec().into()));
+        let frame = wire::RelayFrame::from_bytes(batch.finish(Pos(9))).unwrap();
+        use wire::entry::Change as Wire;
+        let entry = |pos, change| wire::Entry { pos, change: Some(change) };
+        let entries =
+            vec![entry(4, Wire::Message(message)), entry(5, Wire::Read(read)), entry(6, Wire::Group(group))];
+        let expected =
+            wire::RelayFrame::push(wire::relay_frame::Event::Batch(wire::Batch { entries, head: 9 }));
+        assert!(frame == expected);
+    }
+}

@@ -1,0 +1,190 @@
+//! Group commit: what is accepted gathers while the commit before is under way, then goes to the store at once.
+
+use std::collections::BTreeMap;
+
+use hongyan_protocol::wire::relay_frame::Event;
+use hongyan_protocol::{ConversationId, Key, Pos, Seq, UserId};
+
+use super::batches::Change;
+use super::io::{ConnectionId, Ticket};
+use super::limits::WAITING_ANSWER_BYTES;
+use super::records::MembershipRecord;
+use crate::store::{Batch, Table};
+use bytes::Bytes;
+
+/// Names the commit that makes something durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark(u64);
+
+impl Mark {
+    /// Nothing to wait for.
+    pub(super) const NONE: Self = Self(0);
+}
+
+/// What happens when a commit has ended.
+pub(super) enum Effect {
+    /// A request is answered.
+    Answer(ConnectionId, u64, Event),
+    /// These connections end, as logged out; the first of them said so itself.
+    LoggedOut(Vec<ConnectionId>),
+    /// The log has grown.
+    Log(ConversationId, Seq),
+    /// What is known of the group is now durable.
+    Group(ConversationId, super::conversations::GroupFacts),
+    /// The answer to a key can be read from the store.
+    Key(UserId, Key),
+    /// The membership is durable as it is here.
+    Membership(UserId, ConversationId, MembershipRecord),
+}
+
+/// New entries of one queue.
+#[derive(Default)]
+pub(super) struct Pushes {
+    /// The last of them.
+    pub(super) head: Pos,
+    /// All of them, or none when nobody was connected to receive them as they were made.
+    pub(super) entries: Vec<(Pos, Change)>,
+}
+
+/// What a commit does besides its batch.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) pushes: BTreeMap<UserId, Pushes>,
+    pub(super) effects: Vec<Effect>,
+    bytes: usize,
+}
+
+/// A membership that a commit changes.
+pub(super) struct PendingMembership {
+    /// As the store had it before; `None` when it is new.
+    pub(super) durable: Option<MembershipRecord>,
+    pub(super) assigned: MembershipRecord,
+    pub(super) commit: Mark,
+}
+
+/// What was answered, or will be when it is durable.
+#[derive(Clone)]
+pub(super) struct PendingKey {
+    pub(super) answer: Event,
+    pub(super) commit: Mark,
+}
+
+#[derive(Default)]
+pub(super) struct Commits {
+    batch: Batch,
+    gathering: Outcome,
+    under_way: Option<Outcome>,
+    /// The last commit that has ended.
+    ended: u64,
+    /// Overlays of the store: what is not durable yet, or was not when the commit under way began.
+    pub(super) keys: BTreeMap<(UserId, Key), PendingKey>,
+    pub(super) memberships: BTreeMap<(UserId, ConversationId), PendingMembership>,
+    /// Answers that wait.
+    waiting: usize,
+}
+
+impl Commits {
+    /// The commit that gathers.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.ended + 1 + u64::from(self.under_way.is_some()))
+    }
+
+    pub(super) fn is_durable(&self, mark: Mark) -> bool {
+        mark.0 <= self.ended
+    }
+
+    /// Bytes that are not durable yet.
+    pub(super) fn bytes(&self) -> usize {
+        self.gathering.bytes + self.under_way.as_ref().map_or(0, |outcome| outcome.bytes)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.batch.is_empty() && self.gathering.effects.is_empty()
+    }
+
+    pub(super) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
+        self.gathering.bytes += key.len() + value.len();
+        self.batch.put(table, key, value);
+    }
+
+    pub(super) fn delete(&mut self, table: Table, key: Bytes) {
+        self.gathering.bytes += key.len();
+        self.batch.delete(table, key);
+    }
+
+    /// With the commit that gathers.
+    pub(super) fn then(&mut self, effect: Effect) {
+        self.then_at(self.mark(), effect);
+    }
+
+    /// With a commit that has not ended.
+    pub(super) fn then_at(&mut self, mark: Mark, effect: Effect) {
+        self.waiting += usize::from(matches!(effect, Effect::Answer(..)));
+        let gathers = self.mark();
+        let outcome = match &mut self.under_way {
+            Some(outcome) if mark < gathers => outcome,
+            _ => &mut self.gathering,
+        };
+        outcome.bytes += WAITING_ANSWER_BYTES;
+        outcome.effects.push(effect);
+    }
+
+    /// An entry of a queue; its change is kept when somebody is there to receive it.
+    pub(super) fn push(&mut self, user: &UserId, pos: Pos, change: Option<Change>) {
+        let pushes = match self.gathering.pushes.get_mut(user) {
+            Some(pushes) => pushes,
+            None => self.gathering.pushes.entry(user.clone()).or_default(),
+        };
+        pushes.head = pos;
+        if let Some(change) = change {
+            pushes.entries.push((pos, change));
+        }
+    }
+
+    /// The next commit, when none is under way and there is something to commit.
+    pub(super) fn start(&mut self) -> Option<(Ticket, Batch)> {
+        if self.under_way.is_some() || (self.batch.is_empty() && self.gathering.effects.is_empty()) {
+            return None;
+        }
+        let Mark(ticket) = self.mark();
+        self.under_way = Some(core::mem::take(&mut self.gathering));
+        Some((Ticket(ticket), core::mem::take(&mut self.batch)))
+    }
+
+    /// The commit under way has ended well. `None` for another ticket than the one under way.
+    pub(super) fn end(&mut self, ticket: Ticket) -> Option<Outcome> {
+        if ticket.0 != self.ended + 1 {
+            return None;
+        }
+        let outcome = self.under_way.take()?;
+        self.ended = ticket.0;
+        self.waiting -= answers(&outcome.effects);
+        Some(outcome)
+    }
+
+    /// A membership is durable as given; a later change of it may still be pending.
+    pub(super) fn settle_membership(&mut self, user: &UserId, id: &ConversationId, record: MembershipRecord) {
+        let key = (user.clone(), id.clone());
+        match self.memberships.get_mut(&key) {
+            Some(pending) if pending.commit.0 > self.ended => pending.durable = Some(record),
+            _ => drop(self.memberships.remove(&key)),
+        }
+    }
+
+    /// The store failed: everything that waits, first come first.
+    pub(super) fn abandon(&mut self) -> Vec<Effect> {
+        self.batch = Batch::default();
+        self.waiting = 0;
+        let mut effects = self.under_way.take().map(|outcome| outcome.effects).unwrap_or_default();
+        effects.append(&mut core::mem::take(&mut self.gathering).effects);
+        effects
+    }
+}
+
+fn answers(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Answer(..))).count()
+}

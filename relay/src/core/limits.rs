@@ -1,0 +1,39 @@
+//! The core's own bounds, which nobody configures. The wire's are in `hongyan_protocol::limits`.
+
+use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
+
+/// Entries that a connection may have been sent beyond what it acknowledged; then its stream waits.
+pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
+/// Streams that read from the store in one `handle`; the others' turn comes with the next.
+pub const TURNS_PER_INPUT: usize = 8;
+/// Deadlines that one `handle` looks after; the rest stays due.
+pub const DEADLINES_PER_INPUT: usize = 256;
+/// Messages that one turn of a snapshot looks through for the user's own unread ones.
+pub const SNAPSHOT_SCAN_MAX: usize = 4_000;
+/// Messages of one conversation that a snapshot looks through; older own ones count as unread.
+pub const OWN_UNREAD_SCAN_MAX: usize = 2_000;
+/// How long an acknowledged cursor may wait for its commit, in milliseconds.
+pub const CURSOR_DELAY_MS: u64 = 1_000;
+/// Users that stay in memory although nobody of them is connected.
+pub const IDLE_USERS_MAX: usize = 50_000;
+/// Conversations that stay in memory.
+pub const CONVERSATIONS_MAX: usize = 20_000;
+/// Members of groups that stay in memory, over all conversations.
+pub const MEMBERS_HELD_MAX: usize = 2_000_000;
+/// Entries of the hot tables that one `handle` looks at to evict.
+pub const EVICTION_STEPS: usize = 64;
+/// What a waiting answer counts towards the bytes that wait for a commit.
+pub const WAITING_ANSWER_BYTES: usize = 256;
+/// Requests of one connection refused within one second, after which it is closed as busy.
+pub const REFUSALS_PER_SECOND_MAX: u32 = 1_000;
+/// Messages in a page of history for which the request names no limit.
+pub const HISTORY_PAGE_DEFAULT: usize = 50;
+/// Random characters of a group's id: 100 bits.
+pub const GROUP_ID_CHARACTERS: usize = 20;
+
+const _: () = {
+    assert!(UNACKNOWLEDGED_MAX as usize >= 4 * BATCH_ENTRIES_MAX);
+    assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);
+    assert!(MEMBER_PAGE_MAX >= 1);
+    assert!(SNAPSHOT_SCAN_MAX >= OWN_UNREAD_SCAN_MAX);
+};

@@ -1,0 +1,229 @@
+//! Keys and values in the store, and their meaning: here and nowhere else.
+//!
+//! A key's strings each end with a zero byte (ids have no control characters), its numbers are eight bytes,
+//! highest first: so keys of one user or conversation lie together and in order. Values are Protocol Buffers,
+//! which lets a later version add a field. None of them has `Debug`: no content reaches a log (promise R10).
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | meta | `format`, `epoch` | the number in decimal, the epoch |
+//! | messages | conversation, seq | `wire::Message` |
+//! | queue | user, pos | [`Reference`] |
+//! | keys | user, key | [`KeyRecord`] |
+//! | groups | conversation | [`GroupRecord`] |
+//! | groups | conversation, version | `wire::GroupChange` |
+//! | members | conversation, user | [`MemberRecord`] |
+//! | memberships | user, conversation | [`MembershipRecord`] |
+//! | devices | user, device | [`DeviceRecord`] |
+
+use bytes::Bytes;
+use hongyan_protocol::{ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
+use prost::Message;
+
+use crate::store::StoreError;
+
+/// The version of everything this file says. Another number in the store is refused.
+pub(crate) const FORMAT: u32 = 1;
+/// Where [`FORMAT`] stands.
+pub(crate) const META_FORMAT: &[u8] = b"format";
+/// Where the store's epoch stands.
+pub(crate) const META_EPOCH: &[u8] = b"epoch";
+
+/// An entry of a queue.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct Reference {
+    #[prost(string, tag = "1")]
+    pub(crate) conversation: String,
+    #[prost(oneof = "Target", tags = "2, 3, 4")]
+    pub(crate) target: Option<Target>,
+}
+
+/// What an entry of a queue points to.
+#[derive(Clone, Copy, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub(crate) enum Target {
+    /// The message with this seq.
+    #[prost(uint64, tag = "2")]
+    Message(u64),
+    /// The user's read mark, moved to here.
+    #[prost(uint64, tag = "3")]
+    Read(u64),
+    /// The group's change that made this version.
+    #[prost(uint64, tag = "4")]
+    Group(u64),
+}
+
+/// What was answered to a user's key.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct KeyRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) conversation: String,
+    /// Of a send; 0 when the key made a group.
+    #[prost(uint64, tag = "2")]
+    pub(crate) seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) time: u64,
+}
+
+/// A group. It stays when the last member has left, so that its id is never taken again.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct GroupRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) title: String,
+    /// Empty when nobody is left.
+    #[prost(string, tag = "2")]
+    pub(crate) owner: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) version: u64,
+}
+
+/// A member of a group.
+#[derive(Clone, Copy, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct MemberRecord {
+    /// The group's version that made this user a member: the least is the longest-standing.
+    #[prost(uint64, tag = "1")]
+    pub(crate) joined: u64,
+}
+
+/// A conversation as one user has it.
+#[derive(Clone, Copy, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct MembershipRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) read_seq: u64,
+    /// The group's version that ended the membership; 0 while it lasts.
+    #[prost(uint64, tag = "2")]
+    pub(crate) left: u64,
+}
+
+/// A device.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct DeviceRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) cursor: u64,
+    #[prost(int32, tag = "2")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "3")]
+    pub(crate) agent: String,
+}
+
+/// Reads a value.
+pub(crate) fn decode<M: Message + Default>(bytes: Bytes, what: &str) -> Result<M, StoreError> {
+    M::decode(bytes).map_err(|_| StoreError::Damaged(format!("a record of {what} cannot be read")))
+}
+
+/// Writes a value.
+pub(crate) fn encode(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+pub(crate) fn message_key(conversation: &ConversationId, seq: Seq) -> Bytes {
+    numbered(conversation.as_str(), seq.0)
+}
+
+pub(crate) fn queue_key(user: &UserId, pos: Pos) -> Bytes {
+    numbered(user.as_str(), pos.0)
+}
+
+pub(crate) fn key_key(user: &UserId, key: &Key) -> Bytes {
+    joined(user.as_str(), key.as_str())
+}
+
+pub(crate) fn group_key(conversation: &ConversationId) -> Bytes {
+    prefix(conversation.as_str())
+}
+
+pub(crate) fn group_change_key(conversation: &ConversationId, version: GroupVersion) -> Bytes {
+    numbered(conversation.as_str(), version.0)
+}
+
+pub(crate) fn member_key(conversation: &ConversationId, user: &UserId) -> Bytes {
+    joined(conversation.as_str(), user.as_str())
+}
+
+pub(crate) fn membership_key(user: &UserId, conversation: &ConversationId) -> Bytes {
+    joined(user.as_str(), conversation.as_str())
+}
+
+pub(crate) fn device_key(user: &UserId, device: &DeviceId) -> Bytes {
+    joined(user.as_str(), device.as_str())
+}
+
+/// Where the keys that begin with this id begin.
+pub(crate) fn prefix(id: &str) -> Bytes {
+    let mut key = Vec::with_capacity(id.len() + 1);
+    key.extend_from_slice(id.as_bytes());
+    key.push(0);
+    key.into()
+}
+
+/// The first key after all that begin with this id.
+pub(crate) fn prefix_end(id: &str) -> Bytes {
+    let mut key = Vec::with_capacity(id.len() + 1);
+    key.extend_from_slice(id.as_bytes());
+    key.push(1);
+    key.into()
+}
+
+fn numbered(id: &str, number: u64) -> Bytes {
+    let mut key = Vec::with_capacity(id.len() + 9);
+    key.extend_from_slice(id.as_bytes());
+    key.push(0);
+    key.extend_from_slice(&number.to_be_bytes());
+    key.into()
+}
+
+fn joined(first: &str, second: &str) -> Bytes {
+    let mut key = Vec::with_capacity(first.len() + second.len() + 2);
+    key.extend_from_slice(first.as_bytes());
+    key.push(0);
+    key.extend_from_slice(second.as_bytes());
+    key.push(0);
+    key.into()
+}
+
+/// The number at a key's end.
+pub(crate) fn number_of(key: &[u8]) -> Result<u64, StoreError> {
+    key.last_chunk::<8>()
+        .map(|bytes| u64::from_be_bytes(*bytes))
+        .ok_or_else(|| StoreError::Damaged("a key has no number".into()))
+}
+
+/// The second string of a key.
+pub(crate) fn second_of(key: &[u8]) -> Result<&str, StoreError> {
+    let mut parts = key.split(|byte| *byte == 0);
+    parts
+        .nth(1)
+        .and_then(|part| core::str::from_utf8(part).ok())
+        .ok_or_else(|| StoreError::Damaged("a key has no second id".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_of_one_id_lie_together_and_in_order(
+            a in "[^\\p{Cc}]{1,20}", b in "[^\\p{Cc}]{1,20}", m in any::<u64>(), n in any::<u64>(),
+        ) {
+            let (u, v) = (UserId::new(&a).unwrap(), UserId::new(&b).unwrap());
+            let key = queue_key(&u, Pos(m));
+            prop_assert_eq!(number_of(&key).unwrap(), m);
+            prop_assert_eq!(key.cmp(&queue_key(&u, Pos(n))), m.cmp(&n));
+            prop_assert!(prefix(&a) <= key && key < prefix_end(&a));
+            if u != v {
+                prop_assert!(!(prefix(&b) <= key && key < prefix_end(&b)));
+            }
+            let c = ConversationId::new(&b).unwrap();
+            let key = membership_key(&u, &c);
+            prop_assert_eq!(second_of(&key).unwrap(), b.as_str());
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! The relay's core: inputs in, outputs out.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::{Code, Epoch, Pos, UserId};
+
+use super::commit::{Commits, Effect, Mark, Outcome};
+use super::conversations::Conversations;
+use super::deadlines::{Deadlines, Timer};
+use super::entropy::Entropy;
+use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
+use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
+use super::rate::Rate;
+use super::records::{FORMAT, META_EPOCH, META_FORMAT};
+use super::refusal::{Refusal, Reject};
+use super::sessions::{Connection, Connections, Session};
+use super::stream::Cursors;
+use super::users::Users;
+use super::verbs;
+use crate::store::{Batch, Store, StoreError, Table};
+
+/// The relay over a store; `verifier` knows whose a token is.
+pub struct Relay<S, V> {
+    pub(super) config: CoreConfig,
+    pub(super) store: S,
+    pub(super) verifier: V,
+    pub(super) entropy: Entropy,
+    pub(super) epoch: Epoch,
+    pub(super) now: Now,
+    phase: Phase,
+    pub(super) connections: Connections,
+    pub(super) users: Users,
+    pub(super) conversations: Conversations,
+    pub(super) commits: Commits,
+    pub(super) cursors: Cursors,
+    pub(super) deadlines: Deadlines,
+    pub(super) line: VecDeque<ConnectionId>,
+    pub(super) send_rate: Rate,
+    pub(super) request_rate: Rate,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+    fault: Option<String>,
+}
+
+/// Where the relay is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Nothing new is taken; what was accepted is being committed.
+    Draining,
+    Drained,
+    /// A commit failed.
+    Failed,
+}
+
+/// How many there are, and how often something happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Open connections.
+    pub connections: usize,
+    /// Those of them that said hello.
+    pub sessions: usize,
+    /// Users in memory.
+    pub users: usize,
+    /// Conversations in memory.
+    pub conversations: usize,
+    /// Requests whose answer waits for a commit.
+    pub waiting: usize,
+    /// Bytes that wait for a commit or are being committed.
+    pub uncommitted_bytes: usize,
+    /// Commits that ended.
+    pub commits: u64,
+    /// Messages accepted.
+    pub sends: u64,
+    /// Batches of queue entries given to connections.
+    pub batches: u64,
+    /// Requests refused.
+    pub refusals: u64,
+    /// Reads that the store failed.
+    pub store_faults: u64,
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Takes a store, new or used. `seed` must differ at each start.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails, or is of a format that this version does not know.
+    pub fn open(mut config: CoreConfig, store: S, verifier: V, seed: [u8; 32]) -> Result<Self, StoreError> {
+        config.content_bytes_max = config.content_bytes_max.min(hongyan_protocol::limits::CONTENT_BYTES_MAX);
+        let mut entropy = Entropy::new(seed);
+        let epoch = open_epoch(&store, &mut entropy)?;
+        Ok(Self {
+            send_rate: Rate::new(config.sends_per_second, config.sends_burst),
+            request_rate: Rate::new(config.requests_per_second, config.requests_burst),
+            config,
+            store,
+            verifier,
+            entropy,
+            epoch,
+            now: Now::default(),
+            phase: Phase::Serving,
+            connections: Connections::new(),
+            users: Users::new(),
+            conversations: Conversations::new(),
+            commits: Commits::default(),
+            cursors: Cursors::default(),
+            deadlines: Deadlines::default(),
+            line: VecDeque::new(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            fault: None,
+        })
+    }
+
+    /// Takes one input. [`Relay::poll`] must have given `None` before.
+    ///
+    /// # Panics
+    /// When outputs of the input before were not taken: they would come out of order.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        assert!(self.outputs.is_empty(), "poll the relay until None before its next input");
+        self.now = Now { moment: self.now.moment.max(now.moment), time: now.time };
+        match input {
+            Input::Connected(connection) => self.connected(connection),
+            Input::Frame(connection, bytes) => self.frame(connection, bytes),
+            Input::Written(connection, bytes) => self.written(connection, bytes),
+            Input::Closed(connection) => self.forget(connection),
+            Input::Committed(ticket, result) => self.committed(ticket, result),
+            Input::Drain { spread_ms } => self.drain(spread_ms),
+            Input::Tick => {}
+        }
+        self.look_at_deadlines();
+        self.take_turns();
+        if let Some((ticket, batch)) = self.commits.start() {
+            self.outputs.push_back(Output::Commit(ticket, batch));
+        }
+        self.finish_drain();
+        self.users.evict(&self.commits);
+        self.conversations.evict(&self.commits);
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due at the latest. A moment that has passed means: at once, though other inputs may
+    /// come before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.deadlines.next()
+    }
+
+    /// The store's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// What there is and what happened, for statistics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            connections: self.connections.len(),
+            users: self.users.len(),
+            conversations: self.conversations.len(),
+            waiting: self.commits.waiting(),
+            uncommitted_bytes: self.commits.bytes(),
+            ..self.counters
+        }
+    }
+
+    /// The last read that the store failed, once, as a sentence for the log.
+    pub fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
+    }
+
+    // ------------------------------------------------------------ inputs
+
+    fn connected(&mut self, connection: ConnectionId) {
+        let refusal = match self.phase {
+            Phase::Serving if self.connections.len() < self.config.connections_max => None,
+            Phase::Serving => Some(Code::BUSY),
+            Phase::Draining | Phase::Drained => Some(Code::GOING_AWAY),
+            Phase::Failed => Some(Code::STORAGE_FAILED),
+        };
+        match refusal {
+            Some(code) => self.outputs.push_back(Output::Close(connection, code)),
+            None => {
+                self.connections.insert(connection, Connection::new(self.now.moment));
+                self.look_later(connection);
+            }
+        }
+    }
+
+    fn frame(&mut self, connection: ConnectionId, bytes: Bytes) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        state.heard = self.now.moment;
+        if state.session.as_ref().is_some_and(|session| session.leaving) {
+            return;
+        }
+        let Ok(frame) = wire::ClientFrame::from_bytes(bytes) else {
+            return self.close(connection, Code::BAD_FRAME);
+        };
+        let request = frame.request;
+        let result = match self.phase {
+            Phase::Failed => Err(Refusal::reject(Code::STORAGE_FAILED)),
+            _ => verbs::dispatch(self, connection, frame),
+        };
+        if let Err(refusal) = result {
+            self.refuse(connection, request, refusal);
+        }
+    }
+
+    fn written(&mut self, connection: ConnectionId, bytes: usize) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        state.outgoing = state.outgoing.saturating_sub(bytes);
+        state.moved = self.now.moment;
+        self.line_up(connection);
+    }
+
+    fn committed(&mut self, ticket: Ticket, result: Result<(), StoreError>) {
+        if let Err(error) = result {
+            return self.fail(&error);
+        }
+        let Some(Outcome { pushes, effects, .. }) = self.commits.end(ticket) else { return };
+        self.counters.commits += 1;
+        for effect in &effects {
+            self.settle(effect);
+        }
+        for (user, pushes) in pushes {
+            self.deliver(&user, &pushes);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Answer(connection, request, event) => self.answer(connection, request, event),
+                Effect::LoggedOut(connections) => {
+                    let mut code = Code(1000);
+                    for connection in connections {
+                        self.close(connection, code);
+                        code = Code::LOGGED_OUT;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What was assigned is durable now.
+    fn settle(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Log(id, seq) => {
+                if let Some(conversation) = self.conversations.get_mut(id) {
+                    conversation.durable = conversation.durable.max(*seq);
+                }
+            }
+            Effect::Group(id, facts) => {
+                if let Some(conversation) = self.conversations.get_mut(id)
+                    && let Some(group) = &mut conversation.group
+                {
+                    group.durable = facts.clone();
+                }
+            }
+            Effect::Key(user, key) => {
+                self.commits.keys.remove(&(user.clone(), key.clone()));
+            }
+            Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
+            Effect::Answer(..) | Effect::LoggedOut(..) => {}
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        if self.phase == Phase::Failed {
+            return;
+        }
+        self.phase = Phase::Failed;
+        for effect in self.commits.abandon() {
+            match effect {
+                Effect::Answer(connection, request, _) => {
+                    self.refuse(connection, request, Refusal::reject(Code::STORAGE_FAILED));
+                }
+                Effect::LoggedOut(connections) => {
+                    for connection in connections {
+                        self.close(connection, Code::STORAGE_FAILED);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.outputs.push_back(Output::Failed(format!("A commit failed, so the relay stops: {error}.")));
+    }
+
+    fn drain(&mut self, spread_ms: u64) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        self.phase = Phase::Draining;
+        self.write_cursors();
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        for connection in connections {
+            let after = self.entropy.up_to(spread_ms);
+            let retry_after_ms = u32::try_from(after).unwrap_or(u32::MAX);
+            self.push_event(connection, Event::Retire(wire::Retire { retry_after_ms }));
+        }
+    }
+
+    fn finish_drain(&mut self) {
+        if self.phase != Phase::Draining || !self.commits.is_idle() {
+            return;
+        }
+        self.phase = Phase::Drained;
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        for connection in connections {
+            self.close(connection, Code::GOING_AWAY);
+        }
+        self.outputs.push_back(Output::Drained);
+    }
+
+    // ------------------------------------------------------------ deadlines
+
+    fn look_at_deadlines(&mut self) {
+        for _ in 0..DEADLINES_PER_INPUT {
+            match self.deadlines.pop(self.now.moment) {
+                None => return,
+                // The turns are taken after every input.
+                Some(Timer::Turn) => {}
+                Some(Timer::Cursors) => self.write_cursors(),
+                Some(Timer::Connection(connection)) => self.look_at(connection),
+            }
+        }
+    }
+
+    fn look_at(&mut self, connection: ConnectionId) {
+        let (now, config) = (self.now, &self.config);
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let code = match &state.session {
+            None if now.moment >= state.opened.after_ms(config.hello_ms) => Some(Code::HELLO_TIMED_OUT),
+            None => None,
+            Some(_) if state.outgoing > 0 && now.moment >= state.moved.after_ms(config.stalled_ms) => {
+                Some(Code::SLOW_READER)
+            }
+            Some(_) if now.moment >= state.heard.after_ms(config.silence_ms) => Some(Code::SILENT),
+            Some(session) if session.token_left_ms(config, now.time) == 0 => Some(Code::TOKEN_EXPIRED),
+            Some(_) => None,
+        };
+        if let Some(code) = code {
+            return self.close(connection, code);
+        }
+        if state.session.is_some() && now.moment >= state.next_ping(config) {
+            state.pinged = now.moment;
+            let nonce = now.moment.0;
+            self.push_event(connection, Event::Ping(wire::Ping { nonce }));
+        }
+        self.look_later(connection);
+    }
+
+    /// Sets the connection's deadline anew.
+    pub(super) fn look_later(&mut self, connection: ConnectionId) {
+        if let Some(state) = self.connections.get(&connection) {
+            let at = state.next_look(&self.config, self.now);
+            self.deadlines.set(Timer::Connection(connection), at);
+        }
+    }
+
+    // ------------------------------------------------------------ outputs
+
+    /// An answer whose request needs no commit, or whose commit has ended.
+    pub(super) fn answer(&mut self, connection: ConnectionId, request: u64, event: Event) {
+        match wire::RelayFrame::of(request, event).to_bytes() {
+            Ok(bytes) => self.transmit(connection, bytes),
+            // The limits make every answer fit; were it not so, the request is refused rather than left alone.
+            Err(_) => self.refuse(connection, request, Refusal::reject(Code::BUSY)),
+        }
+    }
+
+    /// An answer that may be given when `mark` is durable.
+    pub(super) fn answer_at(&mut self, mark: Mark, connection: ConnectionId, request: u64, event: Event) {
+        if self.commits.is_durable(mark) {
+            self.answer(connection, request, event);
+        } else {
+            self.commits.then_at(mark, Effect::Answer(connection, request, event));
+        }
+    }
+
+    pub(super) fn push_event(&mut self, connection: ConnectionId, event: Event) {
+        self.answer(connection, 0, event);
+    }
+
+    pub(super) fn transmit(&mut self, connection: ConnectionId, bytes: Bytes) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        if state.outgoing == 0 {
+            state.moved = self.now.moment;
+            let at = self.now.moment.after_ms(self.config.stalled_ms);
+            self.deadlines.set_at_latest(Timer::Connection(connection), at);
+        }
+        state.outgoing += bytes.len();
+        let is_slow = state.outgoing > self.config.outgoing_bytes_max;
+        self.outputs.push_back(Output::Transmit(connection, bytes));
+        if is_slow {
+            self.close(connection, Code::SLOW_READER);
+        }
+    }
+
+    fn refuse(&mut self, connection: ConnectionId, request: u64, refusal: Refusal) {
+        let (Reject { code, reason, retry_after_ms }, ends) = match refusal {
+            Refusal::Reject(reject) => (reject, false),
+            Refusal::End(reject) => (reject, true),
+            Refusal::Close(code) => return self.close(connection, code),
+            Refusal::Fault(error) => {
+                self.note_fault(&error);
+                (Reject::new(Code::STORAGE_FAILED), false)
+            }
+        };
+        self.counters.refusals += 1;
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        if self.now.moment.since(state.refusals_since) >= 1_000 {
+            (state.refusals_since, state.refusals) = (self.now.moment, 0);
+        }
+        state.refusals += 1;
+        let is_flood = state.refusals > REFUSALS_PER_SECOND_MAX;
+        // Before hello there is nothing to stay for.
+        let ends = ends || state.session.is_none();
+        let reject = wire::Reject {
+            code: u32::from(code.0),
+            reason: reason.into(),
+            retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX),
+        };
+        self.answer(connection, request, Event::Reject(reject));
+        if ends {
+            self.close(connection, code);
+        } else if is_flood {
+            self.close(connection, Code::BUSY);
+        }
+    }
+
+    /// A read failed and there is no request to refuse for it.
+    pub(super) fn note_fault(&mut self, error: &StoreError) {
+        self.counters.store_faults += 1;
+        self.fault = Some(error.to_string());
+    }
+
+    /// Ends a connection from this side; it is forgotten at once.
+    pub(super) fn close(&mut self, connection: ConnectionId, code: Code) {
+        if self.connections.contains_key(&connection) {
+            self.outputs.push_back(Output::Close(connection, code));
+            self.forget(connection);
+        }
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        let Some(state) = self.connections.remove(&connection) else { return };
+        self.deadlines.cancel(Timer::Connection(connection));
+        if let Some(session) = state.session {
+            self.counters.sessions -= 1;
+            self.users.disconnect(&session.user, connection);
+        }
+    }
+
+    // ------------------------------------------------------------ for the verbs
+
+    pub(super) fn session_mut(&mut self, connection: ConnectionId) -> Option<&mut Session> {
+        self.connections.get_mut(&connection)?.session.as_mut()
+    }
+
+    /// The connection has said hello.
+    pub(super) fn begin_session(&mut self, connection: ConnectionId, session: Session) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        self.users.connect(&session.user, connection);
+        state.session = Some(session);
+        self.counters.sessions += 1;
+        self.look_later(connection);
+    }
+
+    /// Whether something new may be accepted now.
+    pub(super) fn may_write(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Serving if self.commits.bytes() < self.config.uncommitted_bytes_max => Ok(()),
+            Phase::Serving => Err(Refusal::reject(Code::BUSY)),
+            Phase::Draining | Phase::Drained => Err(Refusal::reject(Code::GOING_AWAY)),
+            Phase::Failed => Err(Refusal::reject(Code::STORAGE_FAILED)),
+        }
+    }
+
+    pub(super) fn count_send(&mut self) {
+        self.counters.sends += 1;
+    }
+
+    pub(super) fn count_batch(&mut self) {
+        self.counters.batches += 1;
+    }
+
+    /// The durable head of a user's queue.
+    pub(super) fn durable_head(&self, user: &UserId) -> Pos {
+        self.users.get(user).map_or(Pos::ZERO, |user| user.durable)
+    }
+}
+
+/// The store's epoch; a new store gets one, durably.
+fn open_epoch<S: Store>(store: &S, entropy: &mut Entropy) -> Result<Epoch, StoreError> {
+    let damaged = |what: &str| StoreError::Damaged(what.into());
+    let epoch = store.get(Table::Meta, META_EPOCH)?;
+    match (store.get(Table::Meta, META_FORMAT)?, epoch) {
+        (None, None) => {
+            let epoch = entropy.epoch().ok_or_else(|| damaged("it has no epoch and none can be made"))?;
+            let mut batch = Batch::default();
+            batch.put(Table::Meta, META_FORMAT, FORMAT.to_string());
+            batch.put(Table::Meta, META_EPOCH, epoch.as_str().to_owned());
+            store.commit(&batch)?;
+            Ok(epoch)
+        }
+        (Some(format), _) if format != FORMAT.to_string() => Err(StoreError::Engine(format!(
+            "its data is of format {}, and this version of the relay knows format {FORMAT} only",
+            String::from_utf8_lossy(&format)
+        ))),
+        (Some(_), Some(epoch)) => core::str::from_utf8(&epoch)
+            .ok()
+            .and_then(|epoch| Epoch::new(epoch).ok())
+            .ok_or_else(|| damaged("its epoch is no valid id")),
+        _ => Err(damaged("it has a format or an epoch, but not both")),
+    }
+}

@@ -1,0 +1,297 @@
+//! The queue's way to the devices: one mechanism for catching up and for following.
+//!
+//! Each session knows the last entry it was `sent`. Who has been sent everything durable gets the entries of a commit
+//! as it ends, from memory. Everybody else stands in the line and in each turn gets one batch from the store, as long
+//! as there is room: bytes that wait in the connection, and entries that the device has not acknowledged.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::{Code, ConversationId, DeviceId, GroupVersion, Pos, Seq, UserId};
+
+use super::batches::{BatchBuilder, Change};
+use super::commit::Pushes;
+use super::deadlines::Timer;
+use super::io::{ConnectionId, CoreConfig, Verifier};
+use super::limits::{CURSOR_DELAY_MS, TURNS_PER_INPUT, UNACKNOWLEDGED_MAX};
+use super::records::{
+    DeviceRecord, Reference, Target, decode, device_key, encode, group_change_key, message_key, number_of,
+    queue_key,
+};
+use super::relay::Relay;
+use super::sessions::Connection;
+use super::snapshot::SnapshotProgress;
+use crate::store::{Order, Store, StoreError, Table};
+
+/// What devices said of themselves and that is not in the store yet: at most one record each.
+#[derive(Default)]
+pub(super) struct Cursors {
+    waiting: BTreeMap<(UserId, DeviceId), (Pos, Option<DeviceAbout>)>,
+}
+
+/// What a hello says of its device.
+pub(super) struct DeviceAbout {
+    pub(super) kind: i32,
+    pub(super) agent: String,
+}
+
+impl Connection {
+    /// May be sent an entry, or a piece of a snapshot, now.
+    fn has_room(&self, config: &CoreConfig) -> bool {
+        self.outgoing < config.outgoing_bytes_target && self.window() > 0
+    }
+
+    /// Entries that may be sent before the device acknowledges some.
+    fn window(&self) -> u64 {
+        let unacknowledged =
+            self.session.as_ref().map_or(0, |session| session.sent.0.saturating_sub(session.acknowledged.0));
+        UNACKNOWLEDGED_MAX.saturating_sub(unacknowledged)
+    }
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// The connection may have something to get: it stands in the line if so.
+    pub(super) fn line_up(&mut self, connection: ConnectionId) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let Some(session) = &state.session else { return };
+        let head = self.users.get(&session.user).map_or(Pos::ZERO, |user| user.durable);
+        let waits = session.snapshot.is_some() || session.sent < head;
+        if waits && !state.in_line && state.has_room(&self.config) {
+            state.in_line = true;
+            self.line.push_back(connection);
+        }
+    }
+
+    /// Some of those in the line get one batch each; the deadline of the others is now.
+    pub(super) fn take_turns(&mut self) {
+        for _ in 0..TURNS_PER_INPUT {
+            let Some(connection) = self.line.pop_front() else { break };
+            let Some(state) = self.connections.get_mut(&connection) else { continue };
+            state.in_line = false;
+            if let Err(error) = self.take_turn(connection) {
+                self.note_fault(&error);
+                self.close(connection, Code::STORAGE_FAILED);
+            }
+            self.line_up(connection);
+        }
+        if self.line.is_empty() {
+            self.deadlines.cancel(Timer::Turn);
+        } else {
+            self.deadlines.set(Timer::Turn, self.now.moment);
+        }
+    }
+
+    fn take_turn(&mut self, connection: ConnectionId) -> Result<(), StoreError> {
+        let Some(state) = self.connections.get(&connection) else { return Ok(()) };
+        let window = state.window();
+        let Some(session) = &state.session else { return Ok(()) };
+        if session.snapshot.is_some() {
+            return self.send_snapshot(connection);
+        }
+        let (user, sent) = (session.user.clone(), session.sent);
+        let head = self.durable_head(&user);
+        let until = Pos(head.0.min(sent.0.saturating_add(window)));
+        if sent >= until {
+            return Ok(());
+        }
+        let (last, batch) = self.read_batch(&user, sent, until)?;
+        self.send_batch(connection, last, batch.finish(head));
+        Ok(())
+    }
+
+    /// Entries after `sent`, up to `until` at most.
+    fn read_batch(&self, user: &UserId, sent: Pos, until: Pos) -> Result<(Pos, BatchBuilder), StoreError> {
+        let mut batch = BatchBuilder::default();
+        let mut last = sent;
+        let mut fault = None;
+        let (from, to) = (queue_key(user, sent.next()), queue_key(user, until.next()));
+        self.store.scan(Table::Queue, &from, &to, Order::Ascending, &mut |key, value| {
+            let entry = self.read_entry(user, key, value, last.next());
+            match entry {
+                Ok(change) => {
+                    last = last.next();
+                    batch.push(last, change);
+                }
+                Err(error) => fault = Some(error),
+            }
+            fault.is_none() && !batch.is_full()
+        })?;
+        match fault {
+            Some(error) => Err(error),
+            None if batch.is_empty() => {
+                Err(StoreError::Damaged(format!("the queue of {user} ends before {until}")))
+            }
+            None => Ok((last, batch)),
+        }
+    }
+
+    fn read_entry(
+        &self,
+        user: &UserId,
+        key: &[u8],
+        value: &[u8],
+        expected: Pos,
+    ) -> Result<Change, StoreError> {
+        let damaged = |what: &str| StoreError::Damaged(format!("entry {expected} of {user}'s queue {what}"));
+        if number_of(key)? != expected.0 {
+            return Err(damaged("is missing"));
+        }
+        let reference: Reference = decode(Bytes::copy_from_slice(value), "queue")?;
+        let id = ConversationId::new(&reference.conversation)
+            .map_err(|_| damaged("names no valid conversation"))?;
+        match reference.target {
+            Some(Target::Message(seq)) => self
+                .store
+                .get(Table::Messages, &message_key(&id, Seq(seq)))?
+                .map(Change::Message)
+                .ok_or_else(|| damaged("points to a message that is not there")),
+            Some(Target::Group(version)) => self
+                .store
+                .get(Table::Groups, &group_change_key(&id, GroupVersion(version)))?
+                .map(Change::Group)
+                .ok_or_else(|| damaged("points to a group's change that is not there")),
+            Some(Target::Read(seq)) => {
+                Ok(Change::Read(encode(&wire::ReadMark { conversation: reference.conversation, seq })))
+            }
+            None => Err(damaged("is of a kind that this version does not know")),
+        }
+    }
+
+    fn send_batch(&mut self, connection: ConnectionId, last: Pos, frame: Bytes) {
+        if let Some(session) = self.session_mut(connection) {
+            session.sent = last;
+            session.sent_max = session.sent_max.max(last);
+            self.count_batch();
+            self.transmit(connection, frame);
+        }
+    }
+
+    /// A commit with these entries has ended: who had everything before gets them now.
+    pub(super) fn deliver(&mut self, user: &UserId, pushes: &Pushes) {
+        let Some(state) = self.users.get_mut(user) else { return };
+        state.durable = state.durable.max(pushes.head);
+        if state.connections.is_empty() {
+            return;
+        }
+        let connections: Vec<_> = state.connections.iter().copied().collect();
+        let frames = self.frames(pushes);
+        for connection in connections {
+            for (first, last, frame) in &frames {
+                let Some(state) = self.connections.get(&connection) else { break };
+                let Some(session) = &state.session else { break };
+                let follows = session.snapshot.is_none() && session.sent.next() == *first;
+                let fits = last.0 - first.0 < state.window();
+                if follows && fits && state.has_room(&self.config) {
+                    self.send_batch(connection, *last, frame.clone());
+                }
+            }
+            self.line_up(connection);
+        }
+    }
+
+    /// A commit's entries as frames: first, last, bytes.
+    fn frames(&self, pushes: &Pushes) -> Vec<(Pos, Pos, Bytes)> {
+        let mut frames = Vec::new();
+        let mut entries = pushes.entries.iter().peekable();
+        while let Some((first, change)) = entries.next() {
+            let (mut batch, mut last) = (BatchBuilder::default(), *first);
+            batch.push(*first, change.clone());
+            // There is a gap where an entry was made while nobody was connected.
+            while let Some((pos, change)) =
+                entries.next_if(|(pos, _)| !batch.is_full() && *pos == last.next())
+            {
+                batch.push(*pos, change.clone());
+                last = *pos;
+            }
+            frames.push((*first, last, batch.finish(pushes.head)));
+        }
+        frames
+    }
+
+    /// A new entry in a user's queue. The user is in memory.
+    pub(super) fn enqueue(&mut self, user: &UserId, reference: &Bytes, change: &Change) {
+        let mark = self.commits.mark();
+        let Some(state) = self.users.get_mut(user) else { return };
+        let pos = state.assigned.next();
+        state.assigned = pos;
+        state.commit = mark;
+        let change = (!state.connections.is_empty()).then(|| change.clone());
+        self.commits.put(Table::Queue, queue_key(user, pos), reference.clone());
+        self.commits.push(user, pos, change);
+    }
+
+    /// Streams the queue from a cursor, or from a snapshot if it can't be continued there.
+    pub(super) fn stream_from(
+        &mut self,
+        connection: ConnectionId,
+        cursor: Pos,
+        reset: Option<wire::ResetCause>,
+    ) {
+        let Some(session) = self.session_mut(connection) else { return };
+        let user = session.user.clone();
+        let head = self.durable_head(&user);
+        let reset = reset.or((cursor > head).then_some(wire::ResetCause::CursorAhead));
+        let start = if reset.is_some() { head } else { cursor };
+        if let Some(session) = self.session_mut(connection) {
+            session.sent = start;
+            session.sent_max = session.sent_max.max(start);
+            session.acknowledged = start;
+            session.snapshot = reset.map(|_| SnapshotProgress::default());
+        }
+        if let Some(cause) = reset {
+            let epoch = self.epoch.as_str().to_owned();
+            let reset = wire::Reset { epoch, pos: start.0, cause: cause.into() };
+            self.push_event(connection, Event::Reset(reset));
+        }
+        self.line_up(connection);
+    }
+
+    /// A device's cursor, to be written with a commit within [`CURSOR_DELAY_MS`].
+    pub(super) fn note_cursor(
+        &mut self,
+        user: &UserId,
+        device: &DeviceId,
+        cursor: Pos,
+        about: Option<DeviceAbout>,
+    ) {
+        let waiting = self.cursors.waiting.entry((user.clone(), device.clone())).or_default();
+        waiting.0 = waiting.0.max(cursor);
+        if about.is_some() {
+            waiting.1 = about;
+        }
+        self.deadlines.set_at_latest(Timer::Cursors, self.now.moment.after_ms(CURSOR_DELAY_MS));
+    }
+
+    /// Forgets a device, with the commit that gathers.
+    pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) {
+        self.cursors.waiting.remove(&(user.clone(), device.clone()));
+        self.commits.delete(Table::Devices, device_key(user, device));
+    }
+
+    /// Puts the waiting cursors into the commit that gathers. A stored cursor never moves back (promise R1).
+    pub(super) fn write_cursors(&mut self) {
+        for ((user, device), (cursor, about)) in core::mem::take(&mut self.cursors.waiting) {
+            let key = device_key(&user, &device);
+            let stored = self.store.get(Table::Devices, &key).and_then(|record| match record {
+                Some(record) => decode::<DeviceRecord>(record, "devices"),
+                None => Ok(DeviceRecord::default()),
+            });
+            let before = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    self.note_fault(&error);
+                    continue;
+                }
+            };
+            let mut record = before.clone();
+            record.cursor = record.cursor.max(cursor.0);
+            if let Some(about) = about {
+                (record.kind, record.agent) = (about.kind, about.agent);
+            }
+            if record != before {
+                self.commits.put(Table::Devices, key, encode(&record));
+            }
+        }
+    }
+}

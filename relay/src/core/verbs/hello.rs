@@ -1,0 +1,95 @@
+//! The first frame of a connection: who it is, and from where its stream begins.
+
+use hongyan_protocol::limits::{AGENT_BYTES_MAX, TOKEN_BYTES_MAX};
+use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::{Code, DeviceId, Epoch, Pos, Time, UserId, VERSION, VERSION_MIN};
+
+use crate::core::io::{ConnectionId, Identity, Verifier};
+use crate::core::refusal::{Refusal, Reject};
+use crate::core::relay::Relay;
+use crate::core::sessions::Session;
+use crate::core::stream::DeviceAbout;
+use crate::store::Store;
+
+pub(super) fn hello<S: Store, V: Verifier>(
+    relay: &mut Relay<S, V>,
+    connection: ConnectionId,
+    request: u64,
+    body: wire::Hello,
+) -> Result<(), Refusal> {
+    relay.may_write()?;
+    if !(VERSION_MIN..=VERSION).contains(&body.version) {
+        return Err(Refusal::end(Code::VERSION_UNSUPPORTED));
+    }
+    let user = UserId::new(&body.user)?;
+    let device = DeviceId::new(&body.device)?;
+    let epoch = if body.epoch.is_empty() { None } else { Some(Epoch::new(&body.epoch)?) };
+    if body.agent.len() > AGENT_BYTES_MAX {
+        return Err(Refusal::bad("The agent's name is too long."));
+    }
+    let identity = relay.identify(&body.token, &user)?;
+    relay.users.load(&relay.store, &user)?;
+    let connections = relay.users.get(&user).map_or(0, |user| user.connections.len());
+    if connections >= relay.config.connections_per_user_max {
+        return Err(Refusal::end(Code::TOO_MANY_CONNECTIONS));
+    }
+
+    let cursor = Pos(body.cursor);
+    let reset = match &epoch {
+        None if cursor == Pos::ZERO => None,
+        Some(epoch) if *epoch == relay.epoch => None,
+        _ => Some(wire::ResetCause::EpochUnknown),
+    };
+    let session = Session {
+        user: user.clone(),
+        device: device.clone(),
+        expires: identity.expires,
+        sent: Pos::ZERO,
+        sent_max: Pos::ZERO,
+        acknowledged: Pos::ZERO,
+        snapshot: None,
+        leaving: false,
+    };
+    relay.begin_session(connection, session);
+    let head = relay.durable_head(&user);
+    let applied = if reset.is_none() && cursor <= head { cursor } else { Pos::ZERO };
+    let about = DeviceAbout { kind: body.device_kind, agent: body.agent };
+    relay.note_cursor(&user, &device, applied, Some(about));
+    let config = &relay.config;
+    let welcome = wire::Welcome {
+        version: body.version,
+        epoch: relay.epoch.as_str().to_owned(),
+        head: head.0,
+        token_expires_in_ms: token_expires_in_ms(identity.expires, relay.now.time),
+        ping_interval_ms: u32::try_from(config.ping_interval_ms).unwrap_or(u32::MAX),
+        silence_ms: u32::try_from(config.silence_ms).unwrap_or(u32::MAX),
+        content_bytes_max: u32::try_from(config.content_bytes_max).unwrap_or(u32::MAX),
+        time: relay.now.time.0,
+    };
+    relay.answer(connection, request, Event::Welcome(welcome));
+    relay.stream_from(connection, cursor, reset);
+    Ok(())
+}
+
+pub(super) fn token_expires_in_ms(expires: Time, now: Time) -> u64 {
+    expires.0.saturating_sub(now.0)
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Whose the token is, if it is this user's and has not ended.
+    pub(super) fn identify(&self, token: &str, user: &UserId) -> Result<Identity, Refusal> {
+        if token.len() > TOKEN_BYTES_MAX {
+            let reason = "The token is too long.";
+            return Err(Refusal::End(Reject { reason, ..Reject::new(Code::TOKEN_INVALID) }));
+        }
+        // The verifier's sentence is for the operator; a client that guesses at tokens learns nothing from it.
+        let identity = self.verifier.verify(token).map_err(|_| Refusal::end(Code::TOKEN_INVALID))?;
+        if identity.expires.0.saturating_add(self.config.token_leeway_ms) <= self.now.time.0 {
+            return Err(Refusal::end(Code::TOKEN_EXPIRED));
+        }
+        if identity.user != *user {
+            return Err(Refusal::end(Code::TOKEN_USER_MISMATCH));
+        }
+        Ok(identity)
+    }
+}

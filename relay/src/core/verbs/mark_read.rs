@@ -1,0 +1,84 @@
+//! A user's read mark: moves forward only, and is told to all of the user's devices.
+
+use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::{Code, ConversationId, UserId};
+
+use super::Caller;
+use crate::core::batches::Change;
+use crate::core::commit::{Effect, Mark, PendingMembership};
+use crate::core::io::Verifier;
+use crate::core::records::{MembershipRecord, Reference, Target, decode, encode, membership_key};
+use crate::core::refusal::Refusal;
+use crate::core::relay::Relay;
+use crate::store::{Store, StoreError, Table};
+
+pub(super) fn mark_read<S: Store, V: Verifier>(
+    relay: &mut Relay<S, V>,
+    caller: &Caller,
+    body: wire::MarkRead,
+) -> Result<(), Refusal> {
+    relay.may_write()?;
+    let id = ConversationId::new(&body.conversation)?;
+    let user = &caller.user;
+    let last = match relay.conversations.load(&relay.store, &id, user)? {
+        Some(conversation) if conversation.has_reader(user) && conversation.has_member(user) => {
+            conversation.durable
+        }
+        _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
+    };
+    let (before, mark) = relay.membership(user, &id)?;
+    let mut record = before.unwrap_or_default();
+    let seq = body.seq.min(last.0);
+    let moves = seq > record.read_seq;
+    record.read_seq = record.read_seq.max(seq);
+    let answer =
+        Event::MarkedRead(wire::MarkedRead { conversation: body.conversation.clone(), seq: record.read_seq });
+    if !moves {
+        relay.answer_at(mark, caller.connection, caller.request, answer);
+        return Ok(());
+    }
+    relay.put_membership(user, &id, before, record);
+    let read = wire::ReadMark { conversation: body.conversation.clone(), seq };
+    let reference = Reference { conversation: body.conversation, target: Some(Target::Read(seq)) };
+    relay.enqueue(user, &encode(&reference), &Change::Read(encode(&read)));
+    relay.commits.then(Effect::Answer(caller.connection, caller.request, answer));
+    if let Some(conversation) = relay.conversations.get_mut(&id) {
+        conversation.commit = relay.commits.mark();
+    }
+    Ok(())
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// A membership as assigned, and what makes it durable.
+    pub(super) fn membership(
+        &self,
+        user: &UserId,
+        id: &ConversationId,
+    ) -> Result<(Option<MembershipRecord>, Mark), StoreError> {
+        if let Some(pending) = self.commits.memberships.get(&(user.clone(), id.clone())) {
+            return Ok((Some(pending.assigned), pending.commit));
+        }
+        let record = self.store.get(Table::Memberships, &membership_key(user, id))?;
+        let record = record.map(|record| decode(record, "memberships")).transpose()?;
+        Ok((record, Mark::NONE))
+    }
+
+    /// Changes a membership from what [`Relay::membership`] gave.
+    pub(super) fn put_membership(
+        &mut self,
+        user: &UserId,
+        id: &ConversationId,
+        before: Option<MembershipRecord>,
+        record: MembershipRecord,
+    ) {
+        let commit = self.commits.mark();
+        let key = (user.clone(), id.clone());
+        let durable = match self.commits.memberships.get(&key) {
+            Some(pending) => pending.durable,
+            None => before,
+        };
+        self.commits.memberships.insert(key, PendingMembership { durable, assigned: record, commit });
+        self.commits.put(Table::Memberships, membership_key(user, id), encode(&record));
+        self.commits.then(Effect::Membership(user.clone(), id.clone(), record));
+    }
+}

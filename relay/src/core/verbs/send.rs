@@ -1,0 +1,136 @@
+//! A message: accepted, committed once, and then told to everybody.
+
+use hongyan_protocol::limits::MENTIONS_MAX;
+use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::{Code, ConversationId, Key, Seq, UserId};
+use prost::Message as _;
+
+use super::Caller;
+use crate::core::batches::Change;
+use crate::core::commit::{Effect, PendingKey};
+use crate::core::io::Verifier;
+use crate::core::records::{
+    KeyRecord, MembershipRecord, Reference, Target, decode, encode, key_key, message_key,
+};
+use crate::core::refusal::Refusal;
+use crate::core::relay::Relay;
+use crate::store::{Store, Table};
+
+pub(super) fn send<S: Store, V: Verifier>(
+    relay: &mut Relay<S, V>,
+    caller: &Caller,
+    body: wire::Send,
+) -> Result<(), Refusal> {
+    relay.may_write()?;
+    let id = ConversationId::new(&body.conversation)?;
+    let key = Key::new(&body.key)?;
+    check(&body, relay.config.content_bytes_max)?;
+
+    // A repeated send is answered with the first result, whatever has happened since.
+    if relay.answer_known_key(caller, &key)? {
+        return Ok(());
+    }
+    let (store, user) = (&relay.store, &caller.user);
+    let Some(conversation) = relay.conversations.load(store, &id, user)? else {
+        return Err(Refusal::reject(Code::NOT_A_MEMBER));
+    };
+    if !conversation.has_member(user) {
+        return Err(Refusal::reject(Code::NOT_A_MEMBER));
+    }
+    if body.reply_to > conversation.assigned.0 {
+        return Err(Refusal::bad("There is no message to reply to with this seq."));
+    }
+    let users = conversation.users.clone();
+    for user in users.iter() {
+        relay.users.load(store, user)?;
+    }
+
+    // Nothing below can fail: all of it is accepted together.
+    let mark = relay.commits.mark();
+    let Some(conversation) = relay.conversations.get_mut(&id) else { return Ok(()) };
+    let seq = conversation.assigned.next();
+    conversation.assigned = seq;
+    conversation.commit = mark;
+    let is_new_direct = conversation.group.is_none() && seq == Seq(1);
+
+    let time = relay.now.time;
+    let message = encode(&wire::Message {
+        conversation: body.conversation,
+        seq: seq.0,
+        key: body.key,
+        from: caller.user.as_str().to_owned(),
+        time: time.0,
+        content: body.content,
+        reply_to: body.reply_to,
+        mentions: body.mentions,
+    });
+    relay.commits.put(Table::Messages, message_key(&id, seq), message.clone());
+    relay.commits.then(Effect::Log(id.clone(), seq));
+    let record = KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0 };
+    relay.remember_key(caller, key, &record);
+    if is_new_direct {
+        for user in users.iter() {
+            relay.put_membership(user, &id, None, MembershipRecord::default());
+        }
+    }
+    let target = Some(Target::Message(seq.0));
+    let reference = encode(&Reference { conversation: record.conversation, target });
+    let change = Change::Message(message);
+    for user in users.iter() {
+        relay.enqueue(user, &reference, &change);
+    }
+    relay.count_send();
+    Ok(())
+}
+
+fn check(body: &wire::Send, content_bytes_max: usize) -> Result<(), Refusal> {
+    if body.content.len() > content_bytes_max {
+        return Err(Refusal::reject(Code::CONTENT_TOO_LARGE));
+    }
+    if wire::Content::decode(body.content.clone()).is_err() {
+        return Err(Refusal::bad("The content cannot be read."));
+    }
+    if body.mentions.len() > MENTIONS_MAX {
+        return Err(Refusal::bad("The message mentions too many users."));
+    }
+    for user in &body.mentions {
+        UserId::new(user)?;
+    }
+    Ok(())
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Answers a request whose key was used before: at once, or when the first result is durable.
+    pub(super) fn answer_known_key(&mut self, caller: &Caller, key: &Key) -> Result<bool, Refusal> {
+        if let Some(pending) = self.commits.keys.get(&(caller.user.clone(), key.clone())) {
+            let PendingKey { answer, commit } = pending.clone();
+            self.answer_at(commit, caller.connection, caller.request, answer);
+            return Ok(true);
+        }
+        let Some(record) = self.store.get(Table::Keys, &key_key(&caller.user, key))? else {
+            return Ok(false);
+        };
+        let record: KeyRecord = decode(record, "keys")?;
+        self.answer(caller.connection, caller.request, answer_of(key, &record));
+        Ok(true)
+    }
+
+    /// Keeps what a key was answered, and answers when that is durable.
+    pub(super) fn remember_key(&mut self, caller: &Caller, key: Key, record: &KeyRecord) {
+        let answer = answer_of(&key, record);
+        let commit = self.commits.mark();
+        self.commits.put(Table::Keys, key_key(&caller.user, &key), encode(record));
+        self.commits.then(Effect::Key(caller.user.clone(), key.clone()));
+        self.commits.then(Effect::Answer(caller.connection, caller.request, answer.clone()));
+        self.commits.keys.insert((caller.user.clone(), key), PendingKey { answer, commit });
+    }
+}
+
+/// The same for the same key, always.
+fn answer_of(key: &Key, record: &KeyRecord) -> Event {
+    let conversation = record.conversation.clone();
+    if record.seq == 0 {
+        return Event::GroupDone(wire::GroupDone { conversation, version: 1 });
+    }
+    Event::Sent(wire::Sent { key: key.as_str().to_owned(), conversation, seq: record.seq, time: record.time })
+}
