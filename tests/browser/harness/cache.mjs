@@ -1,0 +1,119 @@
+// @ts-check
+/** Reads what the SDK wrote into IndexedDB, without the SDK: keys by themselves, records byte by byte. */
+
+/**
+ * @typedef {{ conversation: string, seq: number, key: string, from: string }} CachedMessage
+ * @typedef {{ messages: CachedMessage[], outbox: { conversation: string, key: string }[], conversations: string[], cursor: number | undefined }} Cache
+ */
+
+/**
+ * The cache of a user in a page's origin; `undefined` when there is none.
+ * @param {import('playwright-core').Page} page
+ * @param {string} user
+ * @returns {Promise<Cache | undefined>}
+ */
+export async function readCache(page, user) {
+  const raw = await page.evaluate(async (user) => {
+    const name = (await indexedDB.databases()).map((one) => one.name ?? '').find((one) => one.startsWith('hongyan:') && one.endsWith(` ${user}`))
+    if (name === undefined) return undefined
+    /** @type {<T>(request: IDBRequest<T>) => Promise<T>} */
+    const answer = (request) =>
+      new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result)
+        request.onerror = () => reject(request.error)
+      })
+    const database = await answer(indexedDB.open(name))
+    try {
+      const stores = ['meta', 'conversations', 'messages', 'outbox']
+      const transaction = database.transaction(stores)
+      const bytes = (/** @type {Uint8Array[]} */ records) => records.map((record) => Array.from(record))
+      const [meta, conversations, messageKeys, messages, outbox] = await Promise.all([
+        answer(transaction.objectStore('meta').getAll()),
+        answer(transaction.objectStore('conversations').getAllKeys()),
+        answer(transaction.objectStore('messages').getAllKeys()),
+        answer(transaction.objectStore('messages').getAll()),
+        answer(transaction.objectStore('outbox').getAll()),
+      ])
+      return {
+        meta: bytes(meta),
+        conversations: conversations.map(String),
+        messageKeys: messageKeys.map((key) => /** @type {[string, number]} */ (key)),
+        messages: bytes(messages),
+        outbox: bytes(outbox),
+      }
+    } finally {
+      database.close()
+    }
+  }, user)
+  if (raw === undefined) return undefined
+  const messages = raw.messages.map((record, index) => {
+    const [conversation, seq] = raw.messageKeys[index] ?? ['', 0]
+    const fields = decode(record)
+    const inside = [text(fields, 1), number(fields, 2)]
+    if (inside[0] !== conversation || inside[1] !== seq) {
+      throw new Error(`The record at [${conversation}, ${seq}] is the message [${inside}].`)
+    }
+    return { conversation, seq, key: text(fields, 3), from: text(fields, 4) }
+  })
+  const outbox = raw.outbox.map((record) => {
+    const send = decode(decode(record).get(1)?.[0])
+    return { conversation: text(send, 1), key: text(send, 2) }
+  })
+  const meta = raw.meta[0] === undefined ? undefined : decode(raw.meta[0])
+  return { messages, outbox, conversations: raw.conversations, cursor: meta && number(meta, 5) }
+}
+
+/** @typedef {Map<number, any[]>} Fields numbers, or arrays of bytes, by field number */
+
+/**
+ * Protocol Buffers' wire format, as far as these records use it.
+ * @param {number[]} bytes
+ * @returns {Fields}
+ */
+function decode(bytes) {
+  /** @type {Fields} */
+  const fields = new Map()
+  let at = 0
+  const varint = () => {
+    let value = 0
+    for (let scale = 1; ; scale *= 128) {
+      const byte = bytes[at++]
+      if (byte === undefined) throw new Error('A record ends too early.')
+      value += (byte & 0x7f) * scale
+      if (byte < 0x80) return value
+    }
+  }
+  while (at < bytes.length) {
+    const tag = varint()
+    const type = tag % 8
+    if (type !== 0 && type !== 2) throw new Error(`A record has wire type ${type}.`)
+    let value
+    if (type === 0) value = varint()
+    else {
+      const length = varint()
+      value = bytes.slice(at, (at += length))
+      if (value.length < length) throw new Error('A record ends too early.')
+    }
+    const field = Math.floor(tag / 8)
+    fields.set(field, [...(fields.get(field) ?? []), value])
+  }
+  return fields
+}
+
+/**
+ * @param {Fields} fields
+ * @param {number} field
+ * @returns {string}
+ */
+function text(fields, field) {
+  return Buffer.from(fields.get(field)?.[0] ?? []).toString('utf8')
+}
+
+/**
+ * @param {Fields} fields
+ * @param {number} field
+ * @returns {number}
+ */
+function number(fields, field) {
+  return fields.get(field)?.[0] ?? 0
+}

@@ -1,0 +1,92 @@
+// @ts-check
+/** A page that has nothing but the SDK. `window.hongyan` is the package, `window.chat` the chat. */
+
+import { readCache } from './cache.mjs'
+import { newPage, newProfile } from './chromium.mjs'
+import { until } from './wait.mjs'
+
+export class SdkPage {
+  /**
+   * @param {import('playwright-core').Page} page
+   * @param {import('playwright-core').BrowserContext} profile
+   * @param {string} user
+   */
+  constructor(page, profile, user) {
+    this.page = page
+    this.profile = profile
+    this.user = user
+  }
+
+  /**
+   * Opens an empty page and imports the package; connects when told to.
+   * @param {import('./scene.mjs').Scene} scene
+   * @param {string} user
+   * @param {string} origin of a front
+   * @param {{ profile?: import('playwright-core').BrowserContext, connect?: boolean, storage?: 'indexeddb' | 'memory', device?: string }} [options]
+   */
+  static async open(scene, user, origin, { profile, connect = true, storage, device = '' } = {}) {
+    const context = profile ?? (await newProfile(scene))
+    const page = await newPage(scene, context, `${user}${device}`)
+    const one = new SdkPage(page, context, user)
+    scene.shows(`${user}${device}`, () => page.evaluate(async () => ({ state: window.chat?.state, conversations: await window.chat?.conversations(), kept: window.kept })))
+    await one.load(origin)
+    if (connect) await one.connect(storage)
+    return one
+  }
+
+  /** @param {string} origin */
+  async load(origin) {
+    await this.page.goto(`${origin}/sdk/`)
+    await this.page.evaluate(async () => {
+      window.kept = {}
+      window.hongyan = await import(/** @type {string} */ ('/sdk/hongyan/index.js'))
+    })
+  }
+
+  /**
+   * Connects with tokens of the development mode, and keeps every event in `kept.events`.
+   * @param {'indexeddb' | 'memory'} [storage]
+   */
+  async connect(storage) {
+    await this.page.evaluate(
+      async ({ user, storage }) => {
+        const token = async () => (await fetch(`/dev/token?user=${user}`)).text()
+        window.chat = await window.hongyan.connect({ user, token, ...(storage === undefined ? {} : { storage }) })
+        /** @type {[string, unknown][]} */
+        const events = (window.kept.events = [])
+        for (const name of /** @type {const} */ (['message', 'outbox', 'conversation', 'state', 'gap', 'group'])) {
+          window.chat.on(name, (payload) => events.push([name, payload]))
+        }
+      },
+      { user: this.user, storage },
+    )
+  }
+
+  state() {
+    return this.page.evaluate(() => window.chat.state)
+  }
+
+  async online() {
+    await until(`${this.user} is online and caught up`, async () => {
+      const state = await this.state()
+      return state.status === 'online' && state.caughtUp
+    }, { seen: () => this.state() })
+  }
+
+  /**
+   * The payloads of one kind of event, in the order in which they came.
+   * @template {keyof import('hongyan').Events} Event
+   * @param {Event} event
+   * @returns {Promise<import('hongyan').Events[Event][]>}
+   */
+  events(event) {
+    return this.page.evaluate(
+      (event) => window.kept.events.filter((/** @type {[string, unknown]} */ one) => one[0] === event).map((/** @type {[string, unknown]} */ one) => one[1]),
+      event,
+    )
+  }
+
+  cache() {
+    return readCache(this.page, this.user)
+  }
+}
