@@ -292,6 +292,7 @@ pub enum Output {
 }
 
 /// One change of the cache. Records are opaque to the host.
+#[derive(Clone)]
 pub enum Write {
     /// Remove everything.
     Clear,

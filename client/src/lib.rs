@@ -7,10 +7,23 @@
 //! *Invariant:* no I/O, no clock, no chance, no threads and no async here (`clippy.toml` forbids them); time and
 //! entropy are arguments.
 
+mod cache;
+mod client;
+mod conversations;
+mod history;
 pub mod io;
 pub mod limits;
+mod outbox;
+mod queue;
+mod random;
+mod records;
+mod requests;
+mod sending;
+mod session;
+mod timers;
 pub mod view;
 
+pub use client::Client;
 pub use io::{
     Answer, ChatError, Command, Config, Event, Generation, HostEvent, Input, Moment, Now, Output, RequestId,
     Restored, Storage, Ticket, Write,

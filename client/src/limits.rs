@@ -37,3 +37,12 @@ pub const CACHED_MESSAGES_MAX: u64 = 10_000;
 pub const CACHED_MESSAGES_STEP: u64 = 1_000;
 /// Conversations kept in the list.
 pub const CONVERSATIONS_MAX: usize = 20_000;
+/// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
+/// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,
+/// so this bound is the second line.
+pub const UNSAVED_ENTRIES_MAX: u64 = 16_384;
+/// A connection that held so long, or that brought something, was a good one: its end is not a failure that
+/// makes the next waits longer.
+pub const STABLE_MS: u64 = 5_000;
+/// Pages asked of the relay for one page of history (a page may come shorter than asked).
+pub const HISTORY_ROUNDS_MAX: u32 = 8;

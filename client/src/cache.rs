@@ -1,0 +1,139 @@
+//! What is persisted, and when: writes gather into one transaction while another is under way.
+//!
+//! *Invariant:* what a transaction makes true for others (events, replies, acknowledgements, transmitting) is in
+//! its `after` and happens only when the host said that the transaction is durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use hongyan_protocol::{ConversationId, Pos, Seq};
+
+use crate::io::{Answer, ChatError, Event, RequestId, Ticket, Write};
+
+/// What happens once a transaction is durable, in its order.
+pub(crate) enum After {
+    /// Tell the application.
+    Event(Event),
+    /// Answer the application.
+    Reply(RequestId, Result<Answer, ChatError>),
+    /// The queue is durable up to here, in this life of the queue; so many entries are new.
+    Durable { life: u64, pos: Pos, entries: u64 },
+    /// This entry of the outbox may go on the wire.
+    Queued(u64),
+}
+
+/// Writes and what follows from them.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) after: Vec<After>,
+    /// Conversations whose record changed: written once, told once.
+    pub(crate) changed: BTreeSet<ConversationId>,
+    /// The record of cursor, epoch and device changed.
+    pub(crate) meta: bool,
+    /// Entries of the queue in it.
+    pub(crate) entries: u64,
+}
+
+impl Transaction {
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.after.is_empty() && self.changed.is_empty() && !self.meta
+    }
+
+    /// Whether it empties the cache.
+    fn clears(&self) -> bool {
+        self.writes.iter().any(|write| matches!(write, Write::Clear))
+    }
+
+    /// Adds its messages of the range to `found`.
+    fn messages(&self, of: &ConversationId, from: Seq, to: Seq, found: &mut BTreeMap<u64, Bytes>) {
+        for write in &self.writes {
+            if let Write::Message(conversation, seq, record) = write
+                && conversation == of
+                && (from..=to).contains(seq)
+            {
+                found.insert(seq.0, record.clone());
+            }
+        }
+    }
+}
+
+/// The one transaction under way and the one that gathers.
+#[derive(Default)]
+pub(crate) struct Cache {
+    pub(crate) gathering: Transaction,
+    saving: Option<(Ticket, Transaction)>,
+    tickets: u64,
+}
+
+impl Cache {
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// Nothing is under way and nothing gathers.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.saving.is_none() && self.gathering.is_empty()
+    }
+
+    /// A transaction may begin, and there is something for it.
+    pub(crate) fn is_due(&self) -> bool {
+        self.saving.is_none() && !self.gathering.is_empty()
+    }
+
+    /// Entries of the queue that are applied and not durable.
+    pub(crate) fn entries_unsaved(&self) -> u64 {
+        self.gathering.entries + self.saving.as_ref().map_or(0, |(_, transaction)| transaction.entries)
+    }
+
+    pub(crate) fn write(&mut self, write: Write) {
+        self.gathering.writes.push(write);
+    }
+
+    pub(crate) fn after(&mut self, after: After) {
+        self.gathering.after.push(after);
+    }
+
+    pub(crate) fn changed(&mut self, conversation: &ConversationId) {
+        if !self.gathering.changed.contains(conversation) {
+            self.gathering.changed.insert(conversation.clone());
+        }
+    }
+
+    /// Empties the cache: what was gathered to be written before is not worth writing.
+    pub(crate) fn clear(&mut self) {
+        self.gathering.writes.clear();
+        self.gathering.changed.clear();
+        self.gathering.writes.push(Write::Clear);
+    }
+
+    /// The host's cache still holds, or may give, what is to go.
+    pub(crate) fn clears(&self) -> bool {
+        self.gathering.clears() || self.saving.as_ref().is_some_and(|(_, transaction)| transaction.clears())
+    }
+
+    /// Messages of the range that are not durable yet.
+    pub(crate) fn unsaved_messages(&self, of: &ConversationId, from: Seq, to: Seq) -> BTreeMap<u64, Bytes> {
+        let mut found = BTreeMap::new();
+        if !self.gathering.clears()
+            && let Some((_, transaction)) = &self.saving
+        {
+            transaction.messages(of, from, to, &mut found);
+        }
+        self.gathering.messages(of, from, to, &mut found);
+        found
+    }
+
+    /// Starts the transaction; the records of what changed are in its writes by now.
+    pub(crate) fn begin(&mut self, ticket: Ticket, transaction: Transaction) -> Vec<Write> {
+        let writes = transaction.writes.clone();
+        self.saving = Some((ticket, transaction));
+        writes
+    }
+
+    /// Ends the transaction; `None` when the ticket is another one's.
+    pub(crate) fn end(&mut self, ticket: Ticket) -> Option<Transaction> {
+        self.saving.take_if(|(saving, _)| *saving == ticket).map(|(_, transaction)| transaction)
+    }
+}

@@ -1,0 +1,351 @@
+//! The one way in and the one way out, and what all parts share.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use hongyan_protocol::wire::client_frame::Verb;
+use hongyan_protocol::wire::{ClientFrame, Content};
+use hongyan_protocol::{ConversationId, DeviceId, Pos, UserId};
+use prost::Message as _;
+
+use crate::cache::{After, Cache, Transaction};
+use crate::conversations::{self, Conversations, Line};
+use crate::io::{
+    ChatError, Config, Event, Input, Moment, Now, Output, RequestId, Restored, Storage, Ticket, Write,
+};
+use crate::outbox::{Entry, Outbox};
+use crate::queue::Queue;
+use crate::random::Random;
+use crate::records::{MetaRecord, RECORDS_VERSION};
+use crate::requests::Asks;
+use crate::session::{Phase, Session};
+use crate::timers::Timers;
+use crate::view::{Conversation, State};
+
+/// One device's client.
+pub struct Client {
+    pub(crate) user: UserId,
+    pub(crate) config: Config,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) random: Random,
+    pub(crate) timers: Timers,
+    pub(crate) session: Session,
+    pub(crate) queue: Queue,
+    pub(crate) cache: Cache,
+    pub(crate) conversations: Conversations,
+    pub(crate) outbox: Outbox,
+    pub(crate) asks: Asks,
+    outputs: VecDeque<Output>,
+    /// The state that the application was told last.
+    told: Option<State>,
+}
+
+impl Client {
+    /// A client that waits for [`Input::Restored`].
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            user: config.user.clone(),
+            random: Random::new(&config.seed),
+            config,
+            device: None,
+            timers: Timers::default(),
+            session: Session::default(),
+            queue: Queue::default(),
+            cache: Cache::default(),
+            conversations: Conversations::default(),
+            outbox: Outbox::default(),
+            asks: Asks::default(),
+            outputs: VecDeque::new(),
+            told: None,
+        }
+    }
+
+    /// Takes one input. What is to be done then comes out of [`Client::poll`].
+    ///
+    /// # Panics
+    /// When outputs of the input before were not polled until `None`: their order against what this input brings
+    /// would be lost.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        assert!(self.outputs.is_empty(), "poll until None before the next input");
+        self.dispatch(now, input);
+        self.settle();
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due at the latest; it may change with every input.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.timers.next()
+    }
+
+    /// Who logs in.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// This device's id; known after [`Input::Restored`].
+    #[must_use]
+    pub fn device(&self) -> Option<&DeviceId> {
+        self.device.as_ref()
+    }
+
+    /// The direct conversation with a user.
+    #[must_use]
+    pub fn direct(&self, peer: &UserId) -> ConversationId {
+        ConversationId::direct(&self.user, peer)
+    }
+
+    /// Connection and storage as they are now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State {
+            status: self.session.status(),
+            reason: self.session.reason(),
+            retry_at: self.session.retry_at(),
+            storage: self.config.storage,
+            caught_up: self.session.phase == Phase::Online && self.queue.is_caught_up(),
+        }
+    }
+
+    fn dispatch(&mut self, now: Now, input: Input) {
+        if self.session.phase == Phase::Fresh {
+            // Nothing but the restored cache, what the host tells of itself and commands can come before it.
+            match input {
+                Input::Restored(restored) => self.restore(now, restored),
+                Input::Host(event) => self.session.note(now.moment, event),
+                Input::Command(request, _) => {
+                    self.reply(request, Err(ChatError::new(hongyan_protocol::Code::TIMED_OUT)));
+                }
+                Input::Token(_)
+                | Input::Opened(_)
+                | Input::Frame(..)
+                | Input::Closed { .. }
+                | Input::Saved(_)
+                | Input::SaveFailed(..)
+                | Input::Loaded(..)
+                | Input::Tick => {}
+            }
+            return;
+        }
+        match input {
+            Input::Restored(_) => {}
+            Input::Token(token) => self.token_came(now, token),
+            Input::Opened(generation) => self.opened(now, generation),
+            Input::Frame(generation, bytes) => self.frame_came(now, generation, bytes),
+            Input::Closed { generation, code, reason } => self.closed(now, generation, code, reason),
+            Input::Saved(ticket) => self.saved(now, ticket),
+            Input::SaveFailed(ticket, _) => self.save_failed(now, ticket),
+            Input::Loaded(ticket, messages) => self.loaded(now, ticket, messages),
+            Input::Command(request, command) => self.command(now, request, command),
+            Input::Host(event) => self.host(now, event),
+            Input::Tick => {}
+        }
+        while let Some((timer, due)) = self.timers.expired(now.moment) {
+            self.timer(now, timer, due);
+        }
+    }
+
+    /// What the cache held becomes what is shown. A cache that can't be trusted is dropped.
+    fn restore(&mut self, now: Now, restored: Restored) {
+        let empty =
+            restored.meta.is_none() && restored.conversations.is_empty() && restored.outbox.is_empty();
+        let meta = restored.meta.and_then(|record| MetaRecord::decode(record).ok());
+        let trusted = meta.as_ref().filter(|meta| {
+            meta.version == RECORDS_VERSION
+                && meta.user == self.user.as_str()
+                && DeviceId::new(&meta.device).is_ok()
+        });
+        let lines: Option<Vec<_>> =
+            restored.conversations.iter().map(|record| Line::restore(record)).collect();
+        let entries: Option<Vec<_>> =
+            restored.outbox.iter().map(|(order, record)| Some((*order, Entry::restore(record)?))).collect();
+        if let (Some(meta), Some(lines), Some(entries)) = (trusted, lines, entries) {
+            self.queue.epoch.clone_from(&meta.epoch);
+            self.queue.received = Pos(meta.cursor);
+            self.queue.durable = Pos(meta.cursor);
+            for (id, line) in lines {
+                self.conversations.insert(id, line);
+            }
+            for (order, entry) in entries {
+                self.conversations.entry(&entry.conversation, &mut Vec::new());
+                self.outbox.restore(order, entry);
+            }
+        } else if !empty {
+            self.cache.clear();
+        }
+        // Another user's device is another device.
+        let own = meta.filter(|meta| meta.user == self.user.as_str());
+        self.device = own.and_then(|meta| DeviceId::new(&meta.device).ok());
+        if self.device.is_none() {
+            self.device = DeviceId::new(&self.random.name()).ok();
+            self.cache.gathering.meta = true;
+        }
+        if self.cache.clears() {
+            self.cache.gathering.meta = true;
+        }
+        let waiting: Vec<_> = self
+            .outbox
+            .entries
+            .values()
+            .map(|entry| (entry.view(&self.user), entry.failed.clone()))
+            .collect();
+        for (message, failed) in waiting {
+            self.event(Event::Outbox(message, failed));
+        }
+        self.start(now);
+    }
+
+    /// After each input: what gathered is persisted, and the application learns of a changed state.
+    fn settle(&mut self) {
+        self.slow_deadline();
+        if self.cache.is_due() {
+            self.begin_save();
+        }
+        self.finish_closing();
+        debug_assert!(self.session.phase != Phase::Online || self.session.socket.is_some());
+        let state = self.state();
+        if self.session.phase != Phase::Fresh && self.told.as_ref() != Some(&state) {
+            self.told = Some(state.clone());
+            self.event(Event::State(state));
+        }
+    }
+
+    fn begin_save(&mut self) {
+        let ticket = self.cache.ticket();
+        let mut transaction = core::mem::take(&mut self.cache.gathering);
+        for id in &transaction.changed {
+            if let Some(line) = self.conversations.get(id) {
+                transaction.writes.push(Write::Conversation(id.clone(), line.record(id).into()));
+            }
+        }
+        if transaction.meta
+            && let Some(device) = &self.device
+        {
+            let record = MetaRecord {
+                version: RECORDS_VERSION,
+                user: self.user.as_str().into(),
+                device: device.as_str().into(),
+                epoch: self.queue.epoch.clone(),
+                cursor: self.queue.received.0,
+            };
+            transaction.writes.push(Write::Meta(record.encode_to_vec().into()));
+        }
+        let writes = self.cache.begin(ticket, transaction);
+        self.outputs.push_back(Output::Save(ticket, writes));
+    }
+
+    fn saved(&mut self, now: Now, ticket: Ticket) {
+        if let Some(transaction) = self.cache.end(ticket) {
+            self.follow(now, transaction);
+        }
+    }
+
+    /// The transaction is durable: what waited for it happens.
+    fn follow(&mut self, now: Now, transaction: Transaction) {
+        for after in transaction.after {
+            match after {
+                After::Event(event) => self.event(event),
+                After::Reply(request, answer) => self.reply(request, answer),
+                After::Durable { life, pos, entries } => self.durable(now, life, pos, entries),
+                After::Queued(order) => {
+                    if let Some(entry) = self.outbox.entries.get_mut(&order) {
+                        entry.durable = true;
+                    }
+                }
+            }
+        }
+        for id in transaction.changed {
+            if let Some(conversation) = self.view_of(&id) {
+                self.event(Event::Conversation(conversation));
+            }
+        }
+        self.resume_after_overrun(now);
+        self.pump_outbox(now);
+    }
+
+    /// The host keeps the cache in memory from here on, so the same writes go there once more. If even that fails,
+    /// the cache is only a cache: what was to follow follows.
+    fn save_failed(&mut self, now: Now, ticket: Ticket) {
+        let Some(transaction) = self.cache.end(ticket) else { return };
+        if self.config.storage == Storage::Memory {
+            self.follow(now, transaction);
+            return;
+        }
+        self.config.storage = Storage::Memory;
+        let ticket = self.cache.ticket();
+        let writes = self.cache.begin(ticket, transaction);
+        self.outputs.push_back(Output::Save(ticket, writes));
+    }
+
+    /// A conversation as the application sees it.
+    pub(crate) fn view_of(&self, id: &ConversationId) -> Option<Conversation> {
+        let line = self.conversations.get(id)?;
+        let waiting = self.outbox.of(id).next_back().map(|entry| entry.view(&self.user));
+        Some(conversations::conversation(id, line, &self.user, waiting))
+    }
+
+    /// The list, newest first; equal times by id.
+    pub(crate) fn list(&self, limit: usize, before: Option<&ConversationId>) -> Vec<Conversation> {
+        let mut waiting = BTreeMap::new();
+        for entry in self.outbox.entries.values() {
+            waiting.insert(&entry.conversation, entry);
+        }
+        let time = |id: &ConversationId, line: &Line| {
+            waiting.get(id).map_or(line.time, |entry| entry.time.max(line.time))
+        };
+        let mut lines: Vec<_> = self
+            .conversations
+            .iter()
+            .map(|(id, line)| (core::cmp::Reverse(time(id, line)), id, line))
+            .collect();
+        lines.sort_unstable_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)));
+        let begin = match before {
+            None => 0,
+            Some(before) => {
+                lines.iter().position(|(_, id, _)| *id == before).map_or(lines.len(), |at| at + 1)
+            }
+        };
+        lines
+            .into_iter()
+            .skip(begin)
+            .take(limit)
+            .map(|(_, id, line)| {
+                let waiting = waiting.get(id).map(|entry| entry.view(&self.user));
+                conversations::conversation(id, line, &self.user, waiting)
+            })
+            .collect()
+    }
+
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, answer: Result<crate::io::Answer, ChatError>) {
+        self.outputs.push_back(Output::Reply(request, answer));
+    }
+
+    /// Puts a frame on the open socket. Frames are within their limit because what is in them was checked; one
+    /// that is not is left out, and its request fails by its deadline.
+    pub(crate) fn transmit(&mut self, request: u64, verb: Verb) {
+        if let Some(generation) = self.session.socket
+            && let Ok(bytes) = ClientFrame::of(request, verb).to_bytes()
+        {
+            self.outputs.push_back(Output::Transmit(generation, bytes));
+        }
+    }
+}
+
+/// A content's bytes, as they go on the wire.
+pub(crate) fn content_bytes(content: &Content) -> Bytes {
+    content.encode_to_vec().into()
+}

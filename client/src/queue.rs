@@ -1,0 +1,337 @@
+//! The user's queue as this device applies it.
+//!
+//! *Invariant:* entries are applied in the order of their positions, each once; `durable` ≤ `received`; both only
+//! grow while the epoch is the same.
+
+use bytes::Bytes;
+use hongyan_protocol::wire::client_frame::Verb;
+use hongyan_protocol::wire::{self, ConversationState, GroupChangeKind, entry::Change};
+use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Pos, Seq, Time, UserId};
+use prost::Message as _;
+
+use crate::cache::After;
+use crate::client::Client;
+use crate::conversations::{self, Line};
+use crate::io::{Event, Now, Write};
+use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
+use crate::session::Pending;
+use crate::timers::Timer;
+use crate::view::{GroupUpdate, GroupUpdateKind};
+
+/// Where the device is in its user's queue.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// Of the positions below; empty on a new device.
+    pub(crate) epoch: String,
+    /// Applied in memory. A hello of this process gives it, so nothing is streamed twice.
+    pub(crate) received: Pos,
+    /// In the cache. A new process begins here.
+    pub(crate) durable: Pos,
+    /// What the relay was told, or was given in the hello.
+    pub(crate) acked: Pos,
+    /// Entries durable since then.
+    unacked: u64,
+    /// The head as the welcome named it.
+    welcome_head: Pos,
+    /// Counts the resets: what was to follow from an older life is void.
+    pub(crate) life: u64,
+    stream: Stream,
+}
+
+/// What the next batch means.
+#[derive(Default)]
+enum Stream {
+    /// It continues `received`.
+    #[default]
+    Continues,
+    /// A gap was seen and `Resume` sent: what does not fit is passed over until what fits comes.
+    Resuming,
+    /// Too much waits for the cache: batches are passed over until it is durable, then asked for again.
+    Overrun,
+    /// The welcome was of another epoch, or behind the cursor: a reset must follow before anything is applied.
+    AwaitsReset,
+    /// The snapshot gathers.
+    Resetting { epoch: String, pos: Pos, states: Vec<ConversationState> },
+}
+
+impl Queue {
+    /// The device holds everything that the welcome named.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        match self.stream {
+            Stream::Continues | Stream::Resuming | Stream::Overrun => self.durable >= self.welcome_head,
+            Stream::AwaitsReset | Stream::Resetting { .. } => false,
+        }
+    }
+
+    /// A connection begins.
+    pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
+        self.welcome_head = head;
+        self.acked = self.received;
+        self.unacked = 0;
+        self.stream = Stream::Continues;
+        if self.epoch != epoch {
+            if self.received == Pos::ZERO {
+                self.epoch = epoch;
+            } else {
+                self.stream = Stream::AwaitsReset;
+            }
+        } else if self.received > head {
+            self.stream = Stream::AwaitsReset;
+        }
+    }
+}
+
+impl Client {
+    /// Consecutive entries came.
+    pub(crate) fn batch(&mut self, now: Now, batch: wire::Batch) {
+        match self.queue.stream {
+            Stream::Continues | Stream::Resuming => {}
+            Stream::Overrun | Stream::AwaitsReset | Stream::Resetting { .. } => return,
+        }
+        if self.cache.entries_unsaved() >= UNSAVED_ENTRIES_MAX {
+            self.queue.stream = Stream::Overrun;
+            return;
+        }
+        let mut applied = 0;
+        for entry in batch.entries {
+            let pos = Pos(entry.pos);
+            if pos <= self.queue.received {
+                continue;
+            }
+            if pos != self.queue.received.next() {
+                self.resume(now);
+                break;
+            }
+            self.queue.received = pos;
+            applied += 1;
+            if matches!(self.queue.stream, Stream::Resuming) {
+                self.queue.stream = Stream::Continues;
+                self.forget_resume();
+            }
+            match entry.change {
+                Some(Change::Message(message)) => self.apply_message(message),
+                Some(Change::Read(mark)) => self.apply_read(&mark),
+                Some(Change::Group(change)) => self.apply_group(change),
+                // A kind of a newer version: it takes its position and means nothing here.
+                None => {}
+            }
+        }
+        if applied > 0 {
+            self.session.brought();
+            self.cache.gathering.entries += applied;
+            self.cache.gathering.meta = true;
+            self.cache.after(After::Durable {
+                life: self.queue.life,
+                pos: self.queue.received,
+                entries: applied,
+            });
+        }
+    }
+
+    /// Asks for the queue after `received`, once until it comes.
+    fn resume(&mut self, now: Now) {
+        if !matches!(self.queue.stream, Stream::Resuming) {
+            self.queue.stream = Stream::Resuming;
+            let cursor = self.queue.received.0;
+            self.request(now, Pending::Resume, Verb::Resume(wire::Resume { cursor }));
+        }
+    }
+
+    fn apply_message(&mut self, message: wire::Message) {
+        let Some(view) = conversations::view(&message) else { return };
+        let id = view.conversation.clone();
+        if id.kind() == ConversationKind::Direct && id.peer_of(&self.user).is_none() {
+            return;
+        }
+        let own = view.from == self.user;
+        self.note_message(&id, &message, own);
+        self.cache.after(After::Event(Event::Message(view.clone())));
+        if own {
+            self.confirm_by_queue(&view);
+        }
+    }
+
+    /// A message of the log is known: it goes into the list and into the cache.
+    pub(crate) fn note_message(&mut self, id: &ConversationId, message: &wire::Message, own: bool) {
+        let line = self.conversations.entry(id, &mut self.cache.gathering.writes);
+        let before = line.last_seq;
+        line.take(message, own);
+        let trim = conversations::trim(before, line.last_seq);
+        let record: Bytes = message.encode_to_vec().into();
+        self.cache.write(Write::Message(id.clone(), Seq(message.seq), record));
+        if let Some(below) = trim {
+            self.cache.write(Write::MessagesBelow(id.clone(), below));
+        }
+        self.cache.changed(id);
+    }
+
+    fn apply_read(&mut self, mark: &wire::ReadMark) {
+        let Ok(id) = ConversationId::new(&mark.conversation) else { return };
+        let seq = Seq(mark.seq);
+        let Some(line) = self.conversations.get_mut(&id) else { return };
+        let confirmed = line.read_pending && seq >= line.read_seq;
+        if confirmed {
+            line.read_pending = false;
+        }
+        if line.read(seq) || confirmed {
+            self.cache.changed(&id);
+        }
+    }
+
+    fn apply_group(&mut self, change: wire::GroupChange) {
+        let Ok(id) = ConversationId::new(&change.conversation) else { return };
+        let kind = change.kind();
+        let (Ok(by), ConversationKind::Group) = (UserId::new(&change.by), id.kind()) else { return };
+        let known = self.conversations.get(&id);
+        let version = known.and_then(|line| line.group.as_ref()).map(|group| group.version);
+        if version.is_some_and(|version| GroupVersion(change.version) <= version) {
+            return;
+        }
+        let new = known.is_none_or(|line| line.group.is_none() && line.last_seq == Seq::ZERO);
+        let users = conversations::users(&change.users);
+        let concerned = users.contains(&self.user);
+        let gone = match kind {
+            GroupChangeKind::Removed => concerned,
+            GroupChangeKind::Left => concerned || by == self.user,
+            GroupChangeKind::Unspecified | GroupChangeKind::Created | GroupChangeKind::Added => false,
+        };
+        let line = self.conversations.entry(&id, &mut self.cache.gathering.writes);
+        let head = Seq(change.last_seq);
+        let joined = new || (line.left && !gone);
+        line.last_seq = line.last_seq.max(head);
+        if joined {
+            line.read(head);
+        }
+        line.left = gone || (line.left && !concerned);
+        line.time = line.time.max(Time(change.time));
+        line.group = conversations::group(change.title, &change.owner, change.member_count, change.version);
+        let group = line.group.clone();
+        self.cache.changed(&id);
+        let kind = match kind {
+            GroupChangeKind::Created => GroupUpdateKind::Created,
+            GroupChangeKind::Added => GroupUpdateKind::Added,
+            GroupChangeKind::Removed => GroupUpdateKind::Removed,
+            GroupChangeKind::Left => GroupUpdateKind::Left,
+            // A newer version's change: the group is shown as it is now, what happened has no name here.
+            GroupChangeKind::Unspecified => return,
+        };
+        if let Some(group) = group {
+            let update = GroupUpdate { conversation: id, kind, by, users, group, time: Time(change.time) };
+            self.cache.after(After::Event(Event::Group(update)));
+        }
+    }
+
+    /// The queue can't be continued.
+    pub(crate) fn reset(&mut self, reset: wire::Reset) {
+        self.forget_resume();
+        self.queue.stream = Stream::Resetting { epoch: reset.epoch, pos: Pos(reset.pos), states: Vec::new() };
+    }
+
+    /// A part of the list as it is now.
+    pub(crate) fn snapshot(&mut self, snapshot: wire::Snapshot) {
+        let Stream::Resetting { states, .. } = &mut self.queue.stream else { return };
+        let room = CONVERSATIONS_MAX.saturating_sub(states.len());
+        states.extend(snapshot.conversations.into_iter().take(room));
+        if snapshot.done
+            && let Stream::Resetting { epoch, pos, states } = core::mem::take(&mut self.queue.stream)
+        {
+            self.replace(epoch, pos, states);
+        }
+    }
+
+    /// Everything that was known goes, what the snapshot told comes, and the outbox stays: one transaction.
+    fn replace(&mut self, epoch: String, pos: Pos, states: Vec<ConversationState>) {
+        let same_epoch = self.queue.epoch == epoch;
+        self.queue.life += 1;
+        self.queue.epoch = epoch;
+        self.queue.received = pos;
+        self.queue.durable = Pos::ZERO;
+        self.queue.acked = Pos::ZERO;
+        self.queue.unacked = 0;
+        self.cache.clear();
+        self.cache.gathering.meta = true;
+        let mut pending = Vec::new();
+        for (id, line) in self.conversations.iter() {
+            // Marks that the relay does not have yet are the user's doing; they stay if the log is the same one.
+            if line.read_pending && same_epoch {
+                pending.push((id.clone(), line.read_seq));
+            }
+        }
+        self.conversations.clear();
+        for state in states {
+            if let Some((id, line)) = Line::from_state(state) {
+                let last = line.last.clone();
+                if let Some(last) = last {
+                    self.cache.write(Write::Message(id.clone(), Seq(last.seq), last.encode_to_vec().into()));
+                }
+                self.cache.changed(&id);
+                self.conversations.insert(id, line);
+            }
+        }
+        for (id, seq) in pending {
+            if let Some(line) = self.conversations.get_mut(&id)
+                && line.read(seq.min(line.last_seq))
+            {
+                line.read_pending = true;
+            }
+        }
+        let kept: Vec<_> = self
+            .outbox
+            .entries
+            .iter()
+            .map(|(order, entry)| (*order, entry.record(), entry.conversation.clone()))
+            .collect();
+        for (order, record, id) in kept {
+            self.cache.write(Write::Outbox(order, record));
+            self.conversations.entry(&id, &mut self.cache.gathering.writes);
+            self.cache.changed(&id);
+        }
+        self.cache.after(After::Event(Event::Gap));
+        self.cache.after(After::Durable { life: self.queue.life, pos, entries: 0 });
+    }
+
+    /// The cache holds the queue up to `pos`.
+    pub(crate) fn durable(&mut self, now: Now, life: u64, pos: Pos, entries: u64) {
+        if life != self.queue.life {
+            return;
+        }
+        debug_assert!(pos >= self.queue.durable && pos <= self.queue.received);
+        self.queue.durable = self.queue.durable.max(pos);
+        self.queue.unacked += entries;
+        if self.queue.durable > self.queue.acked {
+            if self.queue.unacked >= ACK_ENTRIES {
+                self.acknowledge();
+            } else if self.timers.get(Timer::Ack).is_none() && self.session.is_online() {
+                self.timers.set(Timer::Ack, now.moment.after_ms(ACK_DELAY_MS));
+            }
+        }
+    }
+
+    /// Tells the relay what is durable.
+    pub(crate) fn acknowledge(&mut self) {
+        if self.session.is_online() && self.queue.durable > self.queue.acked {
+            self.queue.acked = self.queue.durable;
+            self.queue.unacked = 0;
+            self.timers.clear(Timer::Ack);
+            self.transmit(0, Verb::Ack(wire::Ack { cursor: self.queue.acked.0 }));
+        }
+    }
+
+    /// Goes on after an overrun, once little enough waits for the cache.
+    pub(crate) fn resume_after_overrun(&mut self, now: Now) {
+        if matches!(self.queue.stream, Stream::Overrun)
+            && self.session.is_online()
+            && self.cache.entries_unsaved() < UNSAVED_ENTRIES_MAX / 2
+        {
+            self.resume(now);
+        }
+    }
+
+    /// One's own message is in the log: if it waits in the outbox, it need not any more.
+    fn confirm_by_queue(&mut self, message: &crate::view::Message) {
+        let key: &Key = &message.key;
+        if let (Some(order), Some(seq)) = (self.outbox.find(key), message.seq) {
+            self.confirm(order, seq, message.time);
+        }
+    }
+}
