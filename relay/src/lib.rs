@@ -4,4 +4,6 @@
 //! feature) puts axum in front, an engine on disk below, and is the program `hongyan-relay`.
 
 pub mod core;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod store;

@@ -1,3 +1,7 @@
 //! The program `hongyan-relay`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hongyan_relay::server::cli::main()
+}

@@ -1,0 +1,53 @@
+//! Every bound of the front, in one place; what an operator may change is in [`super::settings`].
+
+use std::time::Duration;
+
+use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
+
+/// Inputs that wait for the core; a connection that has one more waits with it, and reads nothing meanwhile.
+pub(crate) const INPUTS_WAITING_MAX: usize = 512;
+/// Inputs that the core takes before the sockets are told what came of them.
+pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
+
+/// What a socket reads at once. Many connections are idle, and each keeps this much.
+pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Outgoing frames are gathered up to this before they are written.
+pub(crate) const WRITE_BUFFER_BYTES: usize = 32 * 1024;
+/// What may gather while the socket takes nothing: what was gathered, and one frame with its header.
+pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES + RELAY_FRAME_BYTES_MAX + 1024;
+
+/// From the decision to end a connection to its end, however the peer behaves.
+pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(3);
+/// A peer that sent what can't be read gets so long to read why.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
+/// A request's head must have come by then; also how long an idle HTTP connection is kept.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A request's head.
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Headers of one request.
+pub(crate) const HEADERS_MAX: usize = 64;
+
+/// Connections over the bounds that are still answered with a sentence; beyond, they are dropped.
+pub(crate) const REFUSALS_MAX: usize = 64;
+
+/// After `accept` failed (no file descriptors, mostly) the relay waits so long before the next.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the core has to do after the last connection ended, or the store failed.
+pub(crate) const CORE_END_TIME: Duration = Duration::from_secs(10);
+
+/// Keys of one algorithm.
+pub(crate) const KEYS_MAX: usize = 16;
+/// Bytes of an HS256 secret at least: RFC 7518 section 3.2 wants as many as the hash has.
+pub(crate) const SECRET_BYTES_MIN: usize = 32;
+/// A secret's different bytes at least.
+pub(crate) const SECRET_DISTINCT_BYTES_MIN: usize = 10;
+/// How long a token of the development mode is valid when nobody says otherwise.
+pub(crate) const DEV_TOKEN_TIME: Duration = Duration::from_secs(600);
+/// The longest time that a token may be asked for.
+pub(crate) const TOKEN_TIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+const _: () = {
+    assert!(INPUTS_PER_TURN_MAX <= INPUTS_WAITING_MAX);
+    assert!(READ_BUFFER_BYTES < CLIENT_FRAME_BYTES_MAX);
+};

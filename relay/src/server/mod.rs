@@ -1,0 +1,26 @@
+//! The axum front and the program `hongyan-relay`: sockets, clocks, chance, configuration, tokens.
+//!
+//! It knows nothing of what frames mean: bytes go to the core (`core_thread`), bytes come back to the sockets
+//! (`outgoing`, `socket`). *Invariant:* no lock is held over an await; whatever a peer does, its memory and its
+//! time are bounded by `limits` and [`settings`]; no body, token, key or address reaches a log line.
+
+mod addresses;
+pub mod cli;
+pub mod config;
+mod core_thread;
+mod demo;
+mod gate;
+mod http;
+mod limits;
+mod logging;
+mod origin;
+mod outgoing;
+mod run;
+pub mod settings;
+mod socket;
+mod tokens;
+mod values;
+
+pub use addresses::Network;
+pub use origin::AllowedOrigin;
+pub use values::NamedKey;

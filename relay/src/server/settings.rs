@@ -1,0 +1,195 @@
+//! What the relay runs with, and the one table of its keys.
+//!
+//! *How to add a key:* a field here and a row in [`KEYS`]; files, environment, checks and `config docs` follow.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::addresses::Network;
+use super::origin::AllowedOrigin;
+use super::values::{NamedKey, Setting};
+use crate::core::CoreConfig;
+
+/// What the relay runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The folder of its data.
+    pub data: PathBuf,
+    /// What is logged, as in `info,hyper=warn`.
+    pub log: String,
+    /// Origins of pages that may connect, besides those from the relay's own host.
+    pub allowed_origins: Vec<AllowedOrigin>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Who may sign tokens.
+    pub tokens: TokenSettings,
+    /// WebSockets from one address at most.
+    pub connections_per_address_max: usize,
+    /// When it stops, clients are told to come back within this time, each at another moment …
+    pub drain_spread_ms: u64,
+    /// … and it waits so long for them to leave by themselves.
+    pub drain_wait_ms: u64,
+    /// The core's settings.
+    pub core: CoreConfig,
+}
+
+/// Who may sign tokens.
+#[derive(Clone, Debug, Default)]
+pub struct TokenSettings {
+    /// The `aud` that tokens must have; empty for none.
+    pub audience: String,
+    /// Shared secrets by key id; the first signs what `hongyan-relay token` prints.
+    pub hs256: Vec<NamedKey>,
+    /// Public keys by key id.
+    pub eddsa: Vec<NamedKey>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8787)),
+            data: PathBuf::from("./data"),
+            log: "info".into(),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            tokens: TokenSettings::default(),
+            connections_per_address_max: 1_000,
+            drain_spread_ms: 5_000,
+            drain_wait_ms: 5_000,
+            core: CoreConfig::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// See [`Settings::drain_spread_ms`].
+    #[must_use]
+    pub fn drain_spread(&self) -> Duration {
+        Duration::from_millis(self.drain_spread_ms)
+    }
+
+    /// See [`Settings::drain_wait_ms`].
+    #[must_use]
+    pub fn drain_wait(&self) -> Duration {
+        Duration::from_millis(self.drain_wait_ms)
+    }
+}
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A whole number within these bounds.
+    Count(u64, u64),
+    /// A list of strings; in the environment with commas between.
+    List,
+    /// A list of `key-id:secret`, shown without the secrets.
+    Secrets,
+}
+
+/// One key.
+pub struct Key {
+    /// As in the file, with the section before the dot.
+    pub name: &'static str,
+    /// What a value is.
+    pub kind: Kind,
+    /// A sentence for people.
+    pub doc: &'static str,
+    /// Where its value lives.
+    pub(super) place: fn(&mut Settings) -> &mut dyn Setting,
+}
+
+impl Key {
+    /// The name of its environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("HONGYAN_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Its value, as one would write it in the file.
+    #[must_use]
+    pub fn value(&self, settings: &Settings) -> String {
+        (self.place)(&mut settings.clone()).show()
+    }
+}
+
+macro_rules! keys {
+    ($($name:literal, $kind:expr, $($place:ident).+, $doc:literal;)*) => {
+        /// All keys, in the order in which they are documented.
+        pub const KEYS: &[Key] = &[$(Key {
+            name: $name,
+            kind: $kind,
+            doc: $doc,
+            place: |settings| &mut settings.$($place).+,
+        }),*];
+    };
+}
+
+use Kind::{Count, List, Secrets, Text};
+
+/// An hour, for bounds of times.
+const HOUR_MS: u64 = 3_600_000;
+
+keys! {
+    "listen", Text, listen,
+        "The address and port to listen on. Put a proxy that ends TLS in front before you make it public.";
+    "data", Text, data,
+        "The folder of the data. One relay at a time may use it.";
+    "log", Text, log,
+        "What is logged, from `error` to `trace`, or per part as in `info,hongyan_relay=debug`.";
+    "allowed_origins", List, allowed_origins,
+        "Origins of web pages that may connect, such as `https://app.example.com`. Pages from the relay's own host \
+         may always; programs that send no Origin may too, since the token is what opens. `*` allows every page.";
+    "trusted_proxies", List, trusted_proxies,
+        "Addresses or networks (`10.0.0.0/8`) of proxies whose X-Forwarded-For header names the client.";
+
+    "tokens.audience", Text, tokens.audience,
+        "The `aud` that tokens must have. When empty, a token must have none.";
+    "tokens.hs256", Secrets, tokens.hs256,
+        "Secrets for HS256, each as `key-id:secret`, at least 32 bytes of chance. The first one signs; the others are \
+         still accepted, so that a secret can be replaced without signing anybody out.";
+    "tokens.eddsa", List, tokens.eddsa,
+        "Ed25519 public keys for EdDSA, each as `key-id:key`, the key as PEM or its 32 bytes in base64.";
+    "tokens.leeway_ms", Count(0, HOUR_MS), core.token_leeway_ms,
+        "Clock skew that is forgiven when a token has expired or is not valid yet.";
+
+    "limits.content_bytes_max", Count(1, hongyan_protocol::limits::CONTENT_BYTES_MAX as u64), core.content_bytes_max,
+        "Bytes of one message's content.";
+    "limits.sends_per_second", Count(1, 1_000_000), core.sends_per_second,
+        "Sends per second that a user may make, sustained, over all devices.";
+    "limits.sends_burst", Count(1, 1_000_000), core.sends_burst,
+        "Sends that a user may make at once.";
+    "limits.requests_per_second", Count(1, 1_000_000), core.requests_per_second,
+        "Other requests per second that a user may make, sustained.";
+    "limits.requests_burst", Count(1, 1_000_000), core.requests_burst,
+        "Other requests that a user may make at once.";
+    "limits.connections_max", Count(1, 10_000_000), core.connections_max,
+        "Open connections in all.";
+    "limits.connections_per_user_max", Count(1, 1_000_000), core.connections_per_user_max,
+        "Open connections of one user.";
+    "limits.connections_per_address_max", Count(1, 10_000_000), connections_per_address_max,
+        "Open connections from one address (of IPv6: from one /64 network).";
+    "limits.outgoing_bytes_target", Count(4_096, 1 << 30), core.outgoing_bytes_target,
+        "Bytes that wait for one connection before its queue's stream pauses.";
+    "limits.outgoing_bytes_max", Count(1 << 20, 1 << 32), core.outgoing_bytes_max,
+        "Bytes that wait for one connection before it is closed as a slow reader.";
+    "limits.uncommitted_bytes_max", Count(1 << 20, 1 << 36), core.uncommitted_bytes_max,
+        "Bytes that wait for the disk before sends are refused as busy.";
+
+    "timers.hello_ms", Count(100, HOUR_MS), core.hello_ms,
+        "From the open socket to the client's hello.";
+    "timers.ping_interval_ms", Count(100, HOUR_MS), core.ping_interval_ms,
+        "An idle connection is pinged so often.";
+    "timers.silence_ms", Count(200, HOUR_MS), core.silence_ms,
+        "A connection from which nothing is heard for so long is ended.";
+    "timers.stalled_ms", Count(100, HOUR_MS), core.stalled_ms,
+        "A connection that takes nothing for so long, while something is due to it, is a slow reader.";
+    "timers.drain_spread_ms", Count(0, HOUR_MS), drain_spread_ms,
+        "When the relay stops, its clients are told to come back within this time, each at another moment.";
+    "timers.drain_wait_ms", Count(0, HOUR_MS), drain_wait_ms,
+        "When the relay stops, it waits so long for its clients to leave by themselves.";
+}
