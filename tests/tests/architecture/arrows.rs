@@ -20,11 +20,11 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { package: "hongyan-protocol", ours: &[], foreign: Some(&["bytes", "prost"]) },
     Rule { package: "hongyan-client", ours: &["hongyan-protocol"], foreign: Some(&["bytes", "prost"]) },
-    // The front's crates are optional, behind the feature `server`.
+    // The front's crates are optional, behind the feature `server`. Of rand: generators that are given their seed.
     Rule {
         package: "hongyan-relay",
         ours: &["hongyan-protocol"],
-        foreign: Some(&["bytes", "prost", "thiserror"]),
+        foreign: Some(&["bytes", "prost", "rand", "thiserror"]),
     },
     Rule { package: "hongyan-sdk-wasm", ours: &["hongyan-client", "hongyan-protocol"], foreign: None },
     Rule { package: "hongyan-bindgen", ours: &[], foreign: None },
@@ -45,6 +45,31 @@ fn crates_depend_along_the_arrows() {
     for rule in RULES {
         let wrong = violations(rule, &names, &packages[rule.package]);
         assert!(wrong.is_empty(), "{}: {}", rule.package, wrong.join("; "));
+    }
+}
+
+/// Features of `rand` that draw no chance: a core's generator knows only its seed.
+const SEEDED_FEATURES: &[&str] = &["alloc", "chacha", "std_rng"];
+
+#[test]
+fn a_core_takes_from_rand_what_needs_a_seed() {
+    let packages = workspace();
+    for core in ["hongyan-protocol", "hongyan-client", "hongyan-relay"] {
+        for dependency in packages[core]["dependencies"].as_array().unwrap() {
+            if dependency["name"] == "rand" && dependency["kind"].is_null() {
+                let features = dependency["features"].as_array().unwrap();
+                assert_eq!(
+                    dependency["uses_default_features"], false,
+                    "{core}: rand with its default features"
+                );
+                for feature in features {
+                    assert!(
+                        SEEDED_FEATURES.contains(&feature.as_str().unwrap()),
+                        "{core}: rand with {feature}"
+                    );
+                }
+            }
+        }
     }
 }
 

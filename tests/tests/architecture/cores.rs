@@ -39,8 +39,17 @@ const BANNED: &[(&str, &str)] = &[
     ("std::future", "a runtime"),
 ];
 
-/// Exceptions: values that do nothing.
-const ALLOWED: &[&str] = &["std::time::Duration", "std::io::Error", "std::io::ErrorKind"];
+/// Exceptions: values that do nothing by themselves, and a generator that knows only the seed that it is given.
+const ALLOWED: &[&str] = &[
+    "std::time::Duration",
+    "std::io::Error",
+    "std::io::ErrorKind",
+    "rand::Rng",
+    "rand::RngExt",
+    "rand::SeedableRng",
+    "rand::rngs::ChaCha12Rng",
+    "rand::rngs::ChaCha20Rng",
+];
 
 /// Crates that a core may not name at all.
 const BANNED_CRATES: &[&str] = &[
@@ -114,6 +123,8 @@ fn the_scan_bites() {
         "use tokio;",
         "fn f() { tokio::spawn(async {}); }",
         "fn f() -> u8 { rand::random() }",
+        "use rand::rngs::{ChaCha12Rng, OsRng};",
+        "use rand::rng;",
         "fn f() { getrandom::fill(&mut [0]).ok(); }",
         "fn f() { tracing::info!(\"sent\"); }",
         "use tracing::info;",
@@ -142,6 +153,7 @@ fn the_scan_lets_pass_what_a_core_may_do() {
         "fn f(error: std::io::Error) {}",
         "/// Not a `std::time::Instant`.\nstruct Moment(u64);",
         "fn f() { let text = \"println!\"; }",
+        "use rand::{SeedableRng, rngs::ChaCha12Rng};",
         "#[cfg(test)] mod tests { use std::time::Instant; fn f() { println!(); } }",
         "#[test] fn f() { std::fs::read(\"x\").unwrap(); }",
         "mod a { #[cfg(test)] mod tests { use rand::random; } }",
@@ -216,7 +228,7 @@ impl Scan {
             }
         }
         let root = segments.first().map_or("", String::as_str);
-        if BANNED_CRATES.contains(&root) && (imported || segments.len() > 1) {
+        if BANNED_CRATES.contains(&root) && !allowed && (imported || segments.len() > 1) {
             self.found.push(format!("{whole} (the crate {root})"));
         }
     }
