@@ -26,7 +26,8 @@ export function rowsOf(timeline: Timeline, me: string, readSeq: number | undefin
     readSeq === undefined ? undefined : messages.find((message) => message.seq > readSeq && message.from !== me)
   const starts = messages.map((message, index) => {
     const before = messages[index - 1]
-    const day = before === undefined || dayOf(before.time) !== dayOf(message.time)
+    // Whether a day begins with the window's first message is not known while there are older ones.
+    const day = before === undefined ? !timeline.older : dayOf(before.time) !== dayOf(message.time)
     const apart = before === undefined || before.from !== message.from || message.time - before.time > GROUP_GAP_MS
     return { day, first: day || apart || message === fresh }
   })

@@ -4,7 +4,6 @@ const count = (n: number, one: string, many: string): string => `${n} ${n === 1 
 export const en = {
   product: 'Hongyan',
   tagline: 'Letters that arrive.',
-  skipToMessages: 'Skip to the messages',
 
   signInTitle: 'Sign in',
   signInName: 'Your name',
@@ -29,6 +28,7 @@ export const en = {
   loadMore: 'Show earlier conversations',
   unread: (n: number) => count(n, 'unread message', 'unread messages'),
   you: 'You',
+  said: (who: string, text: string) => `${who}: ${text}`,
   left: 'You are no longer in this group.',
   nothingWritten: 'Nothing written yet',
 
@@ -39,12 +39,9 @@ export const en = {
   memberCount: (n: number) => count(n, 'member', 'members'),
   loadingOlder: 'Loading earlier messages…',
   loadFailed: 'Loading did not work.',
-  beginning: 'This is where it begins.',
   newMessages: 'New',
   jumpNewest: 'To the newest message',
   jumpNewestCount: (n: number) => count(n, 'new message', 'new messages'),
-  announceMessage: (from: string, text: string) => `${from}: ${text}`,
-  announceMany: (n: number) => count(n, 'new message', 'new messages'),
   kindPlaceholder: (kind: string) => `A message of the kind “${kind}”`,
 
   composer: 'Message',

@@ -3,7 +3,6 @@ import type { Dictionary } from './index.ts'
 export const zh: Dictionary = {
   product: '鸿雁',
   tagline: '鸿雁传书，字字必达。',
-  skipToMessages: '跳到消息',
 
   signInTitle: '登录',
   signInName: '你的名字',
@@ -28,6 +27,7 @@ export const zh: Dictionary = {
   loadMore: '显示更早的会话',
   unread: (n) => `${n} 条未读消息`,
   you: '我',
+  said: (who, text) => `${who}：${text}`,
   left: '你已不在这个群里。',
   nothingWritten: '还没有消息',
 
@@ -38,12 +38,9 @@ export const zh: Dictionary = {
   memberCount: (n) => `${n} 位成员`,
   loadingOlder: '正在载入更早的消息…',
   loadFailed: '载入失败。',
-  beginning: '一切从这里开始。',
   newMessages: '新消息',
   jumpNewest: '回到最新消息',
   jumpNewestCount: (n) => `${n} 条新消息`,
-  announceMessage: (from, text) => `${from}：${text}`,
-  announceMany: (n) => `${n} 条新消息`,
   kindPlaceholder: (kind) => `一条“${kind}”类型的消息`,
 
   composer: '消息',
