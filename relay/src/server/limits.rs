@@ -20,8 +20,6 @@ pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES + RELAY_FRAM
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(3);
 /// A peer that sent what can't be read gets so long to read why.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
-/// A request's head must have come by then; also how long an idle HTTP connection is kept.
-pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// A request's head.
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one request.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,9 +23,7 @@ use super::core_thread::{self, CoreEvents, CoreHandle, End, Machine};
 use super::demo;
 use super::gate::{Gate, Pass};
 use super::http::{Front, Peer, router};
-use super::limits::{
-    ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEAD_TIME, HEADERS_MAX, REFUSALS_MAX,
-};
+use super::limits::{ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, REFUSALS_MAX};
 use super::origin::OriginPolicy;
 use super::settings::Settings;
 use super::tokens::Keyring;
@@ -76,7 +75,12 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     );
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
     let front = Arc::new(Front::new(origins, settings.trusted_proxies.clone(), Arc::clone(&sockets), dev));
-    let accepting = tokio::spawn(accept(listener, Arc::clone(&front), connections));
+    let accepting = tokio::spawn(accept(
+        listener,
+        Arc::clone(&front),
+        connections,
+        Duration::from_millis(settings.head_ms),
+    ));
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
     let (handle, events) = tokio::select! {
@@ -253,7 +257,7 @@ impl Signals {
     }
 }
 
-async fn accept(listener: TcpListener, front: Arc<Front>, connections: Arc<Gate>) {
+async fn accept(listener: TcpListener, front: Arc<Front>, connections: Arc<Gate>, head_time: Duration) {
     let router = router(Arc::clone(&front));
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -269,12 +273,18 @@ async fn accept(listener: TcpListener, front: Arc<Front>, connections: Arc<Gate>
         let Ok(pass) = connections.enter((!proxied).then(|| peer.ip())) else { continue };
         // Frames are gathered already; the kernel must not wait for more.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve_connection(stream, peer, router.clone(), pass));
+        tokio::spawn(serve_connection(stream, peer, router.clone(), pass, head_time));
     }
 }
 
 /// One TCP connection's requests, until it ends or becomes a WebSocket.
-async fn serve_connection(stream: TcpStream, address: SocketAddr, router: Router, pass: Pass) {
+async fn serve_connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    pass: Pass,
+    head_time: Duration,
+) {
     let peer = Peer { address, pass: Arc::new(pass) };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -283,7 +293,7 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, router: Router
     // Errors here are the peer's: a broken connection, a request that is none.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(head_time)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)

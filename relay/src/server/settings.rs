@@ -28,6 +28,8 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// WebSockets from one address at most.
     pub connections_per_address_max: usize,
+    /// A request's head must have come by then; an idle HTTP connection is kept as long.
+    pub head_ms: u64,
     /// When it stops, clients are told to come back within this time, each at another moment …
     pub drain_spread_ms: u64,
     /// … and it waits so long for them to leave by themselves.
@@ -57,6 +59,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             tokens: TokenSettings::default(),
             connections_per_address_max: 1_000,
+            head_ms: 10_000,
             drain_spread_ms: 5_000,
             drain_wait_ms: 5_000,
             core: CoreConfig::default(),
@@ -180,6 +183,8 @@ keys! {
     "limits.uncommitted_bytes_max", Count(1 << 20, 1 << 36), core.uncommitted_bytes_max,
         "Bytes that wait for the disk before sends are refused as busy.";
 
+    "timers.head_ms", Count(100, HOUR_MS), head_ms,
+        "An HTTP request's head must have come by then; an idle HTTP connection is kept as long.";
     "timers.hello_ms", Count(100, HOUR_MS), core.hello_ms,
         "From the open socket to the client's hello.";
     "timers.ping_interval_ms", Count(100, HOUR_MS), core.ping_interval_ms,
