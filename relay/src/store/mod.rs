@@ -3,6 +3,9 @@
 //! Keys and their meaning are above this seam, once (`core::records`); an engine knows tables of bytes.
 //! *How to add an engine:* implement [`Store`] in a file beside this one and call `contract::check` from its tests.
 
+pub mod contract;
+#[cfg(feature = "server")]
+pub mod fjall;
 pub mod memory;
 
 use bytes::Bytes;

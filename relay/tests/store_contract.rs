@@ -1,0 +1,71 @@
+//! Each engine keeps the contract.
+
+use hongyan_relay::store::{MemoryStore, contract};
+
+#[test]
+fn memory() {
+    let store = MemoryStore::new();
+    contract::check(|| store.clone());
+}
+
+#[cfg(feature = "server")]
+mod on_disk {
+    use super::contract;
+    use hongyan_relay::store::fjall::FjallStore;
+    use hongyan_relay::store::{Store, Table};
+
+    #[test]
+    fn fjall() {
+        let folder = tempfile::tempdir().unwrap();
+        contract::check(|| FjallStore::open(folder.path()).unwrap());
+    }
+
+    fn refusal(folder: &std::path::Path) -> String {
+        match FjallStore::open(folder) {
+            Ok(_) => panic!("it opened"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(folder.path()).unwrap();
+        let other = store.clone();
+        drop(store);
+        assert!(refusal(folder.path()).contains("another process uses the data folder"));
+        drop(other);
+        assert!(FjallStore::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("format"), "2\n").unwrap();
+        let sentence = refusal(folder.path());
+        assert!(
+            sentence.contains("has format \"2\"") && sentence.contains("knows format 1 only"),
+            "{sentence}"
+        );
+        assert!(!folder.path().join("store").exists());
+        // A store without its format file is no new folder.
+        std::fs::remove_file(folder.path().join("format")).unwrap();
+        std::fs::create_dir(folder.path().join("store")).unwrap();
+        assert!(refusal(folder.path()).contains("no format file"));
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_is_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data");
+        std::fs::write(&file, "").unwrap();
+        assert!(refusal(&file).contains("making a folder"));
+    }
+
+    #[test]
+    fn an_open_store_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(&folder.path().join("a/b")).unwrap();
+        assert!(store.get(Table::Meta, b"epoch").unwrap().is_none());
+    }
+}
