@@ -23,6 +23,6 @@ await program(async () => {
     const last = asked.length === 0 ? PARTS.length - 1 : Math.max(...asked.map((part) => PARTS.indexOf(part)))
     await buildSdk({ sizes: true })
     if (last >= PARTS.indexOf('demo')) await buildDemo()
-    if (last >= PARTS.indexOf('relay')) await buildRelay('release')
+    if (last >= PARTS.indexOf('relay')) await buildRelay()
   })
 })

@@ -11,7 +11,7 @@ import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 
-import { RUN_PROFILE, buildDemo, buildRelay } from './lib/app.mjs'
+import { buildDemo, buildRelay } from './lib/app.mjs'
 import { exclusively } from './lib/lock.mjs'
 import { relayProgram, root } from './lib/paths.mjs'
 import { buildSdk } from './lib/sdk.mjs'
@@ -31,7 +31,7 @@ await program(async () => {
     await setUp({ browser: false })
     await buildSdk({ sizes: false })
     await buildDemo()
-    await buildRelay(RUN_PROFILE)
+    await buildRelay()
   })
   await checkPort(port)
   await serve(port, data)
@@ -77,7 +77,7 @@ async function checkPort(port) {
  */
 async function serve(port, data) {
   mkdirSync(data, { recursive: true })
-  const relay = spawn(relayProgram(RUN_PROFILE), ['serve', '--dev', '--listen', `${HOST}:${port}`, '--data', data], {
+  const relay = spawn(relayProgram('release'), ['serve', '--dev', '--listen', `${HOST}:${port}`, '--data', data], {
     cwd: root,
     stdio: ['ignore', 'inherit', 'inherit'],
   })

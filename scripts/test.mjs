@@ -7,10 +7,9 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { RUN_PROFILE, buildDemo, buildRelay } from './lib/app.mjs'
-import { browserProgram } from './lib/browser.mjs'
+import { buildDemo, buildRelay } from './lib/app.mjs'
 import { exclusively } from './lib/lock.mjs'
-import { demo, nodeModule, relayProgram, root } from './lib/paths.mjs'
+import { demo, nodeModule, root } from './lib/paths.mjs'
 import { run } from './lib/run.mjs'
 import { buildSdk } from './lib/sdk.mjs'
 import { Failure, program, say, seconds, step, table } from './lib/terminal.mjs'
@@ -72,7 +71,6 @@ await program(async () => {
   const started = performance.now()
 
   await exclusively(() => setUp({ browser: needsBuild }))
-  const env = { HONGYAN_RELAY: relayProgram(RUN_PROFILE), HONGYAN_CHROMIUM: browserProgram() }
 
   /** @type {string[][]} */
   const results = []
@@ -108,7 +106,7 @@ await program(async () => {
       step(one.name, async (progress) => {
         const [command = '', ...rest] = one.command()
         if (one.show) say(`\n── ${one.name} ──`)
-        await run(command, rest, { show: one.show ?? false, progress, env })
+        await run(command, rest, { show: one.show ?? false, progress })
       }),
     )
   }
@@ -139,6 +137,6 @@ async function build() {
   await exclusively(async () => {
     await buildSdk({ sizes: true })
     await buildDemo()
-    await buildRelay(RUN_PROFILE)
+    await buildRelay()
   })
 }

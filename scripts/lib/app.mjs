@@ -9,13 +9,6 @@ import { cargoWhenChanged } from './sdk.mjs'
 import { whenChanged } from './stamps.mjs'
 import { step } from './terminal.mjs'
 
-/**
- * The relay that `npm start` and the browser tests run: with debug assertions, and made of the same compiled crates as
- * the Rust tests.
- * @type {'debug'}
- */
-export const RUN_PROFILE = 'debug'
-
 /** Builds `web-demo/dist/`. */
 export async function buildDemo() {
   await step('Demo: bundle by Vite', () =>
@@ -30,15 +23,12 @@ export async function buildDemo() {
   )
 }
 
-/**
- * Builds the relay with the demo inside.
- * @param {'debug' | 'release'} profile
- */
-export async function buildRelay(profile) {
-  await step(`Relay: ${profile} program with the demo`, (progress) =>
+/** Builds the relay with the demo inside: the one that is shipped is the one that runs and is tested. */
+export async function buildRelay() {
+  await step('Relay: the program, with the demo inside', (progress) =>
     cargoWhenChanged(
-      ['build', '-p', 'hongyan-relay', '--features', 'demo', ...(profile === 'release' ? ['--release'] : [])],
-      relayProgram(profile),
+      ['build', '-p', 'hongyan-relay', '--features', 'demo', '--release'],
+      relayProgram('release'),
       progress,
     ),
   )
