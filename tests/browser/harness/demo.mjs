@@ -1,4 +1,5 @@
 // @ts-check
+/// <reference path="./globals.d.ts" />
 /** Somebody who uses the demo: what she does, and what she sees. */
 
 import { readCache } from './cache.mjs'
@@ -77,11 +78,7 @@ export class Person {
    * @param {string} peer
    */
   async startDirect(peer) {
-    const field = this.page.locator(hook('new-direct'))
-    // The hook may be on a button that shows the field.
-    if (await field.evaluate((element) => element.tagName !== 'INPUT')) await field.click()
-    const input = (await field.evaluate((element) => element.tagName === 'INPUT')) ? field : this.page.locator(`input${hook('new-direct-name')}`)
-    await input.fill(peer)
+    await this.page.locator(hook('new-direct')).fill(peer)
     await this.page.locator(hook('new-direct-submit')).click()
     await this.page.locator(hook('composer')).waitFor()
     return this.direct(peer)

@@ -58,8 +58,8 @@ export class Relay {
 
   /** Starts it, again on the same port and folder, and waits until it is ready. */
   async start() {
-    const program = relayProgram('release')
-    if (!existsSync(program)) throw new Error(`${program} is missing: run \`npm run build\` first.`)
+    const program = process.env.HONGYAN_RELAY ?? relayProgram('debug')
+    if (!existsSync(program)) throw new Error(`${program} is missing: \`npm test\` builds it.`)
     const args = ['serve', '--dev', '--listen', `127.0.0.1:${this.port}`, '--data', join(this.folder, 'data')]
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HONGYAN_')))
     const child = spawn(program, args, {

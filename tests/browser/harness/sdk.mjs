@@ -1,4 +1,5 @@
 // @ts-check
+/// <reference path="./globals.d.ts" />
 /** A page that has nothing but the SDK. `window.hongyan` is the package, `window.chat` the chat. */
 
 import { readCache } from './cache.mjs'

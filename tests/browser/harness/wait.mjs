@@ -27,7 +27,7 @@ export class TooLate extends Error {
  * @param {string} what in words, for the failure
  * @param {() => T | Promise<T>} probe
  * @param {{ within?: number, seen?: () => unknown }} [options] `seen` gives what to show when it fails
- * @returns {Promise<T>}
+ * @returns {Promise<Exclude<T, false | undefined | null | 0 | ''>>}
  */
 export async function until(what, probe, { within = WITHIN_MS, seen } = {}) {
   const end = performance.now() + within
@@ -36,7 +36,7 @@ export async function until(what, probe, { within = WITHIN_MS, seen } = {}) {
   for (;;) {
     try {
       const answer = await probe()
-      if (answer) return answer
+      if (answer) return /** @type {Exclude<T, false | undefined | null | 0 | ''>} */ (answer)
       last = answer
     } catch (error) {
       last = error

@@ -1,0 +1,757 @@
+// @ts-check
+/** The package's surface, in a page that has nothing else. One relay for all; each test has users of its own. */
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before } from 'node:test'
+import { pathToFileURL } from 'node:url'
+
+import { pkg } from '../../scripts/lib/paths.mjs'
+import { newPage, newProfile } from './harness/chromium.mjs'
+import { Front } from './harness/front.mjs'
+import { assertWhole } from './harness/log.mjs'
+import { Relay } from './harness/relay.mjs'
+import { Scene, scenario } from './harness/scene.mjs'
+import { SdkPage } from './harness/sdk.mjs'
+import { until } from './harness/wait.mjs'
+
+const ground = new Scene()
+/** @type {Relay} */
+let relay
+/** @type {Front} */
+let front
+
+before(async () => {
+  relay = await Relay.start(ground)
+  front = await Front.open(ground, () => relay.port)
+})
+
+after(async () => {
+  await ground.end()
+  ground.check()
+})
+
+scenario('importing does nothing, in a page and in Node', async (scene) => {
+  const profile = await newProfile(scene)
+  const page = await newPage(scene, profile, 'a visitor')
+  /** @type {string[]} */
+  const asked = []
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname))
+  page.on('websocket', (socket) => asked.push(socket.url()))
+  await page.goto(`${front.origin}/sdk/`)
+  const added = await page.evaluate(async () => {
+    const before = Object.getOwnPropertyNames(window)
+    window.hongyan = await import(/** @type {string} */ ('/sdk/hongyan/index.js'))
+    const databases = await indexedDB.databases()
+    return {
+      globals: Object.getOwnPropertyNames(window).filter((name) => !before.includes(name) && name !== 'hongyan'),
+      databases: databases.length,
+      stored: localStorage.length + sessionStorage.length,
+      exports: Object.keys(window.hongyan).sort(),
+    }
+  })
+  assert.deepEqual(added, { globals: [], databases: 0, stored: 0, exports: ['Chat', 'ChatError', 'Groups', 'connect'] })
+  assert.deepEqual(asked.filter((path) => !path.endsWith('.js')), ['/sdk/'], 'scripts only: neither the wasm nor a socket')
+
+  const globals = Object.getOwnPropertyNames(globalThis)
+  const onServer = await import(pathToFileURL(join(pkg, 'index.js')).href)
+  assert.equal(typeof onServer.connect, 'function')
+  assert.deepEqual(Object.getOwnPropertyNames(globalThis).filter((name) => !globals.includes(name)), [])
+})
+
+scenario('connect does not wait for the network; what is sent then waits and arrives', async (scene) => {
+  scene.expect(/WebSocket connection to '[^']*' failed/, /Failed to load resource/)
+  const ownRelay = await Relay.start(scene)
+  const ownFront = await Front.open(scene, () => ownRelay.port)
+  await ownRelay.kill()
+  const alice = await SdkPage.open(scene, 'alice', ownFront.origin)
+  assert.ok(['connecting', 'offline'].includes((await alice.state()).status))
+  assert.deepEqual(await alice.page.evaluate(() => window.chat.conversations()), [])
+  await alice.page.evaluate(async () => {
+    const conversation = await window.chat.direct('bob')
+    window.kept.sent = window.chat.send(conversation, { text: 'early' })
+  })
+  const [waiting] = await until('it is shown as sending', async () => {
+    const events = await alice.events('outbox')
+    return events.length > 0 && events
+  })
+  assert.deepEqual([waiting?.status, waiting?.seq, waiting?.from], ['sending', 0, 'alice'])
+  await until('it is offline, and says why and when it tries again', async () => {
+    const state = await alice.state()
+    return state.status === 'offline' && state.reason !== undefined && state.retryAt !== undefined
+  }, { seen: () => alice.state() })
+  await ownRelay.start()
+  const sent = await alice.page.evaluate(() => window.kept.sent)
+  assert.deepEqual([sent.status, sent.seq, sent.key], ['sent', 1, waiting?.key])
+})
+
+scenario('what it gives is plain, frozen data', async (scene) => {
+  const alice = await SdkPage.open(scene, 'frozen-alice', front.origin)
+  const report = await alice.page.evaluate(async () => {
+    /** @type {string[]} */
+    const wrong = []
+    let checked = 0
+    const check = (/** @type {string} */ where, /** @type {unknown} */ value) => {
+      if (typeof value !== 'object' || value === null) return
+      checked += 1
+      if (!Object.isFrozen(value)) wrong.push(`${where} is not frozen`)
+      if (![Object.prototype, Array.prototype].includes(Object.getPrototypeOf(value))) wrong.push(`${where} is not plain`)
+      for (const [name, member] of Object.entries(value)) check(`${where}.${name}`, member)
+    }
+    const { chat } = window
+    const conversation = await chat.direct('frozen-bob')
+    const given = { kind: 'order', text: 'two teas', lines: [{ what: 'tea', count: 2 }] }
+    const sent = await chat.send(conversation, given, { mentions: ['frozen-bob'] })
+    given.lines[0] = { what: 'coffee', count: 9 }
+    check('sent', sent)
+    await chat.send(conversation, { text: 'again' }, { replyTo: sent.seq })
+    const history = await chat.history(conversation)
+    history.forEach((message, index) => check(`history[${index}]`, message))
+    history.push(sent)
+    const conversations = await chat.conversations()
+    conversations.forEach((line, index) => check(`conversations[${index}]`, line))
+    check('state', chat.state)
+    await chat.groups.create({ title: 'Tea', members: ['frozen-bob'] })
+    window.kept.events.forEach((/** @type {[string, unknown]} */ one) => check(one[0], one[1]))
+    structuredClone(window.kept.events)
+    return { wrong, checked, body: sent.body, mentions: sent.mentions, replyTo: history[1]?.replyTo, again: (await chat.history(conversation)).length }
+  })
+  assert.deepEqual(report.wrong, [])
+  assert.ok(report.checked > 20)
+  assert.deepEqual(report.body, { kind: 'order', text: 'two teas', lines: [{ what: 'tea', count: 2 }] })
+  assert.deepEqual([report.mentions, report.replyTo, report.again], [['frozen-bob'], 1, 2])
+})
+
+scenario('a refusal is a ChatError, the message stays as failed, and can be tried again or discarded', async (scene) => {
+  const owner = await SdkPage.open(scene, 'refused-owner', front.origin)
+  const alice = await SdkPage.open(scene, 'refused-alice', front.origin)
+  const group = await owner.page.evaluate(() => window.chat.groups.create({ title: 'Private', members: [] }))
+  const refused = await alice.page.evaluate(async (group) => {
+    try {
+      await window.chat.send(group, { text: 'let me in' }, { key: 'knock' })
+      return undefined
+    } catch (thrown) {
+      const error = /** @type {import('hongyan').ChatError} */ (thrown)
+      return { code: error.code, class: error.class, message: error.message, name: error.name, isChatError: error instanceof window.hongyan.ChatError, isError: error instanceof Error }
+    }
+  }, group)
+  assert.match(refused?.message ?? '', /^[A-Z].*\.$/)
+  assert.deepEqual({ ...refused, message: '' }, { code: 'not-a-member', class: 'stop', message: '', name: 'ChatError', isChatError: true, isError: true })
+  const events = await alice.events('outbox')
+  assert.deepEqual(events.map(({ key, status, error }) => [key, status, error?.code]), [['knock', 'sending', undefined], ['knock', 'failed', 'not-a-member']])
+  const waiting = await alice.page.evaluate((group) => window.chat.history(group), group).catch(() => [])
+  assert.ok(waiting.length <= 1)
+
+  await owner.page.evaluate((group) => window.chat.groups.add(group, ['refused-alice']), group)
+  const again = await alice.page.evaluate((group) => window.chat.send(group, { text: 'let me in' }, { key: 'knock' }), group)
+  assert.deepEqual([again.key, again.status, again.seq], ['knock', 'sent', 1])
+
+  const other = await owner.page.evaluate(() => window.chat.groups.create({ title: 'More private', members: [] }))
+  const outcome = await alice.page.evaluate(async (other) => {
+    const code = await window.chat.send(other, { text: 'x' }, { key: 'second' }).catch((error) => error.code)
+    await window.chat.discard('second')
+    return code
+  }, other)
+  assert.equal(outcome, 'not-a-member')
+  await until('the outbox is empty in the cache', async () => (await alice.cache())?.outbox.length === 0)
+  const large = await alice.page.evaluate(async (group) => window.chat.send(group, { text: 'x'.repeat(70_000) }).catch((error) => error.code), group)
+  assert.equal(large, 'content-too-large')
+  assert.equal(await alice.page.evaluate(async (group) => (await window.chat.send(group, { text: 'fine' })).seq, group), 2)
+})
+
+scenario('bad arguments reject as bad-request and break nothing', async (scene) => {
+  const alice = await SdkPage.open(scene, 'clumsy', front.origin)
+  const outcome = await alice.page.evaluate(async () => {
+    const { chat } = window
+    const conversation = await chat.direct('bob')
+    const group = await chat.groups.create({ title: 'A group', members: [] })
+    const circle = /** @type {any} */ ({ kind: 'circle' })
+    circle.self = circle
+    const any = (/** @type {unknown} */ value) => /** @type {any} */ (value)
+    /** @type {[string, () => Promise<unknown>][]} */
+    const attempts = [
+      ['direct: empty', () => chat.direct('')],
+      ['direct: number', () => chat.direct(any(5))],
+      ['direct: nothing', () => any(chat).direct()],
+      ['direct: too long', () => chat.direct('x'.repeat(129))],
+      ['direct: control characters', () => chat.direct('a\nb')],
+      ['send: no conversation', () => chat.send(any(undefined), { text: 'x' })],
+      ['send: empty conversation', () => chat.send('', { text: 'x' })],
+      ['send: conversation too long', () => chat.send('g'.repeat(300), { text: 'x' })],
+      ['send: body null', () => chat.send(conversation, any(null))],
+      ['send: body a string', () => chat.send(conversation, any('x'))],
+      ['send: body empty', () => chat.send(conversation, any({}))],
+      ['send: text a number', () => chat.send(conversation, any({ text: 5 }))],
+      ['send: empty text', () => chat.send(conversation, { text: '' })],
+      ['send: a circle', () => chat.send(conversation, circle)],
+      ['send: a bigint', () => chat.send(conversation, any({ kind: 'x', value: 10n }))],
+      ['send: empty key', () => chat.send(conversation, { text: 'x' }, { key: '' })],
+      ['send: key a number', () => chat.send(conversation, { text: 'x' }, { key: any(7) })],
+      ['send: replyTo negative', () => chat.send(conversation, { text: 'x' }, { replyTo: -1 })],
+      ['send: replyTo a fraction', () => chat.send(conversation, { text: 'x' }, { replyTo: 1.5 })],
+      ['send: mentions a string', () => chat.send(conversation, { text: 'x' }, { mentions: any('bob') })],
+      ['send: mentions numbers', () => chat.send(conversation, { text: 'x' }, { mentions: any([1]) })],
+      ['send: too many mentions', () => chat.send(conversation, { text: 'x' }, { mentions: Array.from({ length: 65 }, (_, index) => `u${index}`) })],
+      ['discard: empty', () => chat.discard('')],
+      ['history: limit 0', () => chat.history(conversation, { limit: 0 })],
+      ['history: limit negative', () => chat.history(conversation, { limit: -5 })],
+      ['history: limit NaN', () => chat.history(conversation, { limit: NaN })],
+      ['history: limit a string', () => chat.history(conversation, { limit: any('10') })],
+      ['history: before a fraction', () => chat.history(conversation, { before: 1.5 })],
+      ['history: after infinite', () => chat.history(conversation, { after: Infinity })],
+      ['history: conversation a number', () => chat.history(any(1))],
+      ['conversations: limit 0', () => chat.conversations({ limit: 0 })],
+      ['conversations: before empty', () => chat.conversations({ before: '' })],
+      ['markRead: negative', () => chat.markRead(conversation, -1)],
+      ['markRead: a string', () => chat.markRead(conversation, any('1'))],
+      ['groups.create: title a number', () => chat.groups.create({ title: any(5), members: [] })],
+      ['groups.create: title too long', () => chat.groups.create({ title: 'x'.repeat(257), members: [] })],
+      ['groups.create: members a string', () => chat.groups.create({ title: 'x', members: any('bob') })],
+      ['groups.create: members numbers', () => chat.groups.create({ title: 'x', members: any([1]) })],
+      ['groups.create: nothing', () => any(chat.groups).create()],
+      ['groups.add: nobody', () => chat.groups.add(group, [])],
+      ['groups.add: no list', () => any(chat.groups).add(group)],
+      ['groups.add: to a direct conversation', () => chat.groups.add(conversation, ['carol'])],
+      ['groups.remove: numbers', () => chat.groups.remove(group, any([1]))],
+      ['groups.leave: a direct conversation', () => chat.groups.leave(conversation)],
+      ['groups.members: limit 0', () => chat.groups.members(group, { limit: 0 })],
+      ['history: options null', () => chat.history(conversation, any(null))],
+      ['send: options null', () => chat.send(conversation, any({}), any(null))],
+    ]
+    /** @type {Record<string, string>} */
+    const wrong = {}
+    for (const [name, attempt] of attempts) {
+      try {
+        const value = await attempt()
+        wrong[name] = `fulfilled with ${JSON.stringify(value)}`
+      } catch (error) {
+        if (!(error instanceof window.hongyan.ChatError)) wrong[name] = String(error)
+        else if (error.code !== 'bad-request') wrong[name] = error.code
+      }
+    }
+    const events = ['nope', '__proto__', 'constructor', undefined].map((event) => {
+      try {
+        chat.on(any(event), () => {})
+        return 'taken'
+      } catch (error) {
+        return error instanceof TypeError ? 'TypeError' : String(error)
+      }
+    })
+    const { connect } = window.hongyan
+    const token = 'x.y.z'
+    /** @type {unknown[]} */
+    const options = [
+      undefined,
+      null,
+      {},
+      { user: 'x' },
+      { user: '', token },
+      { user: 5, token },
+      { user: 'x', token: 5 },
+      { user: 'x', token, url: 'ftp://example.com' },
+      { user: 'x', token, url: 'example.com' },
+      { user: 'x', token, url: 5 },
+      { user: 'x', token, storage: 'disk' },
+      { user: 'x', token, deviceKind: 'toaster' },
+    ]
+    const codes = await Promise.all(options.map((one) => connect(any(one)).then(() => 'connected', (error) => error.code ?? String(error))))
+    // `null` is what JSON makes of an absent option: the default.
+    const lenient = await chat.history(conversation, any({ before: null, limit: null }))
+    const sent = await chat.send(conversation, { text: 'still here' })
+    return { wrong, events, codes, lenient: lenient.length, seq: sent.seq }
+  })
+  assert.deepEqual(outcome.wrong, {})
+  assert.deepEqual(outcome.events, Array(4).fill('TypeError'))
+  assert.deepEqual(outcome.codes, Array(12).fill('bad-request'))
+  assert.deepEqual([outcome.lenient, outcome.seq], [0, 1])
+})
+
+scenario('a listener that throws stops nothing and is reported', async (scene) => {
+  scene.expect(/a listener’s own mistake/)
+  const alice = await SdkPage.open(scene, 'thrower', front.origin)
+  const outcome = await alice.page.evaluate(async () => {
+    const { chat } = window
+    /** @type {string[]} */
+    const reported = []
+    addEventListener('error', (event) => reported.push(event.message))
+    const heard = { before: 0, after: 0 }
+    chat.on('message', () => void heard.before++)
+    chat.on('message', () => {
+      throw new Error('a listener’s own mistake')
+    })
+    chat.on('message', () => void heard.after++)
+    const conversation = await chat.direct('bob')
+    await chat.send(conversation, { text: 'one' })
+    const second = await chat.send(conversation, { text: 'two' })
+    while (heard.after < 2) await new Promise((resolve) => chat.on('message', resolve))
+    return { heard, reported: reported.length, seq: second.seq }
+  })
+  assert.deepEqual(outcome, { heard: { before: 2, after: 2 }, reported: 2, seq: 2 })
+})
+
+scenario('a listener may call anything at once', async (scene) => {
+  const alice = await SdkPage.open(scene, 'reentrant', front.origin)
+  const outcome = await alice.page.evaluate(async () => {
+    const { chat } = window
+    const conversation = await chat.direct('bob')
+    /** @type {Promise<unknown>[]} */
+    const asked = []
+    /** @type {string[]} */
+    const texts = []
+    let answered = 0
+    chat.on('outbox', (message) => {
+      if (answered++ === 0) asked.push(chat.send(conversation, { text: `to ${message.body.text}` }))
+      asked.push(chat.conversations(), chat.history(conversation), chat.direct('carol'))
+    })
+    chat.on('state', () => void asked.push(chat.conversations()))
+    chat.on('conversation', (line) => void asked.push(chat.history(line.id)))
+    const both = new Promise((resolve) => {
+      chat.on('message', (message) => {
+        texts.push(/** @type {string} */ (message.body.text))
+        asked.push(chat.markRead(conversation, message.seq), chat.groups.create({ title: 'x', members: [] }))
+        if (texts.length === 2) resolve(undefined)
+      })
+    })
+    await chat.send(conversation, { text: 'one' })
+    await both
+    const settled = await Promise.allSettled(asked)
+    return { texts, failed: settled.filter((one) => one.status === 'rejected').map(String) }
+  })
+  assert.deepEqual(outcome, { texts: ['one', 'to one'], failed: [] })
+})
+
+scenario('unsubscribing ends it, also from inside, also twice', async (scene) => {
+  const alice = await SdkPage.open(scene, 'unsubscriber', front.origin)
+  const heard = await alice.page.evaluate(async () => {
+    const { chat } = window
+    const counts = { first: 0, inside: 0, all: 0 }
+    const off = chat.on('message', () => void counts.first++)
+    const offInside = chat.on('message', () => {
+      counts.inside++
+      offInside()
+    })
+    const three = new Promise((resolve) => {
+      chat.on('message', () => void (++counts.all === 3 && resolve(undefined)))
+    })
+    const conversation = await chat.direct('bob')
+    await chat.send(conversation, { text: '1' })
+    while (counts.all < 1) await new Promise((resolve) => chat.on('message', resolve))
+    off()
+    off()
+    await chat.send(conversation, { text: '2' })
+    await chat.send(conversation, { text: '3' })
+    await three
+    return counts
+  })
+  assert.deepEqual(heard, { first: 1, inside: 1, all: 3 })
+})
+
+scenario('close lets go of everything, and the next chat has it again', async (scene) => {
+  const alice = await SdkPage.open(scene, 'closer', front.origin, { connect: false })
+  const socket = alice.page.waitForEvent('websocket')
+  await alice.connect()
+  await alice.online()
+  const outcome = await alice.page.evaluate(async () => {
+    const { chat } = window
+    const conversation = await chat.direct('bob')
+    await chat.send(conversation, { text: 'kept' })
+    await chat.close()
+    await chat.close()
+    const { status } = chat.state
+    /** @type {(() => Promise<unknown>)[]} */
+    const calls = [
+      () => chat.direct('bob'),
+      () => chat.send(conversation, { text: 'x' }),
+      () => chat.discard('x'),
+      () => chat.history(conversation),
+      () => chat.conversations(),
+      () => chat.markRead(conversation),
+      () => chat.groups.create({ title: 'x', members: [] }),
+      () => chat.groups.members('x'),
+    ]
+    const codes = await Promise.all(calls.map((call) => call().then(() => 'fulfilled', (error) => error.code)))
+    return { status, codes }
+  })
+  assert.equal(outcome.status, 'stopped')
+  assert.deepEqual(outcome.codes, Array(8).fill('closed'))
+  await until('the socket is closed', async () => (await socket).isClosed())
+  await alice.connect()
+  assert.equal((await alice.state()).storage, 'indexeddb', 'the lock was let go')
+  assert.deepEqual(await alice.page.evaluate(async () => (await window.chat.conversations()).map((line) => line.last?.body.text)), ['kept'])
+})
+
+scenario('logout empties the cache; keepCache keeps it', async (scene) => {
+  const alice = await SdkPage.open(scene, 'leaver', front.origin)
+  const write = () => alice.page.evaluate(async () => window.chat.send(await window.chat.direct('bob'), { text: 'private' }))
+  await write()
+  await until('it is cached', async () => (await alice.cache())?.messages.length === 1)
+  await alice.page.evaluate(() => window.chat.logout({ keepCache: true }))
+  assert.equal((await alice.state()).status, 'stopped')
+  assert.equal((await alice.cache())?.messages.length, 1)
+
+  await alice.connect()
+  await alice.online()
+  await write()
+  await until('both are cached', async () => (await alice.cache())?.messages.length === 2)
+  await alice.page.evaluate(() => window.chat.logout())
+  const cache = await alice.cache()
+  assert.deepEqual([cache?.messages ?? [], cache?.outbox ?? [], cache?.conversations ?? []], [[], [], []])
+  // In again: everything comes back from the relay.
+  await alice.connect()
+  await alice.online()
+  assertWhole(await alice.page.evaluate(async () => window.chat.history(await window.chat.direct('bob'))), 2)
+})
+
+scenario('the token provider is asked once at a time, again before the end, and the connection stays', async (scene) => {
+  const alice = await SdkPage.open(scene, 'renewer', front.origin, { connect: false })
+  let sockets = 0
+  alice.page.on('websocket', () => void sockets++)
+  await alice.page.evaluate(async () => {
+    window.kept = { asked: 0, now: 0, most: 0, states: [] }
+    const token = async () => {
+      window.kept.asked++
+      window.kept.most = Math.max(window.kept.most, ++window.kept.now)
+      const answer = await (await fetch('/dev/token?user=renewer&expires=5')).text()
+      // A slow provider.
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      window.kept.now--
+      return answer
+    }
+    window.chat = await window.hongyan.connect({ user: 'renewer', token })
+    window.chat.on('state', (state) => window.kept.states.push(state.status))
+    const conversation = await window.chat.direct('bob')
+    await Promise.all(Array.from({ length: 10 }, (_, index) => window.chat.send(conversation, { text: `${index}` })))
+  })
+  const began = Date.now()
+  assert.equal(await alice.page.evaluate(() => window.kept.asked), 1, 'many sends, one question')
+  // Longer than a token's life and the relay's leeway (5 s each): only renewal keeps this connection.
+  await until('the token was renewed beyond its first life', async () => Date.now() - began > 11_000 && (await alice.page.evaluate(() => window.kept.asked)) >= 3, { within: 20_000 })
+  const { asked, most, states } = await alice.page.evaluate(() => window.kept)
+  assert.equal(most, 1)
+  assert.ok(asked <= 8, `asked ${asked} times in 11 s`)
+  assert.deepEqual(states.filter((/** @type {string} */ status) => status !== 'online' && status !== 'connecting'), [])
+  assert.equal((await alice.state()).status, 'online')
+  assert.equal(sockets, 1, 'one connection all the time')
+  await alice.page.evaluate(async () => window.chat.send(await window.chat.direct('bob'), { text: 'still here' }))
+})
+
+scenario('a token that is refused stops the chat and says why', async (scene) => {
+  const alice = await SdkPage.open(scene, 'forger', front.origin, { connect: false })
+  for (const [token, code] of [['not.a.token', 'token-invalid'], [await relay.token('somebody-else'), 'token-user-mismatch']]) {
+    const reason = await alice.page.evaluate(async (token) => {
+      const chat = await window.hongyan.connect({ user: 'forger', token: /** @type {string} */ (token), storage: 'memory' })
+      while (chat.state.status !== 'stopped') await new Promise((resolve) => chat.on('state', resolve))
+      const pending = await chat.groups.create({ title: 'x', members: [] }).then(() => 'fulfilled', (error) => error.code)
+      const { reason } = chat.state
+      await chat.close()
+      return { code: reason?.code, class: reason?.class, pending }
+    }, token)
+    assert.deepEqual([reason.code, reason.class], [code, 'stop'])
+    assert.notEqual(reason.pending, 'fulfilled')
+  }
+})
+
+scenario('groups: made, grown, shrunk and left, seen by all', async (scene) => {
+  const alice = await SdkPage.open(scene, 'g-alice', front.origin)
+  const bob = await SdkPage.open(scene, 'g-bob', front.origin)
+  const carol = await SdkPage.open(scene, 'g-carol', front.origin)
+  const group = await alice.page.evaluate(() => window.chat.groups.create({ title: '雁阵 Geese', members: ['g-bob'] }))
+  const line = await until('bob has it', async () => bob.page.evaluate(async (id) => (await window.chat.conversations()).find((one) => one.id === id), group))
+  assert.deepEqual([line.kind, line.title, line.group?.owner, line.group?.memberCount, line.unread, line.left], ['group', '雁阵 Geese', 'g-alice', 2, 0, false])
+
+  await alice.page.evaluate((id) => window.chat.send(id, { text: 'before carol' }), group)
+  await alice.page.evaluate((id) => window.chat.groups.add(id, ['g-carol']), group)
+  await until('carol has it', () => carol.page.evaluate(async (id) => (await window.chat.conversations()).some((one) => one.id === id), group))
+  await carol.page.evaluate((id) => window.chat.send(id, { text: 'thank you' }), group)
+  const page = await alice.page.evaluate((id) => window.chat.groups.members(id), group)
+  assert.deepEqual(page, { members: [{ user: 'g-alice', role: 'owner' }, { user: 'g-bob', role: 'member' }, { user: 'g-carol', role: 'member' }], more: false })
+  const paged = await bob.page.evaluate(async (id) => {
+    const first = await window.chat.groups.members(id, { limit: 2 })
+    return [first, await window.chat.groups.members(id, { after: first.members[1]?.user ?? '' })]
+  }, group)
+  assert.deepEqual(paged.map((one) => [one.members.map((member) => member.user), one.more]), [[['g-alice', 'g-bob'], true], [['g-carol'], false]])
+
+  const forbidden = await bob.page.evaluate(async (id) => [
+    await window.chat.groups.add(id, ['g-dave']).catch((error) => error.code),
+    await window.chat.groups.remove(id, ['g-carol']).catch((error) => error.code),
+  ], group)
+  assert.deepEqual(forbidden, ['not-permitted', 'not-permitted'])
+
+  await alice.page.evaluate((id) => window.chat.groups.remove(id, ['g-carol']), group)
+  await until('carol’s list says so', () => carol.page.evaluate(async (id) => (await window.chat.conversations()).find((one) => one.id === id)?.left, group))
+  assert.equal(await carol.page.evaluate((id) => window.chat.send(id, { text: 'x' }).catch((error) => error.code), group), 'not-a-member')
+  await bob.page.evaluate((id) => window.chat.groups.leave(id), group)
+  await until('alice is alone', async () => (await alice.page.evaluate((id) => window.chat.groups.members(id), group)).members.length === 1)
+
+  await until('alice heard of bob’s leaving', async () => (await alice.events('group')).length === 4)
+  const updates = (await alice.events('group')).map(({ kind, by, users, group }) => [kind, by, users.join(), group.memberCount])
+  assert.deepEqual(updates, [['created', 'g-alice', updates[0]?.[2], 2], ['added', 'g-alice', 'g-carol', 3], ['removed', 'g-alice', 'g-carol', 2], ['left', 'g-bob', 'g-bob', 1]])
+  assert.deepEqual((await bob.events('message')).map(({ seq, body }) => [seq, body.text]), [[1, 'before carol'], [2, 'thank you']])
+  const versions = (await alice.events('group')).map((update) => update.group.version)
+  assert.deepEqual(versions, [...versions].sort((a, b) => a - b))
+})
+
+scenario('history pages both ways, from the cache and from the relay', async (scene) => {
+  const alice = await SdkPage.open(scene, 'reader', front.origin)
+  const conversation = await alice.page.evaluate(async () => {
+    const id = await window.chat.direct('bob')
+    await Promise.all(Array.from({ length: 130 }, (_, index) => window.chat.send(id, { text: `${index + 1}` })))
+    return id
+  })
+  await until('all is cached', async () => (await alice.cache())?.messages.length === 130)
+  const pages = () =>
+    alice.page.evaluate(async (id) => {
+      const seqs = async (/** @type {{ before?: number, after?: number, limit?: number }} */ options) => {
+        const page = await window.chat.history(id, options)
+        if (page.some((message) => message.body.text !== String(message.seq))) throw new Error('A message is not itself.')
+        if (page.some((message, index) => index > 0 && message.seq !== (page[index - 1]?.seq ?? 0) + 1)) throw new Error('A page has a gap.')
+        return [page[0]?.seq, page.at(-1)?.seq, page.length]
+      }
+      return [
+        await seqs({}),
+        await seqs({ before: 81, limit: 30 }),
+        await seqs({ before: 10, limit: 30 }),
+        await seqs({ before: 1 }),
+        await seqs({ after: 0, limit: 10 }),
+        await seqs({ after: 60, limit: 100 }),
+        await seqs({ after: 125 }),
+        await seqs({ after: 130 }),
+        await seqs({ limit: 1_000 }),
+        await seqs({ after: 20, before: 25 }),
+      ]
+    }, conversation)
+  const expected = [
+    [81, 130, 50],
+    [51, 80, 30],
+    [1, 9, 9],
+    [undefined, undefined, 0],
+    [1, 10, 10],
+    [61, 130, 70],
+    [126, 130, 5],
+    [undefined, undefined, 0],
+    [31, 130, 100],
+    [21, 24, 4],
+  ]
+  assert.deepEqual(await pages(), expected)
+
+  // The same with holes in the cache: what is missing comes from the relay.
+  await alice.page.evaluate(() => window.chat.close())
+  await alice.page.evaluate(async () => {
+    const name = (await indexedDB.databases()).map((one) => one.name ?? '').find((one) => one.endsWith(' reader')) ?? ''
+    await new Promise((resolve, reject) => {
+      const opening = indexedDB.open(name)
+      opening.onsuccess = () => {
+        const transaction = opening.result.transaction('messages', 'readwrite')
+        const messages = transaction.objectStore('messages')
+        const keys = messages.getAllKeys()
+        keys.onsuccess = () => {
+          for (const key of keys.result) if (/** @type {[string, number]} */ (key)[1] % 3 !== 0) messages.delete(key)
+        }
+        transaction.oncomplete = () => {
+          opening.result.close()
+          resolve(undefined)
+        }
+        transaction.onabort = reject
+      }
+    })
+  })
+  await alice.load(front.origin)
+  await alice.connect()
+  await alice.online()
+  assert.deepEqual(await pages(), expected)
+  const strange = await alice.page.evaluate(() => window.chat.history('g-that-never-was').catch((error) => error.code))
+  assert.ok(strange === 'not-a-member' || (Array.isArray(strange) && strange.length === 0), String(strange))
+})
+
+scenario('it lives inside Vue’s reactive()', async (scene) => {
+  const alice = await SdkPage.open(scene, 'vue-alice', front.origin)
+  const outcome = await alice.page.evaluate(async () => {
+    const { reactive, computed, watchEffect, nextTick } = await import(/** @type {string} */ ('/sdk/vue.js'))
+    const app = reactive({ chat: window.chat, messages: [] })
+    const { chat } = app
+    if (chat === window.chat) throw new Error('Vue did not wrap it.')
+    const count = computed(() => app.messages.length)
+    /** @type {number[]} */
+    const counts = []
+    watchEffect(() => counts.push(count.value))
+    const off = chat.on('message', (/** @type {unknown} */ message) => app.messages.push(message))
+    const conversation = await chat.direct('vue-bob')
+    const sent = await chat.send(conversation, { text: 'through a proxy' })
+    while (app.messages.length < 1) await new Promise((resolve) => chat.on('message', resolve))
+    await nextTick()
+    const [message] = app.messages
+    const group = await chat.groups.create({ title: 'Proxies', members: ['vue-bob'] })
+    const { members } = await chat.groups.members(group)
+    await chat.markRead(conversation, sent.seq)
+    const result = {
+      text: message.body.text,
+      history: (await chat.history(conversation)).length,
+      lines: (await chat.conversations()).length,
+      members: members.length,
+      counts,
+      status: chat.state.status,
+      own: chat.user,
+    }
+    off()
+    await chat.close()
+    return { ...result, after: chat.state.status }
+  })
+  assert.deepEqual(outcome, { text: 'through a proxy', history: 1, lines: 2, members: 2, counts: [0, 1], status: 'online', own: 'vue-alice', after: 'stopped' })
+})
+
+/** Ways for IndexedDB to fail from the start. @type {[string, () => void][]} */
+const BROKEN = [
+  ['is missing', () => Object.defineProperty(window, 'indexedDB', { value: undefined })],
+  ['throws when touched', () => Object.defineProperty(window, 'indexedDB', { get() { throw new DOMException('Site data is blocked.', 'SecurityError') } })],
+  ['throws at open', () => { IDBFactory.prototype.open = () => { throw new DOMException('Not now.', 'UnknownError') } }],
+  ['never answers', () => { IDBFactory.prototype.open = () => /** @type {any} */ (new EventTarget()) }],
+  ['opens with an error', () => {
+    const open = IDBFactory.prototype.open
+    IDBFactory.prototype.open = function (/** @type {string} */ name) {
+      const request = open.call(this, name, 1)
+      request.addEventListener('upgradeneeded', () => request.transaction?.abort())
+      return request
+    }
+  }],
+  ['has no Web Locks beside it', () => Object.defineProperty(navigator, 'locks', { value: undefined })],
+]
+
+for (const [how, breakIt] of BROKEN) {
+  scenario(`where IndexedDB ${how}, it works from memory and says so`, async (scene) => {
+    const profile = await newProfile(scene)
+    await profile.addInitScript(breakIt)
+    const alice = await SdkPage.open(scene, 'forgetful', front.origin, { profile })
+    assert.equal((await alice.state()).storage, 'memory')
+    await alice.online()
+    const seen = await alice.page.evaluate(async () => {
+      const conversation = await window.chat.direct('bob')
+      const sent = await window.chat.send(conversation, { text: 'from memory' })
+      return (await window.chat.history(conversation)).some((message) => message.key === sent.key)
+    })
+    assert.ok(seen)
+    await until('the event', async () => (await alice.events('message')).some((message) => message.body.text === 'from memory'))
+  })
+}
+
+scenario('when IndexedDB fails later, it goes on in memory, says so and loses nothing', async (scene) => {
+  const alice = await SdkPage.open(scene, 'unlucky', front.origin)
+  const conversation = await alice.page.evaluate(async () => {
+    const id = await window.chat.direct('bob')
+    await window.chat.send(id, { text: 'durable' })
+    return id
+  })
+  assert.equal((await alice.state()).storage, 'indexeddb')
+  await alice.page.evaluate(() => {
+    IDBObjectStore.prototype.put = () => {
+      throw new DOMException('The disk is full.', 'QuotaExceededError')
+    }
+  })
+  const sent = await alice.page.evaluate((id) => window.chat.send(id, { text: 'afterwards' }), conversation)
+  assert.equal(sent.seq, 2)
+  await until('it says so', async () => (await alice.state()).storage === 'memory', { seen: () => alice.state() })
+  assert.ok((await alice.events('state')).some((state) => state.storage === 'memory'))
+  await until('both events came', async () => (await alice.events('message')).length === 2)
+  assertWhole(await alice.page.evaluate((id) => window.chat.history(id), conversation), 2)
+})
+
+/** Databases that this version can't use; each gets the database's name. @type {[string, (name: string) => Promise<void>][]} */
+const FOREIGN = [
+  ['of a newer version', (name) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 99)
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore('meta')
+      opening.result.createObjectStore('something', { keyPath: 'id' }).put({ id: 1 })
+    }
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+  ['without its stores', (name) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 1)
+    opening.onupgradeneeded = () => opening.result.createObjectStore('meta')
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+  ['full of garbage', (name) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 1)
+    const bytes = new Uint8Array([255, 255, 255, 255, 7, 8, 9])
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore('meta').put(bytes, 'meta')
+      opening.result.createObjectStore('conversations').put('no bytes', 'x')
+      opening.result.createObjectStore('messages').put(bytes, ['x', 1])
+      opening.result.createObjectStore('outbox').put(bytes, 1)
+    }
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+]
+
+for (const [what, make] of FOREIGN) {
+  scenario(`a database ${what} is dropped and made anew`, async (scene) => {
+    const user = `heir-${what.replaceAll(' ', '-')}`
+    const before = await SdkPage.open(scene, user, front.origin, { device: ' elsewhere' })
+    await before.page.evaluate(async () => window.chat.send(await window.chat.direct('bob'), { text: 'inherited' }))
+    const alice = await SdkPage.open(scene, user, front.origin, { connect: false })
+    const name = `hongyan:${front.origin.replace('http', 'ws')}/ws ${user}`
+    await alice.page.evaluate(make, name)
+    await alice.connect()
+    assert.equal((await alice.state()).storage, 'indexeddb')
+    await alice.online()
+    await until('the cache is rebuilt', async () => {
+      const cache = await alice.cache()
+      return cache?.messages.length === 1 && cache.outbox.length === 0 && cache.conversations.length === 1 && (cache.cursor ?? 0) > 0
+    }, { seen: () => alice.cache() })
+    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 1]])
+  })
+}
+
+scenario('a send in the moment of a reload survives it', async (scene) => {
+  const alice = await SdkPage.open(scene, 'hasty', front.origin)
+  await alice.online()
+  for (let round = 1; round <= 5; round++) {
+    const loaded = alice.page.waitForEvent('load')
+    await alice.page.evaluate((round) => {
+      window.chat.direct('bob').then((id) => {
+        void window.chat.send(id, { text: `round ${round}` })
+        location.reload()
+      })
+    }, round)
+    await loaded
+    await alice.load(front.origin)
+    await alice.connect()
+    await alice.online()
+    await until(`round ${round} is in the log`, () => alice.page.evaluate(async (round) => (await window.chat.history(await window.chat.direct('bob'))).filter((message) => message.seq > 0).length === round, round), { within: 5_000 })
+  }
+})
+
+scenario('a page of another origin names the relay', async (scene) => {
+  const alice = await SdkPage.open(scene, 'abroad', front.origin, { connect: false })
+  const token = await relay.token('abroad')
+  const seq = await alice.page.evaluate(async ({ token, url }) => {
+    window.chat = await window.hongyan.connect({ user: 'abroad', token, url })
+    return (await window.chat.send(await window.chat.direct('bob'), { text: 'hello' })).seq
+  }, { token, url: relay.origin })
+  assert.equal(seq, 1)
+})
+
+scenario('a module that did not load is loaded at the next try', async (scene) => {
+  scene.expect(/Failed to load resource/)
+  const alice = await SdkPage.open(scene, 'patient', front.origin, { connect: false })
+  await alice.page.route('**/hongyan_bg.wasm', (route) => route.fulfill({ status: 503, body: '' }), { times: 1 })
+  const outcome = await alice.page.evaluate(async () => {
+    const options = { user: 'patient', token: 'x.y.z' }
+    const first = await window.hongyan.connect(options).then(() => 'connected', (error) => (error instanceof Error ? 'an Error' : String(error)))
+    const chat = await window.hongyan.connect(options)
+    await chat.close()
+    return first
+  })
+  assert.equal(outcome, 'an Error')
+})
