@@ -39,9 +39,11 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
 /// One frame from the relay.
 pub const RELAY_FRAME_BYTES_MAX: usize = 512 * 1024;
 
-/// Decoding a frame allocates at most this many bytes for each byte of the frame (an empty entry is two bytes
-/// on the wire and a struct in memory).
-pub const DECODE_AMPLIFICATION_MAX: usize = 256;
+/// Decoding a client's frame allocates at most this many bytes for each byte of the frame (an empty string is two
+/// bytes on the wire and a `String` in memory) …
+pub const CLIENT_DECODE_AMPLIFICATION_MAX: usize = 48;
+/// … and decoding a relay's frame this many (an empty conversation of a snapshot is two bytes, too).
+pub const RELAY_DECODE_AMPLIFICATION_MAX: usize = 512;
 
 const _: () = {
     assert!(MENTIONS_MAX * (ID_BYTES_MAX + 3) + CONTENT_BYTES_MAX < CLIENT_FRAME_BYTES_MAX - 4096);
