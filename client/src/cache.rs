@@ -3,12 +3,11 @@
 //! *Invariant:* what a transaction makes true for others (events, replies, acknowledgements, transmitting) is in
 //! its `after` and happens only when the host said that the transaction is durable.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, Pos, Seq};
 
 use crate::io::{Answer, ChatError, Event, RequestId, Ticket, Write};
+use crate::sorted::{SortedMap, SortedSet};
 
 /// What happens once a transaction is durable, in its order.
 pub(crate) enum After {
@@ -28,7 +27,7 @@ pub(crate) struct Transaction {
     pub(crate) writes: Vec<Write>,
     pub(crate) after: Vec<After>,
     /// Conversations whose record changed: written once, told once.
-    pub(crate) changed: BTreeSet<ConversationId>,
+    pub(crate) changed: SortedSet<ConversationId>,
     /// The record of cursor, epoch and device changed.
     pub(crate) meta: bool,
     /// Entries of the queue in it.
@@ -46,7 +45,7 @@ impl Transaction {
     }
 
     /// Adds its messages of the range to `found`.
-    fn messages(&self, of: &ConversationId, from: Seq, to: Seq, found: &mut BTreeMap<u64, Bytes>) {
+    fn messages(&self, of: &ConversationId, from: Seq, to: Seq, found: &mut SortedMap<u64, Bytes>) {
         for write in &self.writes {
             if let Write::Message(conversation, seq, record) = write
                 && conversation == of
@@ -114,8 +113,8 @@ impl Cache {
     }
 
     /// Messages of the range that are not durable yet.
-    pub(crate) fn unsaved_messages(&self, of: &ConversationId, from: Seq, to: Seq) -> BTreeMap<u64, Bytes> {
-        let mut found = BTreeMap::new();
+    pub(crate) fn unsaved_messages(&self, of: &ConversationId, from: Seq, to: Seq) -> SortedMap<u64, Bytes> {
+        let mut found = SortedMap::new();
         if !self.gathering.clears()
             && let Some((_, transaction)) = &self.saving
         {

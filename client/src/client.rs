@@ -1,6 +1,6 @@
 //! The one way in and the one way out, and what all parts share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use hongyan_protocol::wire::client_frame::Verb;
@@ -19,6 +19,7 @@ use crate::random::Random;
 use crate::records::{MetaRecord, RECORDS_VERSION};
 use crate::requests::Asks;
 use crate::session::{Phase, Session};
+use crate::sorted::SortedMap;
 use crate::timers::Timers;
 use crate::view::{Conversation, State};
 
@@ -219,7 +220,7 @@ impl Client {
     fn begin_save(&mut self) {
         let ticket = self.cache.ticket();
         let mut transaction = core::mem::take(&mut self.cache.gathering);
-        for id in &transaction.changed {
+        for id in transaction.changed.as_slice() {
             if let Some(line) = self.conversations.get(id) {
                 transaction.writes.push(Write::Conversation(id.clone(), line.record(id).into()));
             }
@@ -260,8 +261,8 @@ impl Client {
                 }
             }
         }
-        for id in transaction.changed {
-            if let Some(conversation) = self.view_of(&id) {
+        for id in transaction.changed.as_slice() {
+            if let Some(conversation) = self.view_of(id) {
                 self.event(Event::Conversation(conversation));
             }
         }
@@ -292,12 +293,12 @@ impl Client {
 
     /// The list, newest first; equal times by id.
     pub(crate) fn list(&self, limit: usize, before: Option<&ConversationId>) -> Vec<Conversation> {
-        let mut waiting = BTreeMap::new();
+        let mut waiting = SortedMap::new();
         for entry in self.outbox.entries.values() {
             waiting.insert(&entry.conversation, entry);
         }
         let time = |id: &ConversationId, line: &Line| {
-            waiting.get(id).map_or(line.time, |entry| entry.time.max(line.time))
+            waiting.get(&id).map_or(line.time, |entry| entry.time.max(line.time))
         };
         let mut lines: Vec<_> = self
             .conversations
@@ -316,7 +317,7 @@ impl Client {
             .skip(begin)
             .take(limit)
             .map(|(_, id, line)| {
-                let waiting = waiting.get(id).map(|entry| entry.view(&self.user));
+                let waiting = waiting.get(&id).map(|entry| entry.view(&self.user));
                 conversations::conversation(id, line, &self.user, waiting)
             })
             .collect()

@@ -4,8 +4,6 @@
 //! *Invariant:* a line's `own` are seqs above its `read_seq`; neither `read_seq` nor `last_seq` moves back while
 //! the epoch is the same.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use hongyan_protocol::limits::OWN_UNREAD_MAX;
 use hongyan_protocol::wire::{self, Content, ConversationState};
 use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Seq, Time, UserId};
@@ -14,6 +12,7 @@ use prost::Message as _;
 use crate::io::Write;
 use crate::limits::{CACHED_MESSAGES_MAX, CACHED_MESSAGES_STEP, CONVERSATIONS_MAX};
 use crate::records::ConversationRecord;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::view::{Conversation, Group, Message, Status};
 
 /// A conversation as it is held here.
@@ -23,7 +22,7 @@ pub(crate) struct Line {
     pub(crate) last_seq: Seq,
     pub(crate) read_seq: Seq,
     /// One's own messages above `read_seq`.
-    pub(crate) own: BTreeSet<u64>,
+    pub(crate) own: SortedSet<u64>,
     /// The newest message of the log that came here.
     pub(crate) last: Option<wire::Message>,
     pub(crate) group: Option<Group>,
@@ -74,7 +73,7 @@ impl Line {
                 conversation: id.as_str().into(),
                 last_seq: self.last_seq.0,
                 read_seq: self.read_seq.0,
-                own_unread: self.own.iter().copied().collect(),
+                own_unread: self.own.as_slice().to_vec(),
                 last_message: self.last.clone(),
                 left: self.left,
                 title: group.map(|group| group.title.clone()).unwrap_or_default(),
@@ -122,9 +121,7 @@ impl Line {
     fn tidy(&mut self) {
         let read = self.read_seq.0;
         self.own.retain(|seq| *seq > read);
-        while self.own.len() > OWN_UNREAD_MAX {
-            self.own.pop_first();
-        }
+        self.own.keep_last(OWN_UNREAD_MAX);
     }
 }
 
@@ -167,28 +164,28 @@ pub(crate) fn users(users: &[String]) -> Vec<UserId> {
 /// All lines.
 #[derive(Default)]
 pub(crate) struct Conversations {
-    lines: BTreeMap<ConversationId, Line>,
+    lines: SortedMap<ConversationId, Box<Line>>,
 }
 
 impl Conversations {
     pub(crate) fn get(&self, id: &ConversationId) -> Option<&Line> {
-        self.lines.get(id)
+        self.lines.get(id).map(|line| &**line)
     }
 
     pub(crate) fn get_mut(&mut self, id: &ConversationId) -> Option<&mut Line> {
-        self.lines.get_mut(id)
+        self.lines.get_mut(id).map(|line| &mut **line)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ConversationId, &Line)> {
-        self.lines.iter()
+        self.lines.iter().map(|(id, line)| (id, &**line))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&ConversationId, &mut Line)> {
-        self.lines.iter_mut()
+        self.lines.iter_mut().map(|(id, line)| (id, &mut **line))
     }
 
     pub(crate) fn insert(&mut self, id: ConversationId, line: Line) {
-        self.lines.insert(id, line);
+        self.lines.insert(id, Box::new(line));
     }
 
     pub(crate) fn clear(&mut self) {
@@ -206,7 +203,7 @@ impl Conversations {
                 writes.push(Write::ConversationGone(quiet));
             }
         }
-        self.lines.entry(id.clone()).or_default()
+        self.lines.get_or_insert_with(id.clone(), Box::default)
     }
 }
 

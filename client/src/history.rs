@@ -3,8 +3,6 @@
 //! A log has no gaps, so the head and the bounds tell which seqs a page holds, and a page is complete when each of
 //! them is there. What the relay told is put into the cache.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::{Code, ConversationId, Seq, limits, wire};
@@ -15,6 +13,7 @@ use crate::conversations;
 use crate::io::{Answer, ChatError, Now, Output, RequestId, Ticket, Write};
 use crate::limits::HISTORY_ROUNDS_MAX;
 use crate::requests::What;
+use crate::sorted::SortedMap;
 use crate::view::SessionStatus;
 
 /// Which end of the page is near: what is there without a gap from that end is worth showing.
@@ -45,7 +44,7 @@ pub(crate) struct Job {
     limit: u64,
     /// The lowest and the highest seq of the page; `None` while the head is not known here.
     range: Option<(u64, u64)>,
-    have: BTreeMap<u64, wire::Message>,
+    have: SortedMap<u64, wire::Message>,
     stage: Stage,
     rounds: u32,
 }
@@ -136,7 +135,7 @@ impl Client {
         };
         let limit = u64::try_from(limit.clamp(1, limits::HISTORY_PAGE_MESSAGES_MAX)).unwrap_or(1);
         let stage = Stage::New;
-        let job = Job { conversation, near, limit, range: None, have: BTreeMap::new(), stage, rounds: 0 };
+        let job = Job { conversation, near, limit, range: None, have: SortedMap::new(), stage, rounds: 0 };
         self.ask(now, request, What::History(Box::new(job)));
     }
 

@@ -20,6 +20,7 @@ mod records;
 mod requests;
 mod sending;
 mod session;
+pub mod sorted;
 mod timers;
 pub mod view;
 

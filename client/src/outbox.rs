@@ -4,8 +4,6 @@
 //! wire; entries of a conversation go in their order; an entry leaves only when the relay confirmed it, or the
 //! application discards it after the relay refused it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, UserId, wire};
 use prost::Message as _;
@@ -13,6 +11,7 @@ use prost::Message as _;
 use crate::conversations::{content, seq, users};
 use crate::io::{ChatError, Moment, RequestId};
 use crate::records::OutboxRecord;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::view::{Message, Status};
 
 /// A message that waits, or was refused.
@@ -115,9 +114,9 @@ struct PutOff {
 /// All entries by their order.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    pub(crate) entries: BTreeMap<u64, Entry>,
+    pub(crate) entries: SortedMap<u64, Entry>,
     order: u64,
-    put_off: BTreeMap<ConversationId, PutOff>,
+    put_off: SortedMap<ConversationId, PutOff>,
 }
 
 impl Outbox {
@@ -157,9 +156,9 @@ impl Outbox {
 
     /// What may go on the wire now: of each conversation the first that waits.
     pub(crate) fn ready(&self, now: Moment) -> Vec<u64> {
-        let mut begun = BTreeSet::new();
+        let mut begun = SortedSet::default();
         let mut ready = Vec::new();
-        for (order, entry) in &self.entries {
+        for (order, entry) in self.entries.iter() {
             if entry.failed.is_some() || !begun.insert(&entry.conversation) {
                 continue;
             }

@@ -3,8 +3,6 @@
 //! *Invariant:* each command is answered exactly once; a request waits at most `REQUEST_MS`, through
 //! reconnects, and is asked again on each new connection until it is answered.
 
-use std::collections::BTreeMap;
-
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, relay_frame::Event as Heard};
 use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, UserId, limits};
@@ -16,6 +14,7 @@ use crate::io::{Answer, ChatError, Command, Moment, Now, RequestId};
 use crate::limits::{REQUEST_MS, REQUESTS_MAX};
 use crate::sending::{Draft, later};
 use crate::session::{Pending, Phase};
+use crate::sorted::SortedMap;
 use crate::timers::Timer;
 use crate::view::Member;
 
@@ -40,7 +39,7 @@ pub(crate) struct Ask {
 /// All of them, by a number of their own.
 #[derive(Default)]
 pub(crate) struct Asks {
-    pub(crate) waiting: BTreeMap<u64, Ask>,
+    pub(crate) waiting: SortedMap<u64, Ask>,
     count: u64,
 }
 
@@ -276,7 +275,7 @@ impl Client {
     }
 
     pub(crate) fn asks_stopped(&mut self, error: &ChatError) {
-        let numbers: Vec<_> = self.asks.waiting.keys().copied().collect();
+        let numbers: Vec<_> = self.asks.waiting.iter().map(|(number, _)| *number).collect();
         for number in numbers {
             self.history_or_error(number, error.clone());
         }

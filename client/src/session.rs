@@ -3,8 +3,6 @@
 //! *Invariant:* one socket and one question to the token provider at most; a socket dies by its own end, by a
 //! frame that ends it, or by an unanswered probe, never by a late timer alone.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, RelayFrame, relay_frame::Event as Heard};
@@ -16,6 +14,7 @@ use crate::limits::{
     ANSWER_SLOW_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DIAL_MS, HELLO_MS, HIDDEN_IDLE_MS, PROBE_MS,
     RENEW_BEFORE_MS, STABLE_MS, TOKEN_MS,
 };
+use crate::sorted::SortedMap;
 use crate::timers::Timer;
 use crate::view::SessionStatus;
 
@@ -67,7 +66,7 @@ pub(crate) struct Session {
     pub(crate) socket: Option<Generation>,
     generation: u64,
     requests: u64,
-    pub(crate) pending: BTreeMap<u64, (Pending, Moment)>,
+    pub(crate) pending: SortedMap<u64, (Pending, Moment)>,
     reason: Option<ChatError>,
     failures: u32,
     online_since: Moment,
@@ -96,7 +95,7 @@ impl Default for Session {
             socket: None,
             generation: 0,
             requests: 0,
-            pending: BTreeMap::new(),
+            pending: SortedMap::new(),
             reason: None,
             failures: 0,
             online_since: Moment(0),

@@ -4,10 +4,11 @@
 //! the application does in a listener, it finds the core free; what it asks there is taken up afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use gloo_timers::callback::Timeout;
+use hongyan_client::sorted::SortedMap;
 use hongyan_client::{Answer, ChatError, Client, Command, Config, Event, Input, Output, RequestId};
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, UserId};
@@ -48,7 +49,7 @@ pub(crate) struct Driver {
     inbox: RefCell<VecDeque<Input>>,
     /// Inputs are being taken from the inbox, further up the stack.
     running: Cell<bool>,
-    waiting: RefCell<BTreeMap<RequestId, Waiting>>,
+    waiting: RefCell<SortedMap<RequestId, Waiting>>,
     next_request: Cell<u64>,
     cache: RefCell<Box<dyn Cache>>,
     socket: RefCell<Option<Socket>>,

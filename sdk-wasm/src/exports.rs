@@ -2,9 +2,9 @@
 //! has to free them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use hongyan_client::sorted::SortedMap;
 use hongyan_client::{ChatError, Command};
 use hongyan_protocol::limits::{HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
 use hongyan_protocol::wire::DeviceKind;
@@ -39,7 +39,7 @@ const CONVERSATIONS_DEFAULT: u64 = 100;
 const DATABASE_PREFIX: &str = "hongyan:";
 
 thread_local! {
-    static CHATS: RefCell<BTreeMap<u32, Rc<Driver>>> = const { RefCell::new(BTreeMap::new()) };
+    static CHATS: RefCell<SortedMap<u32, Rc<Driver>>> = const { RefCell::new(SortedMap::new()) };
     static NEXT: Cell<u32> = const { Cell::new(1) };
 }
 

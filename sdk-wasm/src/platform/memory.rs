@@ -1,9 +1,9 @@
 //! A cache that is gone with the page. It takes over where no other can be had.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use hongyan_client::sorted::SortedMap;
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
 
@@ -12,7 +12,7 @@ use super::{Cache, Opened, Sink};
 /// Only messages are ever read back; the core itself holds the rest while the page lives.
 #[derive(Default)]
 pub(crate) struct MemoryCache {
-    messages: RefCell<BTreeMap<(ConversationId, Seq), Bytes>>,
+    messages: RefCell<SortedMap<ConversationId, SortedMap<Seq, Bytes>>>,
 }
 
 impl MemoryCache {
@@ -32,12 +32,14 @@ impl Cache for MemoryCache {
         for write in writes {
             match write {
                 Write::Message(conversation, seq, bytes) => {
-                    messages.insert((conversation, seq), bytes);
+                    messages.get_or_insert_with(conversation, SortedMap::new).insert(seq, bytes);
                 }
                 Write::MessagesBelow(conversation, bound) => {
-                    messages.retain(|(of, seq), _| *of != conversation || *seq >= bound);
+                    if let Some(log) = messages.get_mut(&conversation) {
+                        log.retain(|seq, _| *seq >= bound);
+                    }
                 }
-                Write::ConversationGone(conversation) => messages.retain(|(of, _), _| *of != conversation),
+                Write::ConversationGone(conversation) => drop(messages.remove(&conversation)),
                 Write::Clear => messages.clear(),
                 Write::Meta(_) | Write::Conversation(..) | Write::Outbox(..) | Write::OutboxGone(_) => {}
             }
@@ -47,13 +49,10 @@ impl Cache for MemoryCache {
     }
 
     fn load(&self, ticket: Ticket, conversation: ConversationId, from: Seq, to: Seq, sink: Sink) {
-        let found = if from <= to {
-            let messages = self.messages.borrow();
-            let range = (conversation.clone(), from)..=(conversation, to);
-            messages.range(range).map(|((_, seq), bytes)| (*seq, bytes.clone())).collect()
-        } else {
-            Vec::new()
-        };
+        let found = self.messages.borrow().get(&conversation).map_or_else(Vec::new, |log| {
+            let wanted = log.iter().filter(|(seq, _)| (from..=to).contains(*seq));
+            wanted.map(|(seq, bytes)| (*seq, bytes.clone())).collect()
+        });
         sink(Input::Loaded(ticket, found));
     }
 
