@@ -91,6 +91,9 @@ impl Job {
             return None;
         }
         let count = u64::try_from(self.contiguous().len()).unwrap_or(0);
+        if self.near == Near::After(Seq::ZERO) && count == 0 {
+            return Some(self.first_message());
+        }
         let (before, after) = match (self.near, self.range) {
             (Near::After(after), _) => (0, after.0 + count),
             (Near::Head | Near::Before(_), Some((_, to))) => (to + 1 - count, 0),
@@ -104,6 +107,17 @@ impl Job {
             after,
             limit,
         }))
+    }
+
+    /// The wire has no "after nothing" (zero is no bound there): the log's first message comes alone, and the page
+    /// goes on after it.
+    fn first_message(&self) -> Verb {
+        Verb::History(wire::History {
+            conversation: self.conversation.as_str().into(),
+            before: 2,
+            after: 0,
+            limit: 1,
+        })
     }
 
     fn take(&mut self, message: wire::Message) {

@@ -1,5 +1,8 @@
 //! The queue: what is applied, persisted, told and acknowledged, in which order and how often.
 
+// Helpers are test code too; clippy sees only `#[test]` functions so.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 mod common;
 
 use bytes::Bytes;

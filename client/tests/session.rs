@@ -1,5 +1,8 @@
 //! The connection: how it is made, kept, lost and ended.
 
+// Helpers are test code too; clippy sees only `#[test]` functions so.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use hongyan_client::view::SessionStatus::{Connecting, Offline, Online, Stopped};
 use hongyan_client::{Command, Generation, HostEvent, Input};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, relay_frame::Event as Relay};
-use hongyan_protocol::{Code, VERSION};
+use hongyan_protocol::{Code, DeviceId, VERSION};
 
 #[test]
 fn login_asks_once_for_a_token_and_says_who_it_is() {
@@ -24,7 +27,7 @@ fn login_asks_once_for_a_token_and_says_who_it_is() {
         ("token", "alice", "test/1")
     );
     assert_eq!((hello.epoch.as_str(), hello.cursor), ("", 0));
-    assert_eq!(Some(hello.device.as_str()), bed.client.device().map(|device| device.as_str()));
+    assert_eq!(Some(hello.device.as_str()), bed.client.device().map(DeviceId::as_str));
     assert_eq!(bed.status(), Connecting);
     bed.say(1, welcome("e1", 0));
     assert_eq!(bed.status(), Online);
@@ -38,7 +41,7 @@ fn the_device_keeps_its_id_and_another_user_gets_another() {
     bed.crash();
     assert_eq!(bed.client.device().cloned(), device);
     let hello = bed.greet();
-    assert_eq!(Some(hello.device.as_str()), device.as_ref().map(|device| device.as_str()));
+    assert_eq!(Some(hello.device.as_str()), device.as_ref().map(DeviceId::as_str));
 }
 
 /// What ends a connection, and what state and tries follow.

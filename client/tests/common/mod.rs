@@ -220,6 +220,7 @@ impl Bed {
         assert!(self.dials.len() >= before);
         let generation = *self.dials.last().expect("a dial");
         self.socket = generation;
+        self.frames.clear();
         self.feed(Input::Opened(generation));
         match self.frame().verb {
             Some(Verb::Hello(hello)) => hello,
