@@ -55,7 +55,8 @@ impl Drop for Lock {
 
 /// A promise and the function that fulfils it.
 fn deferred() -> (Promise, Function) {
-    let mut fulfil = Function::default();
+    // Replaced before `Promise::new` returns. (`Function::default` evaluates a string, which pages forbid.)
+    let mut fulfil = JsValue::UNDEFINED.unchecked_into::<Function>();
     let promise = Promise::new(&mut |resolve, _| fulfil = resolve);
     (promise, fulfil)
 }
