@@ -8,6 +8,7 @@
  */
 
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { basename, join } from 'node:path'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
 
@@ -29,6 +30,19 @@ const WASM_FEATURES = ['mutable-globals', 'sign-ext', 'bulk-memory', 'bulk-memor
 const BROWSERS = ['chrome86', 'safari15']
 
 const TARGET = 'wasm32-unknown-unknown'
+
+/** The messages of panics name source files: they must not tell where the machine that built them keeps its own. */
+const WITHOUT_PATHS = [
+  '--config',
+  `target.${TARGET}.rustflags=${JSON.stringify(
+    [
+      [root, '/hongyan/'],
+      [target, '/hongyan/target'],
+      [process.env.CARGO_HOME ?? join(homedir(), '.cargo'), '/cargo'],
+    ].map(([from, to]) => `--remap-path-prefix=${from}=${to}`),
+  )}`,
+]
+
 const compiled = join(target, TARGET, 'wasm', 'hongyan.wasm')
 const glue = join(work, 'glue')
 const optimised = join(work, 'hongyan_bg.wasm')
@@ -40,7 +54,7 @@ const optimised = join(work, 'hongyan_bg.wasm')
  */
 export async function buildSdk({ sizes }) {
   await step('SDK: Rust to WebAssembly', (progress) =>
-    cargoWhenChanged(['build', '-p', 'hongyan-sdk-wasm', '--target', TARGET, '--profile', 'wasm'], compiled, progress),
+    cargoWhenChanged(['build', ...WITHOUT_PATHS, '-p', 'hongyan-sdk-wasm', '--target', TARGET, '--profile', 'wasm'], compiled, progress),
   )
   await step('SDK: glue by wasm-bindgen', (progress) =>
     whenChanged({
