@@ -43,7 +43,7 @@ mod pages {
     use crate::server::http::plain;
 
     #[derive(RustEmbed)]
-    #[folder = "$CARGO_MANIFEST_DIR/../web-demo/dist"]
+    #[folder = "../web-demo/dist"]
     struct Assets;
 
     pub(super) async fn page(request: Request) -> Response {
