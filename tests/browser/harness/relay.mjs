@@ -58,7 +58,7 @@ export class Relay {
 
   /** Starts it, again on the same port and folder, and waits until it is ready. */
   async start() {
-    const program = process.env.HONGYAN_RELAY ?? relayProgram('debug')
+    const program = process.env.HONGYAN_RELAY ?? relayProgram('release')
     if (!existsSync(program)) throw new Error(`${program} is missing: \`npm test\` builds it.`)
     const args = ['serve', '--dev', '--listen', `127.0.0.1:${this.port}`, '--data', join(this.folder, 'data')]
     const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HONGYAN_')))
