@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{ClientFrame, Content};
-use hongyan_protocol::{ConversationId, DeviceId, Pos, UserId};
+use hongyan_protocol::{Code, ConversationId, DeviceId, Pos, UserId};
 use prost::Message as _;
 
 use crate::cache::{After, Cache, Transaction};
@@ -20,6 +20,7 @@ use crate::records::{MetaRecord, RECORDS_VERSION};
 use crate::requests::Asks;
 use crate::session::{Phase, Session};
 use crate::sorted::SortedMap;
+use crate::table::{self, Kind, Rule};
 use crate::timers::Timers;
 use crate::view::{Conversation, State};
 
@@ -115,27 +116,12 @@ impl Client {
     }
 
     fn dispatch(&mut self, now: Now, input: Input) {
-        if self.session.phase == Phase::Fresh {
-            // Nothing but the restored cache, what the host tells of itself and commands can come before it.
-            match input {
-                Input::Restored(restored) => self.restore(now, restored),
-                Input::Host(event) => self.session.note(now.moment, event),
-                Input::Command(request, _) => {
-                    self.reply(request, Err(ChatError::new(hongyan_protocol::Code::TIMED_OUT)));
-                }
-                Input::Token(_)
-                | Input::Opened(_)
-                | Input::Frame(..)
-                | Input::Closed { .. }
-                | Input::Saved(_)
-                | Input::SaveFailed(..)
-                | Input::Loaded(..)
-                | Input::Tick => {}
-            }
+        let rule = table::rule(self.session.phase, Kind::of(&input));
+        if rule == Rule::Ignored {
             return;
         }
         match input {
-            Input::Restored(_) => {}
+            Input::Restored(restored) => self.restore(now, restored),
             Input::Token(token) => self.token_came(now, token),
             Input::Opened(generation) => self.opened(now, generation),
             Input::Frame(generation, bytes) => self.frame_came(now, generation, bytes),
@@ -143,7 +129,12 @@ impl Client {
             Input::Saved(ticket) => self.saved(now, ticket),
             Input::SaveFailed(ticket, _) => self.save_failed(now, ticket),
             Input::Loaded(ticket, messages) => self.loaded(now, ticket, messages),
+            Input::Command(request, _) if rule == Rule::Refused => {
+                let message = "The cache is still being read; try again when it is.".into();
+                self.reply(request, Err(ChatError { code: Code::BUSY, message }));
+            }
             Input::Command(request, command) => self.command(now, request, command),
+            Input::Host(event) if rule == Rule::Keeps => self.session.note(now.moment, event),
             Input::Host(event) => self.host(now, event),
             Input::Tick => {}
         }

@@ -10,10 +10,12 @@
 mod cache;
 mod client;
 mod conversations;
+mod hearing;
 mod history;
 pub mod io;
 pub mod limits;
 mod outbox;
+mod probe;
 mod queue;
 mod random;
 mod records;
@@ -21,6 +23,7 @@ mod requests;
 mod sending;
 mod session;
 pub mod sorted;
+mod table;
 mod timers;
 pub mod view;
 

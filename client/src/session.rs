@@ -3,10 +3,9 @@
 //! *Invariant:* one socket and one question to the token provider at most; a socket dies by its own end, by a
 //! frame that ends it, or by an unanswered probe, never by a late timer alone.
 
-use bytes::Bytes;
+use hongyan_protocol::wire;
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::wire::{self, RelayFrame, relay_frame::Event as Heard};
-use hongyan_protocol::{Class, Code, ConversationId, Pos, VERSION, VERSION_MIN, limits};
+use hongyan_protocol::{Class, Code, ConversationId, VERSION, limits};
 
 use crate::client::Client;
 use crate::io::{ChatError, Generation, HostEvent, Moment, Now, Output, RequestId};
@@ -14,6 +13,7 @@ use crate::limits::{
     ANSWER_SLOW_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DIAL_MS, HELLO_MS, HIDDEN_IDLE_MS, PROBE_MS,
     RENEW_BEFORE_MS, STABLE_MS, TOKEN_MS,
 };
+use crate::probe::Probe;
 use crate::sorted::SortedMap;
 use crate::timers::Timer;
 use crate::view::SessionStatus;
@@ -50,35 +50,26 @@ pub(crate) enum Pending {
     Ask(u64),
 }
 
-/// A probe that is out.
-struct Probe {
-    nonce: u64,
-    /// When the last frame came since.
-    heard: Option<Moment>,
-    /// A deadline that the host told much too late was forgiven; the next one is not.
-    forgiven: bool,
-}
-
 /// The connection's state.
 pub(crate) struct Session {
     pub(crate) phase: Phase,
     /// The generation of the socket that exists, open or not.
     pub(crate) socket: Option<Generation>,
     generation: u64,
-    requests: u64,
+    pub(crate) requests: u64,
     pub(crate) pending: SortedMap<u64, (Pending, Moment)>,
-    reason: Option<ChatError>,
+    pub(crate) reason: Option<ChatError>,
     failures: u32,
-    online_since: Moment,
-    good: bool,
-    token: Option<String>,
+    pub(crate) online_since: Moment,
+    pub(crate) good: bool,
+    pub(crate) token: Option<String>,
     token_asked: bool,
     /// The token served an earlier connection, so its refusal may only mean that it has become old.
     token_used: bool,
     token_ends: Option<Moment>,
     pub(crate) content_bytes_max: usize,
-    silence_ms: u64,
-    probe: Option<Probe>,
+    pub(crate) silence_ms: u64,
+    pub(crate) probe: Option<Probe>,
     /// Not before this moment, whatever the host says: the relay asked for it.
     not_before: Moment,
     waits_until: Option<Moment>,
@@ -279,133 +270,8 @@ impl Client {
         self.request(now, Pending::Hello, Verb::Hello(hello));
     }
 
-    /// Sends a request, and remembers what its answer is for.
-    pub(crate) fn request(&mut self, now: Now, pending: Pending, verb: Verb) {
-        self.session.requests += 1;
-        let request = self.session.requests;
-        self.session.pending.insert(request, (pending, now.moment));
-        self.transmit(request, verb);
-    }
-
-    pub(crate) fn forget_resume(&mut self) {
-        self.session.pending.retain(|_, (pending, _)| *pending != Pending::Resume);
-    }
-
-    pub(crate) fn frame_came(&mut self, now: Now, generation: Generation, bytes: Bytes) {
-        if self.session.socket != Some(generation) {
-            return;
-        }
-        match self.session.phase {
-            Phase::Greeting | Phase::Online => {}
-            Phase::Fresh | Phase::Waiting | Phase::Token | Phase::Dialling | Phase::Stopped => return,
-        }
-        let Ok(frame) = RelayFrame::from_bytes(bytes) else {
-            self.hang_up(Code::BAD_FRAME);
-            let error = ChatError {
-                code: Code::BAD_FRAME,
-                message: "The relay sent a frame that could not be read; the connection will be made again."
-                    .into(),
-            };
-            self.lose(now, error, Class::Reconnect, 0);
-            return;
-        };
-        if self.session.silence_ms > 0 {
-            self.timers.set(Timer::Silence, now.moment.after_ms(self.session.silence_ms));
-        }
-        if let Some(probe) = &mut self.session.probe {
-            probe.heard = Some(now.moment);
-        }
-        if let Some(heard) = frame.event {
-            self.heard(now, frame.request, heard);
-        }
-    }
-
-    /// One event of the relay. Before the welcome only what ends or begins a connection means something.
-    fn heard(&mut self, now: Now, request: u64, heard: Heard) {
-        match (heard, self.session.phase) {
-            (Heard::Welcome(welcome), Phase::Greeting) => self.welcome(now, welcome),
-            (Heard::Ping(ping), _) => self.transmit(0, Verb::Pong(wire::Pong { nonce: ping.nonce })),
-            (Heard::Reject(reject), _) => self.rejected(now, request, reject),
-            (Heard::Retire(retire), _) => {
-                self.hang_up(Code(1000));
-                self.lose(
-                    now,
-                    ChatError::new(Code::GOING_AWAY),
-                    Class::Reconnect,
-                    retire.retry_after_ms.into(),
-                );
-            }
-            (_, phase) if phase != Phase::Online => {}
-            (Heard::Pong(pong), _) => {
-                if self.session.probe.as_ref().is_some_and(|probe| probe.nonce == pong.nonce) {
-                    self.session.probe = None;
-                    self.timers.clear(Timer::Probe);
-                }
-            }
-            (Heard::Renewed(renewed), _) => {
-                if self.answered(request).is_some() {
-                    self.token_lives(now, renewed.token_expires_in_ms);
-                }
-            }
-            (Heard::Reset(reset), _) => self.reset(reset),
-            (Heard::Snapshot(snapshot), _) => self.snapshot(snapshot),
-            (Heard::Batch(batch), _) => self.batch(now, batch),
-            (Heard::Sent(sent), _) => {
-                let pending = self.answered(request);
-                self.sent(now, pending, &sent);
-            }
-            (Heard::MarkedRead(marked), _) => {
-                let pending = self.answered(request);
-                self.marked_read(now, pending, &marked);
-            }
-            (heard @ (Heard::HistoryPage(_) | Heard::GroupDone(_) | Heard::MemberPage(_)), _) => {
-                if let Some(Pending::Ask(ask)) = self.answered(request) {
-                    self.ask_answered(now, ask, heard);
-                }
-            }
-            (Heard::Welcome(_), _) => {}
-        }
-    }
-
-    /// Takes a request off the wire's list.
-    fn answered(&mut self, request: u64) -> Option<Pending> {
-        self.session.pending.remove(&request).map(|(pending, _)| pending)
-    }
-
-    fn welcome(&mut self, now: Now, welcome: wire::Welcome) {
-        if !(VERSION_MIN..=VERSION).contains(&welcome.version) {
-            self.hang_up(Code::VERSION_UNSUPPORTED);
-            self.stop(ChatError::new(Code::VERSION_UNSUPPORTED));
-            return;
-        }
-        self.timers.clear(Timer::Hello);
-        self.session.pending.retain(|_, (pending, _)| *pending != Pending::Hello);
-        self.session.phase = Phase::Online;
-        self.session.reason = None;
-        self.session.online_since = now.moment;
-        self.session.good = false;
-        self.session.content_bytes_max = match usize::try_from(welcome.content_bytes_max) {
-            Ok(bytes @ 1..) => bytes.min(limits::CONTENT_BYTES_MAX),
-            Ok(0) | Err(_) => limits::CONTENT_BYTES_MAX,
-        };
-        self.session.silence_ms = welcome.silence_ms.into();
-        if self.session.silence_ms > 0 {
-            self.timers.set(Timer::Silence, now.moment.after_ms(self.session.silence_ms));
-        }
-        self.token_lives(now, welcome.token_expires_in_ms);
-        let fresh = self.queue.epoch != welcome.epoch;
-        self.queue.welcome(welcome.epoch, Pos(welcome.head));
-        if fresh {
-            self.cache.gathering.meta = true;
-        }
-        self.acknowledge();
-        self.pump_outbox(now);
-        self.pump_reads(now);
-        self.pump_asks(now);
-    }
-
     /// The token ends in so long: renew before. Zero is a relay that does not say.
-    fn token_lives(&mut self, now: Now, expires_in_ms: u64) {
+    pub(crate) fn token_lives(&mut self, now: Now, expires_in_ms: u64) {
         self.session.token_used = true;
         if expires_in_ms == 0 {
             return;
@@ -426,42 +292,7 @@ impl Client {
         }
     }
 
-    fn rejected(&mut self, now: Now, request: u64, reject: wire::Reject) {
-        let code = Code(u16::try_from(reject.code).unwrap_or(0));
-        let message = if reject.reason.is_empty() { code.sentence().into() } else { reject.reason };
-        let error = ChatError { code, message };
-        let retry_after_ms = u64::from(reject.retry_after_ms);
-        let pending = if request == 0 { Some(Pending::Hello) } else { self.answered(request) };
-        // Who was already given up (a deadline passed) has nobody to tell.
-        let Some(pending) = pending else { return };
-        let ends_connection = match (&pending, code.class()) {
-            (Pending::Hello, _) | (_, Class::Reconnect) => true,
-            // The stream can't go on without it.
-            (Pending::Resume, _) => true,
-            (
-                Pending::Renew | Pending::Send(_) | Pending::MarkRead(_) | Pending::Ask(_),
-                Class::Retry | Class::Stop,
-            ) => false,
-        };
-        if ends_connection {
-            self.hang_up(Code(1000));
-            self.ended(now, error, retry_after_ms);
-            return;
-        }
-        match pending {
-            Pending::Send(order) => self.send_rejected(now, order, error, retry_after_ms),
-            Pending::MarkRead(id) => self.read_rejected(now, &id, &error, retry_after_ms),
-            Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
-            Pending::Renew => {
-                // The open connection lives until its token ends; until then another one is tried.
-                self.session.token = None;
-                self.renew_later(now);
-            }
-            Pending::Hello | Pending::Resume => {}
-        }
-    }
-
-    fn renew_later(&mut self, now: Now) {
+    pub(crate) fn renew_later(&mut self, now: Now) {
         if let Some(ends) = self.session.token_ends {
             let left = ends.since(now.moment);
             self.timers.set(Timer::Renew, now.moment.after_ms((left / 2).max(500)));
@@ -484,7 +315,7 @@ impl Client {
     }
 
     /// The relay ended the connection with this code: its class says what comes next.
-    fn ended(&mut self, now: Now, error: ChatError, retry_after_ms: u64) {
+    pub(crate) fn ended(&mut self, now: Now, error: ChatError, retry_after_ms: u64) {
         if error.code == Code::TOKEN_EXPIRED {
             self.session.token = None;
         }
@@ -510,7 +341,7 @@ impl Client {
     }
 
     /// There is no connection any more: stop, or wait for the next.
-    fn lose(&mut self, now: Now, error: ChatError, class: Class, retry_after_ms: u64) {
+    pub(crate) fn lose(&mut self, now: Now, error: ChatError, class: Class, retry_after_ms: u64) {
         self.disconnected(now);
         if class == Class::Stop {
             self.stop(error);
@@ -609,43 +440,6 @@ impl Client {
             Phase::Online => self.probe(now),
             Phase::Fresh | Phase::Token | Phase::Dialling | Phase::Greeting | Phase::Stopped => {}
         }
-    }
-
-    /// Asks whether the socket lives; one probe at a time.
-    fn probe(&mut self, now: Now) {
-        if self.session.is_online() && self.session.probe.is_none() {
-            self.send_probe(now, false);
-        }
-    }
-
-    fn send_probe(&mut self, now: Now, forgiven: bool) {
-        let nonce = self.random.next();
-        self.session.probe = Some(Probe { nonce, heard: None, forgiven });
-        self.timers.set(Timer::Probe, now.moment.after_ms(PROBE_MS));
-        self.transmit(0, Verb::Ping(wire::Ping { nonce }));
-    }
-
-    fn probe_ended(&mut self, now: Now, due: Moment) {
-        let Some(probe) = &self.session.probe else { return };
-        // Frames still come: its answer is behind them.
-        if let Some(heard) = probe.heard.filter(|heard| now.moment.since(*heard) < PROBE_MS) {
-            self.timers.set(Timer::Probe, heard.after_ms(PROBE_MS));
-            return;
-        }
-        // The host slept: its answer may wait in the socket.
-        if now.moment.since(due) >= PROBE_MS && !probe.forgiven {
-            self.send_probe(now, true);
-            return;
-        }
-        self.hang_up(Code::SILENT);
-        self.lose(now, ChatError::new(Code::SILENT), Class::Reconnect, 0);
-    }
-
-    /// Keeps the deadline of the oldest request on the wire.
-    pub(crate) fn slow_deadline(&mut self) {
-        let oldest = self.session.pending.values().map(|(_, at)| *at).min();
-        let at = oldest.filter(|_| self.session.is_online()).map(|at| at.after_ms(ANSWER_SLOW_MS));
-        self.timers.set_or_clear(Timer::Slow, at);
     }
 
     pub(crate) fn timer(&mut self, now: Now, timer: Timer, due: Moment) {

@@ -1,0 +1,198 @@
+//! What each input does in each phase of the connection. The function below is the table that the client obeys; the
+//! text is the same for people, and a test compares them.
+//!
+//! | input | Fresh | Waiting | Token | Dialling | Greeting | Online | Stopped |
+//! | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | Restored | acts | ignored | ignored | ignored | ignored | ignored | ignored |
+//! | Token | ignored | keeps | acts | keeps | keeps | acts | ignored |
+//! | Opened | ignored | ignored | ignored | acts | ignored | ignored | ignored |
+//! | Frame | ignored | ignored | ignored | ignored | acts | acts | ignored |
+//! | Closed | ignored | ignored | ignored | acts | acts | acts | ignored |
+//! | Saved | ignored | acts | acts | acts | acts | acts | acts |
+//! | SaveFailed | ignored | acts | acts | acts | acts | acts | acts |
+//! | Loaded | ignored | acts | acts | acts | acts | acts | acts |
+//! | Command | refused | acts | acts | acts | acts | acts | acts |
+//! | Host | keeps | acts | acts | acts | acts | acts | ignored |
+//! | Tick | ignored | acts | acts | acts | acts | acts | ignored |
+//!
+//! A frame, opening or closing of a generation other than the present one is ignored in every phase. In `Stopped`,
+//! a command is answered from what is here or with the reason of the stop.
+//!
+//! Invariants, and the tests that hold them:
+//!
+//! 1. Each message of the queue is told once, in order, and only when it is durable; a cursor never moves back
+//!    (R1, R2) — `each_message_is_told_once_in_order_whatever_happens`
+//! 2. A connection goes on from what was received, a process from what is durable —
+//!    `a_new_connection_goes_on_from_what_was_received_and_a_new_process_from_what_is_durable`
+//! 3. A gap is asked for once, and never hidden — `what_was_applied_is_skipped_and_a_gap_is_asked_for_once`,
+//!    `a_reset_replaces_everything_but_the_outbox_in_one_transaction_and_names_the_gap`
+//! 4. What was written here is in the log once and in its order (R4, R5, R6) —
+//!    `the_log_has_each_message_once_and_in_order_whatever_happens`
+//! 5. A send is on the wire only when it is durable here —
+//!    `a_send_is_shown_at_once_persisted_then_transmitted_and_answered_when_that_is_durable`
+//! 6. One of a conversation is on the wire — `one_of_a_conversation_is_on_the_wire_and_a_bounded_number_in_all`
+//! 7. What is not durable yet is bounded (R7) — `too_much_that_is_not_durable_is_passed_over_and_asked_for_again`,
+//!    `a_full_outbox_refuses_and_keeps_what_it_has`, `requests_end_by_their_deadline_and_are_bounded`
+//! 8. A socket ends by its own end or by an unanswered probe, never by a late timer alone —
+//!    `a_probe_ends_a_socket_only_when_it_is_not_answered`,
+//!    `a_timer_that_comes_late_asks_before_it_ends_a_socket`
+//! 9. The relay's wish to come later is obeyed, and tries grow rare —
+//!    `the_relays_retry_after_is_the_least_wait_also_when_the_host_wakes`,
+//!    `back_off_doubles_to_its_cap_with_full_jitter_and_starts_again_after_a_good_connection`
+//! 10. The token provider is asked once at a time — `login_asks_once_for_a_token_and_says_who_it_is`,
+//!     `the_token_is_renewed_on_the_open_connection`
+//! 11. A read mark never moves back and reaches the relay —
+//!     `read_marks_move_at_once_never_back_and_reach_the_relay_after_a_reconnect`
+//! 12. Every command is answered exactly once — each test: the bed fails on a second reply;
+//!     `close_says_goodbye_persists_and_answers_what_waits`
+//! 13. No bytes make the client panic (R9) — `no_bytes_of_a_relay_make_the_client_panic`,
+//!     `a_cache_that_cannot_be_trusted_is_dropped_and_keeps_its_device_only_for_its_user`
+
+use crate::io::Input;
+use crate::session::Phase;
+
+/// What an input does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// It is handled.
+    Acts,
+    /// It is remembered and nothing else happens.
+    Keeps,
+    /// It means nothing here.
+    Ignored,
+    /// It is answered with an error.
+    Refused,
+}
+
+/// The kinds of inputs: the table's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Restored,
+    Token,
+    Opened,
+    Frame,
+    Closed,
+    Saved,
+    SaveFailed,
+    Loaded,
+    Command,
+    Host,
+    Tick,
+}
+
+impl Kind {
+    pub(crate) const fn of(input: &Input) -> Self {
+        match input {
+            Input::Restored(_) => Kind::Restored,
+            Input::Token(_) => Kind::Token,
+            Input::Opened(_) => Kind::Opened,
+            Input::Frame(..) => Kind::Frame,
+            Input::Closed { .. } => Kind::Closed,
+            Input::Saved(_) => Kind::Saved,
+            Input::SaveFailed(..) => Kind::SaveFailed,
+            Input::Loaded(..) => Kind::Loaded,
+            Input::Command(..) => Kind::Command,
+            Input::Host(_) => Kind::Host,
+            Input::Tick => Kind::Tick,
+        }
+    }
+}
+
+/// The table.
+pub(crate) const fn rule(phase: Phase, kind: Kind) -> Rule {
+    use Phase::{Dialling, Fresh, Greeting, Online, Stopped, Token, Waiting};
+    match (kind, phase) {
+        (Kind::Restored, Fresh) => Rule::Acts,
+        (Kind::Restored, Waiting | Token | Dialling | Greeting | Online | Stopped) => Rule::Ignored,
+
+        (Kind::Token, Token | Online) => Rule::Acts,
+        (Kind::Token, Waiting | Dialling | Greeting) => Rule::Keeps,
+        (Kind::Token, Fresh | Stopped) => Rule::Ignored,
+
+        (Kind::Opened, Dialling) => Rule::Acts,
+        (Kind::Opened, Fresh | Waiting | Token | Greeting | Online | Stopped) => Rule::Ignored,
+
+        (Kind::Frame, Greeting | Online) => Rule::Acts,
+        (Kind::Frame, Fresh | Waiting | Token | Dialling | Stopped) => Rule::Ignored,
+
+        (Kind::Closed, Dialling | Greeting | Online) => Rule::Acts,
+        (Kind::Closed, Fresh | Waiting | Token | Stopped) => Rule::Ignored,
+
+        (
+            Kind::Saved | Kind::SaveFailed | Kind::Loaded,
+            Waiting | Token | Dialling | Greeting | Online | Stopped,
+        ) => Rule::Acts,
+        (Kind::Saved | Kind::SaveFailed | Kind::Loaded, Fresh) => Rule::Ignored,
+
+        (Kind::Command, Waiting | Token | Dialling | Greeting | Online | Stopped) => Rule::Acts,
+        (Kind::Command, Fresh) => Rule::Refused,
+
+        (Kind::Host, Waiting | Token | Dialling | Greeting | Online) => Rule::Acts,
+        (Kind::Host, Fresh) => Rule::Keeps,
+        (Kind::Host, Stopped) => Rule::Ignored,
+
+        (Kind::Tick, Waiting | Token | Dialling | Greeting | Online) => Rule::Acts,
+        (Kind::Tick, Fresh | Stopped) => Rule::Ignored,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PHASES: [Phase; 7] = [
+        Phase::Fresh,
+        Phase::Waiting,
+        Phase::Token,
+        Phase::Dialling,
+        Phase::Greeting,
+        Phase::Online,
+        Phase::Stopped,
+    ];
+    const KINDS: [Kind; 11] = [
+        Kind::Restored,
+        Kind::Token,
+        Kind::Opened,
+        Kind::Frame,
+        Kind::Closed,
+        Kind::Saved,
+        Kind::SaveFailed,
+        Kind::Loaded,
+        Kind::Command,
+        Kind::Host,
+        Kind::Tick,
+    ];
+
+    #[test]
+    fn the_text_is_the_table() {
+        let text = include_str!("table.rs");
+        for kind in KINDS {
+            let rules: Vec<_> =
+                PHASES.map(|phase| format!("{:?}", rule(phase, kind)).to_lowercase()).into_iter().collect();
+            let row = format!("//! | {kind:?} | {} |\n", rules.join(" | "));
+            assert!(text.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn the_tests_that_invariants_name_exist() {
+        let tests = [
+            include_str!("../tests/session.rs"),
+            include_str!("../tests/queue.rs"),
+            include_str!("../tests/outbox.rs"),
+            include_str!("../tests/requests.rs"),
+        ]
+        .concat();
+        let named = include_str!("table.rs")
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .flat_map(|line| line.split('`').skip(1).step_by(2))
+            .filter(|name| name.contains('_'));
+        let mut count = 0;
+        for name in named {
+            assert!(tests.contains(&format!("fn {name}(")), "{name}");
+            count += 1;
+        }
+        assert!(count >= 18, "{count}");
+    }
+}
