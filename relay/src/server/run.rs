@@ -30,7 +30,7 @@ use super::tokens::Keyring;
 use crate::core::io::Verifier;
 use crate::core::{Input, Moment, Now, Output, Relay};
 use crate::store::Store;
-use crate::store::memory::MemoryStore;
+use crate::store::fjall::FjallStore;
 
 /// Why the program ends without having been asked to.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ fn open(
 ) -> impl FnOnce() -> Result<(CoreHandle, CoreEvents), String> + Send + 'static {
     move || {
         create_folder(&settings.data)?;
-        let store = MemoryStore::new();
+        let store = FjallStore::open(&settings.data).map_err(|error| error.to_string())?;
         let keyring = match keyring {
             Some(keyring) => keyring,
             None => {
