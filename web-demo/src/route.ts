@@ -5,25 +5,31 @@ import { readonly, ref } from 'vue'
 const PREFIX = '#/c/'
 
 const current = ref(read())
+/** Whom a direct conversation is with that nobody has written in yet: only then the list does not know it. */
+const peer = ref(readPeer())
 /** Whether "back" within the browser's history leads to the list of this page. */
 let pushed = false
 
 window.addEventListener('popstate', () => {
   current.value = read()
+  peer.value = readPeer()
   if (current.value === undefined) pushed = false
 })
 
 export const openId = readonly(current)
+export const openPeer = readonly(peer)
 
-export function openConversation(id: string): void {
+export function openConversation(id: string, withPeer?: string): void {
   if (current.value === id) return
   const address = PREFIX + encodeURIComponent(id)
+  const state = withPeer === undefined ? null : { peer: withPeer }
   if (current.value === undefined) {
-    window.history.pushState(null, '', address)
+    window.history.pushState(state, '', address)
     pushed = true
   } else {
-    window.history.replaceState(null, '', address)
+    window.history.replaceState(state, '', address)
   }
+  peer.value = withPeer
   current.value = id
 }
 
@@ -40,6 +46,7 @@ export function closeConversation(): void {
 /** Forgets the open conversation without touching the address: the session has ended. */
 export function resetRoute(): void {
   current.value = read()
+  peer.value = readPeer()
   pushed = false
 }
 
@@ -51,4 +58,10 @@ function read(): string | undefined {
   } catch {
     return undefined
   }
+}
+
+function readPeer(): string | undefined {
+  const state: unknown = window.history.state
+  const name = state instanceof Object && 'peer' in state ? state.peer : undefined
+  return typeof name === 'string' ? name : undefined
 }
