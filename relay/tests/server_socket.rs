@@ -5,7 +5,7 @@ mod server_process;
 
 use futures_util::SinkExt;
 use hongyan_protocol::limits::CLIENT_FRAME_BYTES_MAX;
-use hongyan_protocol::wire::relay_frame::Event;
+use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use server_process::{Relay, SECRET, now_seconds, sign, sign_hs256, token};
@@ -224,7 +224,7 @@ async fn an_audience_is_demanded_when_configured() {
 
 #[tokio::test]
 async fn no_body_token_or_address_reaches_the_log() {
-    let relay = Relay::start(&[("HONGYAN_LOG", "trace")]);
+    let mut relay = Relay::start(&[("HONGYAN_LOG", "trace")]);
     let body = "kiwi-lantern-7319";
     let mut alice = relay.sign_in("alice-xq", "a1").await;
     alice.say(&direct("alice-xq", "bob"), "k1", body).await;
@@ -234,9 +234,12 @@ async fn no_body_token_or_address_reaches_the_log() {
     forger.closed().await;
     let _ = relay.ask_for_socket(&[("x-forwarded-for", "198.51.100.77"), ("origin", "http://evil.example")]);
     drop(alice);
+    relay.signal("-TERM");
+    assert_eq!(relay.wait(), Some(0));
     let token = token("alice-xq");
     let logged = relay.logged();
-    for private in [body, "198.51.100.77", SECRET, token.split('.').nth(1).unwrap()] {
+    assert!(logged.contains("The relay has stopped."), "{logged}");
+    for private in [body, "198.51.100.77", "127.0.0.1", SECRET, token.split('.').nth(1).unwrap()] {
         assert!(!logged.contains(private), "{private} in {logged}");
     }
 }
@@ -246,4 +249,47 @@ async fn a_silent_connection_is_ended_by_the_hello_timer() {
     let relay = Relay::start(&[("HONGYAN_TIMERS_HELLO_MS", "200")]);
     let mut client = relay.connect().await;
     assert_eq!(client.closed().await.0, Code::HELLO_TIMED_OUT.0);
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_let_go_and_resumes() {
+    let relay = Relay::start(&[("HONGYAN_TIMERS_STALLED_MS", "500"), ("HONGYAN_LOG", "warn")]);
+    let conversation = direct("alice", "bob");
+    let bob = relay.sign_in("bob", "b1").await;
+    let mut alice = relay.sign_in("alice", "a1").await;
+    // Far more than the system's buffers between the two hold.
+    let count = 180;
+    let body = "x".repeat(60_000);
+    for n in 0..count {
+        alice.say(&conversation, &format!("k{n}"), &body).await;
+    }
+    let mut sent = 0;
+    while sent < count {
+        alice.until(|event| matches!(event, Event::Sent(_)).then_some(())).await;
+        sent += 1;
+    }
+    // Bob read nothing meanwhile. His place comes free though his side never closed.
+    let mut bob = bob;
+    tokio::time::sleep(std::time::Duration::from_millis(500 + 3_000 + 1_500)).await;
+    let mut received = 0;
+    let mut code = None;
+    while let Some(Ok(message)) = bob.next().await {
+        match message {
+            Message::Binary(bytes) => received += bytes.len(),
+            Message::Close(frame) => code = frame.map(|frame| u16::from(frame.code)),
+            _ => {}
+        }
+    }
+    assert!(received < count * body.len(), "it was never slow");
+    assert!(code.is_none_or(|code| code == Code::SLOW_READER.0), "{code:?}");
+    // From his cursor he gets everything, once.
+    let mut bob = relay.sign_in("bob", "b1").await;
+    let mut positions = Vec::new();
+    while positions.len() < count {
+        let batch = bob.until(|event| if let Event::Batch(batch) = event { Some(batch) } else { None }).await;
+        positions.extend(batch.entries.iter().map(|entry| entry.pos));
+        let cursor = *positions.last().unwrap();
+        bob.send(Verb::Ack(wire::Ack { cursor })).await;
+    }
+    assert!(positions.windows(2).all(|pair| pair[0] + 1 == pair[1]) && positions[0] == 1);
 }

@@ -331,3 +331,122 @@ impl<M: Machine> Actor<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    /// Answers every frame with itself, commits a batch for the frame `c`, panics at the frame `p`.
+    #[derive(Default)]
+    struct Echo {
+        outputs: VecDeque<Output>,
+        deadline: Option<Moment>,
+        ticks: Arc<Mutex<usize>>,
+    }
+
+    impl Machine for Echo {
+        fn handle(&mut self, now: Now, input: Input) {
+            assert!(self.outputs.is_empty());
+            match input {
+                Input::Frame(_, frame) if frame == "p" => panic!("a defect"),
+                Input::Frame(_, frame) if frame == "c" => {
+                    self.outputs.push_back(Output::Commit(Ticket(1), Batch::default()));
+                }
+                Input::Frame(_, frame) if frame == "t" => self.deadline = Some(now.moment.after_ms(5)),
+                Input::Frame(connection, frame) => {
+                    self.outputs.push_back(Output::Transmit(connection, frame))
+                }
+                Input::Committed(_, Ok(())) => self.outputs.push_back(Output::Drained),
+                Input::Committed(_, Err(error)) => self.outputs.push_back(Output::Failed(error.to_string())),
+                Input::Tick if self.deadline.is_some_and(|deadline| now.moment >= deadline) => {
+                    self.deadline = None;
+                    *self.ticks.lock().unwrap() += 1;
+                    self.outputs.push_back(Output::Transmit(ConnectionId(1), Bytes::from_static(b"tick")));
+                }
+                _ => {}
+            }
+        }
+
+        fn poll(&mut self) -> Option<Output> {
+            self.outputs.pop_front()
+        }
+
+        fn next_deadline(&self) -> Option<Moment> {
+            self.deadline
+        }
+
+        fn take_fault(&mut self) -> Option<String> {
+            None
+        }
+    }
+
+    fn start(commit: Commit) -> (CoreHandle, CoreEvents) {
+        spawn(Echo::default(), commit).unwrap()
+    }
+
+    async fn send(core: &CoreHandle, frame: &'static str) {
+        core.send(Inbound::Frame(ConnectionId(1), Bytes::from_static(frame.as_bytes()))).await;
+    }
+
+    #[tokio::test]
+    async fn frames_go_through_in_order_and_gather() {
+        let (core, mut events) = start(Box::new(|_| Ok(())));
+        let outgoing = Arc::new(Outgoing::default());
+        core.send(Inbound::Connected(ConnectionId(1), Arc::clone(&outgoing))).await;
+        // More than the line holds, so the sender has waited.
+        let count = 3 * INPUTS_WAITING_MAX;
+        for n in 0..count {
+            core.send(Inbound::Frame(ConnectionId(1), Bytes::from(n.to_string()))).await;
+        }
+        let mut received = Vec::new();
+        while received.len() < count {
+            received.extend(outgoing.take().await.frames);
+        }
+        assert!(received.iter().enumerate().all(|(n, frame)| *frame == n.to_string()));
+        core.close_all(Code::GOING_AWAY);
+        assert_eq!(outgoing.take().await.end, Some(Code::GOING_AWAY));
+        core.stop();
+        assert!(matches!(events.end.recv().await, Some(End::Stopped)));
+        events.thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn deadlines_come_by_themselves() {
+        let (core, _events) = start(Box::new(|_| Ok(())));
+        let outgoing = Arc::new(Outgoing::default());
+        core.send(Inbound::Connected(ConnectionId(1), Arc::clone(&outgoing))).await;
+        send(&core, "t").await;
+        assert_eq!(outgoing.take().await.frames, ["tick"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_is_told() {
+        let (core, events) = start(Box::new(|_| Ok(())));
+        send(&core, "c").await;
+        events.drained.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_ends_it_with_the_sentence() {
+        let (core, mut events) = start(Box::new(|_| Err(StoreError::Engine("the disk is full".into()))));
+        let outgoing = Arc::new(Outgoing::default());
+        core.send(Inbound::Connected(ConnectionId(1), Arc::clone(&outgoing))).await;
+        send(&core, "c").await;
+        let Some(End::Failed(sentence)) = events.end.recv().await else { panic!("it went on") };
+        assert!(sentence.contains("the disk is full"));
+        assert_eq!(outgoing.take().await.end, Some(Code::GOING_AWAY));
+        assert!(!core.send(Inbound::Closed(ConnectionId(1))).await);
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_either_thread_is_an_end() {
+        let (core, mut events) = start(Box::new(|_| Ok(())));
+        send(&core, "p").await;
+        assert!(matches!(events.end.recv().await, Some(End::Panicked("the core"))));
+        let (core, mut events) = start(Box::new(|_| panic!("a defect")));
+        send(&core, "c").await;
+        assert!(matches!(events.end.recv().await, Some(End::Panicked("the thread that commits"))));
+    }
+}

@@ -67,8 +67,20 @@ pub(crate) struct Relay {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) folder: Arc<TempDir>,
-    printed: Arc<Mutex<String>>,
-    logged: Arc<Mutex<String>>,
+    printed: Gathered,
+    logged: Gathered,
+}
+
+/// What came out of a pipe so far, and the thread that reads it.
+struct Gathered {
+    text: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Gathered {
+    fn now(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
 }
 
 impl Relay {
@@ -99,16 +111,13 @@ impl Relay {
         let logged = gather(child.stderr.take().unwrap());
         let begun = Instant::now();
         let address = loop {
-            let line = printed
-                .lock()
-                .unwrap()
-                .lines()
-                .find_map(|l| l.strip_prefix("ready: http://").map(str::to_owned));
+            let line =
+                printed.now().lines().find_map(|l| l.strip_prefix("ready: http://").map(str::to_owned));
             if let Some(url) = line {
                 break url.split('/').next().unwrap().parse().unwrap();
             }
             let ended = child.try_wait().unwrap();
-            let logged = logged.lock().unwrap().clone();
+            let logged = logged.now();
             assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it did not start: {ended:?}\n{logged}");
             thread::sleep(Duration::from_millis(10));
         };
@@ -116,11 +125,11 @@ impl Relay {
     }
 
     pub(crate) fn printed(&self) -> String {
-        self.printed.lock().unwrap().clone()
+        self.printed.now()
     }
 
     pub(crate) fn logged(&self) -> String {
-        self.logged.lock().unwrap().clone()
+        self.logged.now()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -128,11 +137,16 @@ impl Relay {
         assert!(sent.success());
     }
 
-    /// Waits for its end and gives the exit code.
+    /// Waits for its end and gives the exit code; all that it logged is gathered by then.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                for pipe in [&mut self.printed, &mut self.logged] {
+                    if let Some(reader) = pipe.reader.take() {
+                        reader.join().unwrap();
+                    }
+                }
                 return status.code();
             }
             assert!(begun.elapsed() < PATIENCE, "it did not end:\n{}", self.logged());
@@ -218,18 +232,18 @@ impl Drop for Relay {
     }
 }
 
-fn gather(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let gathered = Arc::new(Mutex::new(String::new()));
-    let into = Arc::clone(&gathered);
-    thread::spawn(move || {
+fn gather(pipe: impl Read + Send + 'static) -> Gathered {
+    let text = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&text);
+    let reader = thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { return };
-            let mut gathered = into.lock().unwrap();
-            gathered.push_str(&line);
-            gathered.push('\n');
+            let mut text = into.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
         }
     });
-    gathered
+    Gathered { text, reader: Some(reader) }
 }
 
 /// An HTTP response.
