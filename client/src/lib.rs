@@ -4,6 +4,29 @@
 //! One way in, one way out: `Client::handle` takes the time and one [`Input`]; then `Client::poll` is called
 //! until it gives `None`. `Client::next_deadline` tells when to come back with [`Input::Tick`] at the latest.
 //!
+//! What was decided where the design is silent:
+//!
+//! - A token is kept until it ends or is refused; the provider is asked again then, and before its end while the
+//!   connection is open. A token that served before and is called invalid is tried fresh once: the relay may have
+//!   got other keys.
+//! - On waking the client dials at once, but never before the moment that the relay asked for.
+//! - `Network(false)` ends dialling; an open socket is probed instead, because browsers err.
+//! - A new connection continues from what was *received*, a new process from what is *durable*. So nothing is told
+//!   twice, and what a crash takes back was never told.
+//! - One save is under way; what comes meanwhile gathers for the next. It is bounded by the relay's window of
+//!   entries that were not acknowledged, and by [`limits::UNSAVED_ENTRIES_MAX`] here.
+//! - After a save that failed the storage is memory: the same writes go there, the cursor on disk stays older, and
+//!   the next start replays from it.
+//! - A send that is refused for now holds back its conversation only. One that is refused for good stays as failed
+//!   until it is sent again with its key (then it is the newest) or discarded.
+//! - The newest page of history is answered from what is here when there is no connection; with nothing here it
+//!   waits while a connection is on its way. An older page of which nothing is here waits up to
+//!   [`limits::REQUEST_MS`].
+//! - After a stop other than by closing or logging out, sends are still taken into the outbox: the next process
+//!   sends them.
+//!
+//! The module `table` has the states, the events and the invariants with their tests.
+//!
 //! *Invariant:* no I/O, no clock, no chance, no threads and no async here (`clippy.toml` forbids them); time and
 //! entropy are arguments.
 

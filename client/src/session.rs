@@ -225,6 +225,11 @@ impl Client {
             return;
         }
         self.session.token_asked = false;
+        let token = token.and_then(|token| match token.len() {
+            1..=limits::TOKEN_BYTES_MAX => Ok(token),
+            0 => Err("The token provider gave an empty token.".into()),
+            _ => Err("The token is too long.".into()),
+        });
         if let Ok(token) = &token {
             self.session.token = Some(token.clone());
             self.session.token_used = false;

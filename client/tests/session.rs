@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::*;
 use hongyan_client::limits::*;
 use hongyan_client::view::SessionStatus::{Connecting, Offline, Online, Stopped};
-use hongyan_client::{Command, Generation, HostEvent, Input};
+use hongyan_client::{Command, Event, Generation, HostEvent, Input};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, relay_frame::Event as Relay};
 use hongyan_protocol::{Code, DeviceId, VERSION};
@@ -185,6 +185,39 @@ fn a_provider_that_fails_or_is_silent_leads_to_another_try() {
     bed.feed(Input::Token(Ok("late".into())));
     bed.pass(BACKOFF_MAX_MS);
     assert!(!bed.dials.is_empty());
+}
+
+#[test]
+fn a_token_that_cannot_be_one_is_the_providers_failure() {
+    for token in [String::new(), "x".repeat(8 * 1024 + 1)] {
+        let mut bed = Bed::new();
+        bed.feed(Input::Token(Ok(token)));
+        assert_eq!((bed.status(), bed.dials.len()), (Offline, 0));
+        bed.pass(BACKOFF_FIRST_MS + 1);
+        assert_eq!(bed.tokens_asked, 2);
+    }
+}
+
+#[test]
+fn the_application_is_told_each_state_once() {
+    let mut bed = Bed::online();
+    bed.say(0, bobs(1, 1));
+    bed.pass(30);
+    bed.close(Code::GOING_AWAY);
+    bed.pass(BACKOFF_FIRST_MS + 1);
+    bed.command(Command::Close);
+    let states: Vec<_> = bed
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::State(state) => Some(state),
+            _ => None,
+        })
+        .collect();
+    let statuses: Vec<_> = states.iter().map(|state| state.status).collect();
+    assert_eq!(statuses, [Connecting, Online, Offline, Connecting, Stopped]);
+    assert!(states[2].retry_at.is_some() && states[2].reason.is_some());
+    assert!(states[1].caught_up && !states[0].caught_up);
 }
 
 #[test]
