@@ -398,6 +398,46 @@ fn old_messages_leave_the_cache_in_steps() {
     assert_eq!(bed.disk.messages.len(), 2);
 }
 
+#[test]
+fn a_reset_of_the_same_log_keeps_read_marks_that_the_relay_has_not_taken() {
+    for (epoch, unread) in [("e1", 1), ("e2", 6)] {
+        let mut bed = Bed::online();
+        bed.say(0, bobs(1, 8));
+        bed.close(Code(1006));
+        bed.command(Command::MarkRead { conversation: with("bob"), seq: None });
+        bed.greet();
+        bed.say(1, welcome(epoch, 9));
+        bed.frames.clear();
+        bed.say(0, reset(epoch, 9));
+        let states = vec![state(&with("bob"), 9, 3)];
+        bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: states, done: true }));
+        assert_eq!(bed.line(&with("bob")).unread, unread, "{epoch}");
+    }
+}
+
+#[test]
+fn the_list_is_bounded_and_the_quietest_goes() {
+    let mut bed = Bed::online();
+    let mut pos = 0;
+    while pos <= CONVERSATIONS_MAX as u64 {
+        let entries = (pos + 1..=pos + 200)
+            .take_while(|pos| *pos <= CONVERSATIONS_MAX as u64 + 1)
+            .map(|pos| {
+                let peer = format!("user{pos}");
+                let mut message = log_message(&with(&peer), 1, &peer, &format!("m{pos}"));
+                message.time = pos;
+                entry(pos, Change::Message(message))
+            })
+            .collect();
+        bed.say(0, batch(entries));
+        pos += 200;
+    }
+    assert_eq!(bed.messages().len(), CONVERSATIONS_MAX + 1, "told all the same");
+    assert_eq!(bed.disk.conversations.len(), CONVERSATIONS_MAX);
+    assert!(!bed.disk.conversations.contains_key(&with("user1")));
+    assert!(!bed.disk.messages.contains_key(&(with("user1"), 1)));
+}
+
 /// One step of the random world.
 #[derive(Clone, Debug)]
 enum Step {

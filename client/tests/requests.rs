@@ -281,6 +281,23 @@ fn groups_are_made_and_changed_by_requests_that_survive_a_reconnect() {
 }
 
 #[test]
+fn a_refusal_that_asks_for_a_new_connection_gets_one_and_is_asked_again_there() {
+    let mut bed = Bed::online();
+    let leave = bed.command(Command::LeaveGroup(conversation("g1")));
+    bed.send(&with("bob"), "k1");
+    let frame = bed.frame();
+    bed.reject(frame.request, Code::GOING_AWAY, 2_000);
+    assert_eq!(bed.hangups, [Code(1000)]);
+    bed.pass(1_999);
+    assert_eq!(bed.dials.len(), 1);
+    bed.go_online(0);
+    let again: Vec<_> = bed.frames.iter().map(|frame| frame.verb.clone().unwrap()).collect();
+    assert!(again.contains(&frame.verb.unwrap()));
+    assert!(again.iter().any(|verb| matches!(verb, Verb::Send(send) if send.key == "k1")));
+    assert!(!bed.replies.contains_key(&leave));
+}
+
+#[test]
 fn requests_end_by_their_deadline_and_are_bounded() {
     let mut bed = Bed::online();
     bed.host(hongyan_client::HostEvent::Network(false));
