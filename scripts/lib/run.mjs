@@ -2,6 +2,7 @@
 /** Runs other programs: quietly, with their output kept for the case of failure, or shown as it comes. */
 
 import { spawn } from 'node:child_process'
+import { basename } from 'node:path'
 import { createInterface } from 'node:readline'
 
 import { root } from './paths.mjs'
@@ -59,7 +60,7 @@ export function run(command, args, options = {}) {
     child.on('close', (code, signal) => {
       if (code === 0) return resolve(out)
       const how = signal === null ? `with exit code ${code}` : `by ${signal}`
-      reject(new Failure(`${command} ${args.slice(0, 3).join(' ')}${args.length > 3 ? ' …' : ''} ended ${how}.`, show ? '' : all))
+      reject(new Failure(`${basename(command)} ${basename(args[0] ?? '')}${args.length > 1 ? ' …' : ''} ended ${how}.`, show ? '' : all))
     })
   })
 }
