@@ -1,5 +1,7 @@
 //! Groups and read marks over the core.
 
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+
 mod core_world;
 
 use core_world::*;

@@ -1,6 +1,8 @@
 //! Random interleavings: nothing is told before it is durable, nothing is lost, doubled or reordered, and the same
 //! inputs give the same outputs.
 
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+
 mod core_world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! Hello, tokens, streams with back-pressure, resets, deadlines and the ends of connections over the core.
 
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+
 mod core_world;
 
 use core_world::*;

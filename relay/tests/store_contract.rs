@@ -1,5 +1,7 @@
 //! Each engine keeps the contract.
 
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+
 use hongyan_relay::store::{MemoryStore, contract};
 
 #[test]

@@ -3,6 +3,7 @@
 //! A killed process leaves what the system had taken from it; that nothing is answered before `fdatasync` returned
 //! is the engine's order of calls, and the torn journal stands for what a power cut may leave of a batch.
 
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
 #![cfg(feature = "server")]
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -32,7 +32,7 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
 const _: () = {
-    assert!(UNACKNOWLEDGED_MAX as usize >= 4 * BATCH_ENTRIES_MAX);
+    assert!(UNACKNOWLEDGED_MAX >= 4 * BATCH_ENTRIES_MAX as u64);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);
     assert!(MEMBER_PAGE_MAX >= 1);
     assert!(SNAPSHOT_SCAN_MAX >= OWN_UNREAD_SCAN_MAX);

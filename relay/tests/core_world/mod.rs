@@ -1,6 +1,6 @@
 //! A relay core with a fake verifier, a clock that is set by hand, and commits that end when the test says so.
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
 
