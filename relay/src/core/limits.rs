@@ -12,6 +12,8 @@ pub const DEADLINES_PER_INPUT: usize = 256;
 pub const SNAPSHOT_SCAN_MAX: usize = 4_000;
 /// Messages of one conversation that a snapshot looks through; older own ones count as unread.
 pub const OWN_UNREAD_SCAN_MAX: usize = 2_000;
+/// Bytes of messages of one conversation that a snapshot looks through.
+pub const OWN_UNREAD_SCAN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long an acknowledged cursor may wait for its commit, in milliseconds.
 pub const CURSOR_DELAY_MS: u64 = 1_000;
 /// Users that stay in memory although nobody of them is connected.

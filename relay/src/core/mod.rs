@@ -13,6 +13,7 @@ mod commit;
 mod conversations;
 mod deadlines;
 mod entropy;
+mod epoch;
 mod hot;
 pub mod io;
 pub mod limits;

@@ -10,16 +10,16 @@ use super::commit::{Commits, Effect, Mark, Outcome};
 use super::conversations::Conversations;
 use super::deadlines::{Deadlines, Timer};
 use super::entropy::Entropy;
+use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
 use super::rate::Rate;
-use super::records::{FORMAT, META_EPOCH, META_FORMAT};
 use super::refusal::{Refusal, Reject};
 use super::sessions::{Connection, Connections, Session};
 use super::stream::Cursors;
 use super::users::Users;
 use super::verbs;
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Store, StoreError};
 
 /// The relay over a store; `verifier` knows whose a token is.
 pub struct Relay<S, V> {
@@ -493,30 +493,5 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// The durable head of a user's queue.
     pub(super) fn durable_head(&self, user: &UserId) -> Pos {
         self.users.get(user).map_or(Pos::ZERO, |user| user.durable)
-    }
-}
-
-/// The store's epoch; a new store gets one, durably.
-fn open_epoch<S: Store>(store: &S, entropy: &mut Entropy) -> Result<Epoch, StoreError> {
-    let damaged = |what: &str| StoreError::Damaged(what.into());
-    let epoch = store.get(Table::Meta, META_EPOCH)?;
-    match (store.get(Table::Meta, META_FORMAT)?, epoch) {
-        (None, None) => {
-            let epoch = entropy.epoch().ok_or_else(|| damaged("it has no epoch and none can be made"))?;
-            let mut batch = Batch::default();
-            batch.put(Table::Meta, META_FORMAT, FORMAT.to_string());
-            batch.put(Table::Meta, META_EPOCH, epoch.as_str().to_owned());
-            store.commit(&batch)?;
-            Ok(epoch)
-        }
-        (Some(format), _) if format != FORMAT.to_string() => Err(StoreError::Engine(format!(
-            "its data is of format {}, and this version of the relay knows format {FORMAT} only",
-            String::from_utf8_lossy(&format)
-        ))),
-        (Some(_), Some(epoch)) => core::str::from_utf8(&epoch)
-            .ok()
-            .and_then(|epoch| Epoch::new(epoch).ok())
-            .ok_or_else(|| damaged("its epoch is no valid id")),
-        _ => Err(damaged("it has a format or an epoch, but not both")),
     }
 }

@@ -9,7 +9,7 @@ use hongyan_protocol::{ConversationId, GroupVersion, Seq, UserId};
 use prost::Message as _;
 
 use super::io::{ConnectionId, Verifier};
-use super::limits::{OWN_UNREAD_SCAN_MAX, SNAPSHOT_SCAN_MAX};
+use super::limits::{OWN_UNREAD_SCAN_BYTES_MAX, OWN_UNREAD_SCAN_MAX, SNAPSHOT_SCAN_MAX};
 use super::records::{
     GroupRecord, MembershipRecord, decode, group_change_key, group_key, membership_key, message_key, prefix,
     prefix_end, second_of,
@@ -185,7 +185,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     ) -> Result<(), StoreError> {
         let first = Seq(state.read_seq.min(state.last_seq - 1)).next();
         let (from, to) = (message_key(id, first), message_key(id, Seq(state.last_seq).next()));
-        let mut scanned = 0;
+        let (mut scanned, mut bytes) = (0, 0);
         let mut fault = None;
         self.store.scan(Table::Messages, &from, &to, Order::Descending, &mut |_, value| {
             match decode::<wire::Message>(bytes::Bytes::copy_from_slice(value), "messages") {
@@ -200,9 +200,15 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Err(error) => fault = Some(error),
             }
             scanned += 1;
-            fault.is_none() && scanned < OWN_UNREAD_SCAN_MAX && state.own_unread.len() < OWN_UNREAD_MAX
+            bytes += value.len();
+            fault.is_none()
+                && scanned < OWN_UNREAD_SCAN_MAX
+                && bytes < OWN_UNREAD_SCAN_BYTES_MAX
+                && state.own_unread.len() < OWN_UNREAD_MAX
         })?;
-        *scans_left = scans_left.saturating_sub(scanned);
+        // Large messages use the turn up as well.
+        let share = (bytes / (OWN_UNREAD_SCAN_BYTES_MAX / OWN_UNREAD_SCAN_MAX)).max(scanned);
+        *scans_left = scans_left.saturating_sub(share);
         state.own_unread.reverse();
         match (fault, &state.last_message) {
             (Some(error), _) => Err(error),
