@@ -80,7 +80,7 @@ let loading: Promise<unknown> | undefined
  * @throws ChatError when the options are wrong, or Error when the WebAssembly module can't be loaded.
  */
 export async function connect(options: ConnectOptions): Promise<Chat> {
-  loading ??= load(options.wasm === undefined ? undefined : { module_or_path: options.wasm })
+  loading ??= load(options?.wasm === undefined ? undefined : { module_or_path: options.wasm })
   try {
     await loading
   } catch (error) {
@@ -171,7 +171,7 @@ export class Chat {
     body: Body,
     options: { key?: string; replyTo?: number; mentions?: readonly string[] } = {},
   ): Promise<Message> {
-    return settle(wasm.send(this.id, conversation, body, options.key, options.replyTo, options.mentions))
+    return settle(wasm.send(this.id, conversation, body, options?.key, options?.replyTo, options?.mentions))
   }
 
   /** Forgets a failed message. */
@@ -187,12 +187,12 @@ export class Chat {
     conversation: string,
     options: { before?: number; after?: number; limit?: number } = {},
   ): Promise<Message[]> {
-    return settle(wasm.history(this.id, conversation, options.before, options.after, options.limit))
+    return settle(wasm.history(this.id, conversation, options?.before, options?.after, options?.limit))
   }
 
   /** The conversation list, newest first; `before` is the last id of the page before. */
   conversations(options: { limit?: number; before?: string } = {}): Promise<Conversation[]> {
-    return settle(wasm.conversations(this.id, options.limit, options.before))
+    return settle(wasm.conversations(this.id, options?.limit, options?.before))
   }
 
   /** Everything up to `seq`, or to the newest, is read; on all devices of this user. */
@@ -207,7 +207,7 @@ export class Chat {
 
   /** Ends this device's session and empties its cache, unless it is to be kept. */
   async logout(options: { keepCache?: boolean } = {}): Promise<void> {
-    await this.end(() => wasm.logout(this.id, options.keepCache ?? false))
+    await this.end(() => wasm.logout(this.id, options?.keepCache ?? false))
   }
 
   /** @internal */
@@ -235,7 +235,7 @@ export class Groups {
 
   /** Makes a group of oneself and others; gives its conversation's id. */
   create(options: { title: string; members: readonly string[] }): Promise<string> {
-    return settle(wasm.createGroup(this.id, options.title, options.members))
+    return settle(wasm.createGroup(this.id, options?.title, options?.members))
   }
 
   /** Adds members. */
@@ -255,7 +255,7 @@ export class Groups {
 
   /** Who is in it, by user id. */
   members(conversation: string, options: { after?: string; limit?: number } = {}): Promise<MemberPage> {
-    return settle(wasm.members(this.id, conversation, options.after, options.limit))
+    return settle(wasm.members(this.id, conversation, options?.after, options?.limit))
   }
 }
 
