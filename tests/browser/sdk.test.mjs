@@ -198,6 +198,7 @@ scenario('bad arguments reject as bad-request and break nothing', async (scene) 
       ['history: limit NaN', () => chat.history(conversation, { limit: NaN })],
       ['history: limit a string', () => chat.history(conversation, { limit: any('10') })],
       ['history: before a fraction', () => chat.history(conversation, { before: 1.5 })],
+      ['history: both bounds', () => chat.history(conversation, { after: 20, before: 25 })],
       ['history: after infinite', () => chat.history(conversation, { after: Infinity })],
       ['history: conversation a number', () => chat.history(any(1))],
       ['conversations: limit 0', () => chat.conversations({ limit: 0 })],
@@ -209,13 +210,11 @@ scenario('bad arguments reject as bad-request and break nothing', async (scene) 
       ['groups.create: members a string', () => chat.groups.create({ title: 'x', members: any('bob') })],
       ['groups.create: members numbers', () => chat.groups.create({ title: 'x', members: any([1]) })],
       ['groups.create: nothing', () => any(chat.groups).create()],
-      ['groups.add: nobody', () => chat.groups.add(group, [])],
       ['groups.add: no list', () => any(chat.groups).add(group)],
       ['groups.add: to a direct conversation', () => chat.groups.add(conversation, ['carol'])],
       ['groups.remove: numbers', () => chat.groups.remove(group, any([1]))],
       ['groups.leave: a direct conversation', () => chat.groups.leave(conversation)],
       ['groups.members: limit 0', () => chat.groups.members(group, { limit: 0 })],
-      ['history: options null', () => chat.history(conversation, any(null))],
       ['send: options null', () => chat.send(conversation, any({}), any(null))],
     ]
     /** @type {Record<string, string>} */
@@ -257,6 +256,11 @@ scenario('bad arguments reject as bad-request and break nothing', async (scene) 
     const codes = await Promise.all(options.map((one) => connect(any(one)).then(() => 'connected', (error) => error.code ?? String(error))))
     // `null` is what JSON makes of an absent option: the default.
     const lenient = await chat.history(conversation, any({ before: null, limit: null }))
+    for (const options of [null, undefined]) {
+      lenient.push(...(await chat.history(conversation, any(options))))
+      await chat.conversations(any(options))
+      await chat.groups.members(group, any(options))
+    }
     const sent = await chat.send(conversation, { text: 'still here' })
     return { wrong, events, codes, lenient: lenient.length, seq: sent.seq }
   })
@@ -517,7 +521,6 @@ scenario('history pages both ways, from the cache and from the relay', async (sc
         await seqs({ after: 125 }),
         await seqs({ after: 130 }),
         await seqs({ limit: 1_000 }),
-        await seqs({ after: 20, before: 25 }),
       ]
     }, conversation)
   const expected = [
@@ -530,7 +533,6 @@ scenario('history pages both ways, from the cache and from the relay', async (sc
     [126, 130, 5],
     [undefined, undefined, 0],
     [31, 130, 100],
-    [21, 24, 4],
   ]
   assert.deepEqual(await pages(), expected)
 

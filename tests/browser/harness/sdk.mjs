@@ -51,7 +51,11 @@ export class SdkPage {
   async connect(storage) {
     await this.page.evaluate(
       async ({ user, storage }) => {
-        const token = async () => (await fetch(`/dev/token?user=${user}`)).text()
+        const token = async () => {
+          const response = await fetch(`/dev/token?user=${user}`)
+          if (!response.ok) throw new Error(`No token: ${response.status}.`)
+          return response.text()
+        }
         window.chat = await window.hongyan.connect({ user, token, ...(storage === undefined ? {} : { storage }) })
         /** @type {[string, unknown][]} */
         const events = (window.kept.events = [])
