@@ -46,6 +46,7 @@
 //! 12. Every command is answered exactly once — each test: the bed fails on a second reply;
 //!     `close_says_goodbye_persists_and_answers_what_waits`
 //! 13. No bytes make the client panic (R9) — `no_bytes_of_a_relay_make_the_client_panic`,
+//!     `no_bytes_of_a_cache_make_the_client_panic`,
 //!     `a_cache_that_cannot_be_trusted_is_dropped_and_keeps_its_device_only_for_its_user`
 
 use crate::io::Input;

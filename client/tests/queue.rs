@@ -534,6 +534,29 @@ proptest! {
     }
 
     #[test]
+    fn no_bytes_of_a_cache_make_the_client_panic(
+        meta in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..64)),
+        records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..64), 0..4),
+        cut in 0..100usize,
+    ) {
+        let mut bed = Bed::online();
+        bed.say(0, bobs(1, 3));
+        bed.send(&with("bob"), "k1");
+        if let Some(meta) = meta {
+            bed.disk.meta = Some(meta.into());
+        }
+        for record in bed.disk.conversations.values_mut().chain(bed.disk.outbox.values_mut()) {
+            record.truncate(cut);
+        }
+        for (order, record) in (5..).zip(records) {
+            bed.disk.outbox.insert(order, record.into());
+        }
+        bed.crash();
+        let hello = bed.go_online(3);
+        prop_assert!(hello.cursor == 0 || hello.cursor == 3);
+    }
+
+    #[test]
     fn no_bytes_of_a_relay_make_the_client_panic(frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..64), 1..10), cut in 0..200usize) {
         let mut bed = Bed::online();
         for frame in frames {
