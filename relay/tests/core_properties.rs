@@ -95,6 +95,7 @@ impl Run {
         let mut world = World::with(config);
         world.auto_commit = false;
         world.auto_write = false;
+        world.keeps_trace = true;
         let durable = MemoryStore::new();
         Self { world, durable, seen: Seen::default(), group: None }
     }
@@ -345,6 +346,7 @@ proptest! {
             again.look();
         }
         again.settle();
+        prop_assert!(!run.world.trace.is_empty());
         prop_assert!(again.world.trace == run.world.trace, "the same inputs give the same outputs");
     }
 

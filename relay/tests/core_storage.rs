@@ -6,7 +6,7 @@ mod core_world;
 
 use core_world::*;
 use hongyan_protocol::Code;
-use hongyan_protocol::wire::relay_frame::Event;
+use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
 use hongyan_relay::core::{CoreConfig, Input};
 use hongyan_relay::store::{Batch, MemoryStore, Store, Table};
 
@@ -144,4 +144,27 @@ fn a_restarted_relay_goes_on_where_it_was() {
     let entries = world.entries(bob);
     assert_eq!(entries.iter().map(|entry| entry.pos).collect::<Vec<_>>(), [2, 3, 4]);
     assert_eq!(world.group(alice, "g", &["bob"]), group);
+}
+
+#[test]
+fn what_is_not_used_leaves_memory_and_is_found_again() {
+    use hongyan_relay::core::limits::{CONVERSATIONS_MAX, IDLE_USERS_MAX};
+    let mut world = World::with(CoreConfig { sends_burst: 1_000_000, ..Default::default() });
+    let alice = world.login("alice", "a");
+    let peers = IDLE_USERS_MAX + 2_000;
+    for n in 0..peers {
+        world.send(alice, &direct("alice", &format!("user{n:06}")), &n.to_string(), "x");
+        let cursor = u64::try_from(n).unwrap() + 1;
+        world.frame(alice, 0, Verb::Ack(wire::Ack { cursor }));
+        world.inbox.clear();
+    }
+    let counters = world.relay.counters();
+    assert!(counters.users <= IDLE_USERS_MAX + 2, "{} users", counters.users);
+    assert!(counters.conversations <= CONVERSATIONS_MAX + 1, "{} conversations", counters.conversations);
+    for n in [0, 1, peers / 2, peers - 1] {
+        let peer = format!("user{n:06}");
+        assert_eq!(world.send(alice, &direct("alice", &peer), &format!("again {n}"), "y").seq, 2);
+        let connection = world.login(&peer, "p");
+        assert_eq!(world.texts(connection), ["x", "y"]);
+    }
 }

@@ -41,6 +41,8 @@ pub struct World<S: Store = MemoryStore> {
     pub closed: BTreeMap<ConnectionId, Code>,
     pub drained: bool,
     pub failed: Option<String>,
+    /// Whether `trace` is kept.
+    pub keeps_trace: bool,
     /// Every output, as text, for comparing two runs.
     pub trace: Vec<String>,
     next_connection: u64,
@@ -72,6 +74,7 @@ impl<S: Store> World<S> {
             closed: BTreeMap::new(),
             drained: false,
             failed: None,
+            keeps_trace: false,
             trace: Vec::new(),
             next_connection: 0,
             next_request: 0,
@@ -89,7 +92,7 @@ impl<S: Store> World<S> {
             while let Some(output) = self.relay.poll() {
                 match output {
                     Output::Transmit(connection, bytes) => {
-                        self.trace.push(format!("transmit {connection:?} {bytes:?}"));
+                        self.note(|| format!("transmit {connection:?} {bytes:?}"));
                         let frame = wire::RelayFrame::from_bytes(bytes.clone()).unwrap();
                         self.inbox.entry(connection).or_default().push_back(frame);
                         if self.auto_write {
@@ -99,12 +102,12 @@ impl<S: Store> World<S> {
                         }
                     }
                     Output::Close(connection, code) => {
-                        self.trace.push(format!("close {connection:?} {code:?}"));
+                        self.note(|| format!("close {connection:?} {code:?}"));
                         assert!(self.closed.insert(connection, code).is_none(), "closed twice");
                         inputs.push_back(Input::Closed(connection));
                     }
                     Output::Commit(ticket, batch) => {
-                        self.trace.push(format!("commit {ticket:?} {batch:?}"));
+                        self.note(|| format!("commit {ticket:?} {batch:?}"));
                         assert!(self.pending.is_empty(), "one commit at most is under way");
                         self.pending.push_back((ticket, batch));
                     }
@@ -123,6 +126,12 @@ impl<S: Store> World<S> {
             if inputs.is_empty() && self.relay.next_deadline().is_some_and(|at| at <= Moment(self.now)) {
                 inputs.push_back(Input::Tick);
             }
+        }
+    }
+
+    fn note(&mut self, output: impl FnOnce() -> String) {
+        if self.keeps_trace {
+            self.trace.push(output());
         }
     }
 
