@@ -177,7 +177,8 @@ export function createChatStore(chat: Chat): ChatStore {
     }),
     chat.on('group', (update) => {
       timelines.membersChanged(update.conversation)
-      notify({ id: ++noticeId, kind: 'group', update })
+      // What one did oneself, or what happened while one was away, needs no telling.
+      if (update.by !== chat.user && state.value.caughtUp) notify({ id: ++noticeId, kind: 'group', update })
     }),
     chat.on('gap', () => {
       notify({ id: ++noticeId, kind: 'gap' })

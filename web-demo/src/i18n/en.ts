@@ -70,9 +70,9 @@ export const en = {
   cancel: 'Cancel',
   moreMembers: 'Show more',
   groupCreated: (by: string, title: string) => `${by} made the group “${title}”`,
-  groupAdded: (by: string, users: string) => `${by} added ${users}`,
-  groupRemoved: (by: string, users: string) => `${by} removed ${users}`,
-  groupLeft: (by: string) => `${by} left`,
+  groupAdded: (by: string, users: string, title: string) => `${by} added ${users} to “${title}”`,
+  groupRemoved: (by: string, users: string, title: string) => `${by} removed ${users} from “${title}”`,
+  groupLeft: (by: string, title: string) => `${by} left “${title}”`,
 
   online: 'Connected',
   connecting: 'Connecting',

@@ -69,9 +69,9 @@ export const zh: Dictionary = {
   cancel: '取消',
   moreMembers: '显示更多',
   groupCreated: (by, title) => `${by} 创建了群聊“${title}”`,
-  groupAdded: (by, users) => `${by} 邀请了 ${users}`,
-  groupRemoved: (by, users) => `${by} 移除了 ${users}`,
-  groupLeft: (by) => `${by} 退出了群聊`,
+  groupAdded: (by, users, title) => `${by} 邀请 ${users} 加入“${title}”`,
+  groupRemoved: (by, users, title) => `${by} 将 ${users} 移出“${title}”`,
+  groupLeft: (by, title) => `${by} 退出了“${title}”`,
 
   online: '已连接',
   connecting: '正在连接',
