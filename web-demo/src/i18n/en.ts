@@ -67,7 +67,6 @@ export const en = {
   groupMembersPlaceholder: 'bob, carol',
   createGroup: 'Create',
   close: 'Close',
-  cancel: 'Cancel',
   moreMembers: 'Show more',
   groupCreated: (by: string, title: string) => `${by} made the group “${title}”`,
   groupAdded: (by: string, users: string, title: string) => `${by} added ${users} to “${title}”`,

@@ -66,7 +66,6 @@ export const zh: Dictionary = {
   groupMembersPlaceholder: '小红，小刚',
   createGroup: '创建',
   close: '关闭',
-  cancel: '取消',
   moreMembers: '显示更多',
   groupCreated: (by, title) => `${by} 创建了群聊“${title}”`,
   groupAdded: (by, users, title) => `${by} 邀请 ${users} 加入“${title}”`,
