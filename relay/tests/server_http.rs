@@ -1,4 +1,5 @@
 //! The routes: who is answered what.
+#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used)]
 
 mod server_process;

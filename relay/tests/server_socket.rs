@@ -1,4 +1,5 @@
 //! Sockets: what is said on them, and how they end.
+#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used)]
 
 mod server_process;

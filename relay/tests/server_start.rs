@@ -1,4 +1,5 @@
 //! Starting, configuring and stopping the program.
+#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used)]
 
 mod server_process;

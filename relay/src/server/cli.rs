@@ -130,11 +130,11 @@ fn token_command(place: &Place, user: &str, expires: Duration, dev: bool) -> Res
 
 fn check_command(place: &Place) -> Result<(), Failure> {
     let loaded = load(place, None).map_err(Failure::Start)?;
-    logging::check(&loaded.settings.log).map_err(Failure::Start)?;
-    Keyring::new(&loaded.settings).map_err(Failure::Start)?;
     for warning in &loaded.warnings {
         complain(warning);
     }
+    logging::check(&loaded.settings.log).map_err(Failure::Start)?;
+    Keyring::new(&loaded.settings).map_err(Failure::Start)?;
     print("The configuration is good.\n");
     Ok(())
 }

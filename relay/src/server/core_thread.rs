@@ -356,7 +356,7 @@ mod tests {
                 }
                 Input::Frame(_, frame) if frame == "t" => self.deadline = Some(now.moment.after_ms(5)),
                 Input::Frame(connection, frame) => {
-                    self.outputs.push_back(Output::Transmit(connection, frame))
+                    self.outputs.push_back(Output::Transmit(connection, frame));
                 }
                 Input::Committed(_, Ok(())) => self.outputs.push_back(Output::Drained),
                 Input::Committed(_, Err(error)) => self.outputs.push_back(Output::Failed(error.to_string())),

@@ -28,8 +28,8 @@ use super::settings::Settings;
 use super::tokens::Keyring;
 use crate::core::io::Verifier;
 use crate::core::{Input, Moment, Now, Output, Relay};
-use crate::store::Store;
 use crate::store::fjall::FjallStore;
+use crate::store::{Store, StoreError};
 
 /// Why the program ends without having been asked to.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ fn open(
 ) -> impl FnOnce() -> Result<(CoreHandle, CoreEvents), String> + Send + 'static {
     move || {
         create_folder(&settings.data)?;
-        let store = FjallStore::open(&settings.data).map_err(|error| error.to_string())?;
+        let store = FjallStore::open(&settings.data).map_err(|error| unopened(&error))?;
         let keyring = match keyring {
             Some(keyring) => keyring,
             None => {
@@ -120,7 +120,7 @@ fn open(
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| format!("The system gives no chance: {error}."))?;
         let relay = Relay::open(settings.core.clone(), store.clone(), keyring, seed)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| unopened(&error))?;
         core_thread::spawn(relay, Box::new(move |batch| store.commit(batch)))
             .map_err(|error| format!("The system gives no thread: {error}."))
     }
@@ -142,6 +142,11 @@ impl<S: Store, V: Verifier> Machine for Relay<S, V> {
     fn take_fault(&mut self) -> Option<String> {
         Relay::take_fault(self)
     }
+}
+
+fn unopened(error: &StoreError) -> String {
+    let (StoreError::Engine(why) | StoreError::Damaged(why)) = error;
+    format!("The data can't be opened: {}.", why.trim_end_matches('.'))
 }
 
 fn create_folder(data: &Path) -> Result<(), String> {

@@ -1,4 +1,6 @@
 //! One connection, from the open WebSocket to its end: a reader and a writer, run together by one task.
+//!
+//! Whatever is no frame (text, an oversized message, bytes that are no WebSocket) ends it with `BAD_FRAME`, 4300.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
