@@ -23,16 +23,23 @@ const PORT_DEFAULT = '8787'
 /** A relay with a big store needs a while to open it; longer than this is a fault. */
 const READY_WITHIN_MS = 120_000
 const LOOK_AGAIN_MS = 100
+/** An `npm start` that was ended from outside stops its relay within this time. */
+const PARENT_GONE_MS = 250
+/** npm may pass on a Ctrl-C that came here by itself as well: that is one, not two. */
+const SAME_SIGNAL_MS = 1_000
 
 await program(async () => {
   const { port, data } = options()
   await checkPort(port)
+  let building = true
+  onStop(() => building && process.exit(0))
   await exclusively(async () => {
     await setUp({ browser: false })
     await buildSdk({ sizes: false })
     await buildDemo()
     await buildRelay()
   })
+  building = false
   await checkPort(port)
   await serve(port, data)
 })
@@ -77,29 +84,33 @@ async function checkPort(port) {
  */
 async function serve(port, data) {
   mkdirSync(data, { recursive: true })
+  // A group of its own: Ctrl-C in a terminal reaches the whole group, and the relay takes a second signal for haste.
   const relay = spawn(relayProgram('release'), ['serve', '--dev', '--listen', `${HOST}:${port}`, '--data', data], {
     cwd: root,
+    detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
   })
-  let stopping = false
-  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
-    process.on(signal, () => {
-      // In a terminal, Ctrl-C reaches the relay by itself too; it stops once.
-      relay.kill('SIGTERM')
-      if (!stopping) say('\nStopping …')
-      stopping = true
-    })
+  /** When it was told to stop. */
+  let stopping = NaN
+  const stop = () => {
+    if (performance.now() - stopping < SAME_SIGNAL_MS) return
+    relay.kill('SIGTERM')
+    if (Number.isNaN(stopping)) say('\nStopping …')
+    stopping = performance.now()
   }
+  onStop(stop)
   const ended = new Promise((done) => {
-    relay.once('error', (error) => done(`The relay could not be started: ${error.message}`))
+    relay.once('error', (error) => {
+      done(`The relay could not be started: ${error.message}`)
+    })
     relay.once('exit', (code, signal) => {
-      if (code === 0 || (stopping && code === null)) return done(undefined)
+      if (code === 0 || !Number.isNaN(stopping)) return done(undefined)
       done(`The relay ended ${signal === null ? `with exit code ${code}` : `by ${signal}`}; its last lines say why.`)
     })
   })
 
   const first = await Promise.race([ended.then((reason) => ({ reason })), ready(port, () => relay.exitCode !== null || relay.signalCode !== null)])
-  if (first === 'ready' && !stopping) {
+  if (first === 'ready' && Number.isNaN(stopping)) {
     say('')
     say('Hongyan is ready. Open it twice, sign in under two names and chat; Ctrl-C stops it.')
     say(`http://${HOST}:${port}/demo/`)
@@ -110,6 +121,22 @@ async function serve(port, data) {
   }
   const reason = await ended
   if (typeof reason === 'string') throw new Failure(reason)
+}
+
+/**
+ * Whatever ends `npm start`: Ctrl-C, a signal, or the end of npm itself. npm runs scripts through a shell that passes
+ * no signal on, so when that has gone, we go too.
+ * @param {() => void} listener
+ */
+function onStop(listener) {
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(signal, listener)
+  const parent = process.ppid
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(watch)
+    listener()
+  }, PARENT_GONE_MS)
+  watch.unref()
 }
 
 /**

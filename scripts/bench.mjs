@@ -1,0 +1,104 @@
+// @ts-check
+/**
+ * `npm run bench [-- --json FILE]`: all set-up, the release build, then the benchmark (`tests/src/bin/bench.rs`) and
+ * the sizes of the package, as one table: each figure with its unit and, where there is a limit or a peer, the ratio.
+ */
+
+import { writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+
+import { buildDemo, buildRelay } from './lib/app.mjs'
+import { exclusively } from './lib/lock.mjs'
+import { relayProgram } from './lib/paths.mjs'
+import { run } from './lib/run.mjs'
+import { BUDGET_BROTLI_BYTES, buildSdk, sizesOfPackage } from './lib/sdk.mjs'
+import { Failure, program, say, step, table } from './lib/terminal.mjs'
+import { setUp } from './setup.mjs'
+
+/**
+ * One line of the benchmark's output, as JSON.
+ * @typedef {object} Figure
+ * @property {string} figure what was measured
+ * @property {number} value
+ * @property {string} unit
+ * @property {{ what: string, value: number }} [beside] the limit or the peer that it is to be compared with, in the
+ *   same unit
+ */
+
+await program(async () => {
+  const { json } = options()
+  await exclusively(async () => {
+    await setUp({ browser: false })
+    await buildSdk({ sizes: false })
+    await buildDemo()
+    await buildRelay()
+    await step('Benchmark: the program', (progress) => run('cargo', ['build', '--release', '-p', 'hongyan-tests', '--bin', 'bench'], { progress }))
+  })
+
+  say('')
+  const measured = await step('Benchmark: measuring; it takes some minutes', measure)
+  const figures = [...measured, ...packageSizes()]
+  say('')
+  table(['figure', 'value', 'unit', 'beside it', 'ratio'], figures.map(row))
+  say('')
+  say(`Measured on ${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown processor'}; compare ratios, not machines.`)
+  if (json !== undefined) {
+    writeFileSync(json, `${JSON.stringify({ at: new Date().toISOString(), cpus: cpus().length, figures: figures.map(withRatio) }, null, 2)}\n`)
+    say(`Written to ${json}.`)
+  }
+})
+
+function options() {
+  try {
+    const { values } = parseArgs({ options: { json: { type: 'string' } } })
+    return { json: values.json === undefined ? undefined : resolve(process.env.INIT_CWD ?? process.cwd(), values.json) }
+  } catch (error) {
+    throw new Failure(`${error instanceof Error ? error.message : error} The option is --json FILE.`)
+  }
+}
+
+/** @returns {Promise<Figure[]>} */
+async function measure() {
+  const output = await run('cargo', ['run', '--release', '-p', 'hongyan-tests', '--bin', 'bench'], { env: { HONGYAN_RELAY: relayProgram('release') } })
+  const figures = output
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => /** @type {Figure} */ (JSON.parse(line)))
+  if (figures.length === 0) throw new Failure('The benchmark printed no figure.', output)
+  return figures
+}
+
+/** @returns {Figure[]} */
+function packageSizes() {
+  const { parts, sum } = sizesOfPackage()
+  /** @param {number} bytes */
+  const kilobytes = (bytes) => Math.round((bytes / 1024) * 10) / 10
+  return [
+    ...parts.map((part) => ({ figure: `SDK: ${part.name}, brotli`, value: kilobytes(part.brotli), unit: 'KB' })),
+    { figure: 'SDK: together, brotli', value: kilobytes(sum.brotli), unit: 'KB', beside: { what: 'budget', value: kilobytes(BUDGET_BROTLI_BYTES) } },
+  ]
+}
+
+/** @param {Figure} figure */
+function withRatio(figure) {
+  return figure.beside === undefined ? figure : { ...figure, ratio: figure.value / figure.beside.value }
+}
+
+/** @param {Figure} figure */
+function row(figure) {
+  const { beside } = figure
+  return [
+    figure.figure,
+    number(figure.value),
+    figure.unit,
+    beside === undefined ? '' : `${number(beside.value)} ${beside.what}`,
+    beside === undefined ? '' : (figure.value / beside.value).toPrecision(2),
+  ]
+}
+
+/** @param {number} value */
+function number(value) {
+  return value.toLocaleString('en-US', { maximumFractionDigits: value < 100 ? 2 : 0 })
+}
