@@ -113,7 +113,8 @@ scenario('two people, 400 messages, six reloads, two crashes, one silent network
     const cut = delay(CUT_MS)
     await Promise.all([byAlice.write(50), byBob.write(50)])
     await until('alice’s are sent', async () => (await alice.conversation(conversation))?.last?.status === 'sent')
-    assert.equal((await bob.messageOf(/** @type {string} */ (byBob.texts.at(-1))))?.status, 'sending')
+    const newest = /** @type {string} */ (byBob.texts.at(-1))
+    await until('bob’s wait in his page', async () => (await bob.messageOf(newest))?.status === 'sending', { seen: () => bob.look() })
     const heard = (await bob.history(conversation)).filter((message) => message.seq > before.length)
     assert.deepEqual(heard, [], 'nothing passes a cut network')
     await cut

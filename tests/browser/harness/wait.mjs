@@ -78,6 +78,6 @@ export async function inTime(what, promise, within = WITHIN_MS) {
  */
 export function shown(value) {
   if (value instanceof Error) return value.message
-  const text = JSON.stringify(value, undefined, 1) ?? String(value)
+  const text = typeof value === 'string' ? value : (JSON.stringify(value, undefined, 1) ?? String(value))
   return text.length > 6_000 ? `${text.slice(0, 6_000)} …` : text
 }
