@@ -129,6 +129,22 @@ fn what_was_committed_survives_sigkill_and_batches_are_whole() {
 }
 
 #[test]
+fn a_kill_while_the_store_is_being_made_is_no_harm() {
+    for micros in (0..40).map(|n| 300 + n * 450) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = start(folder.path());
+        // The folder's lock is the first thing that the writer makes.
+        while !folder.path().join("lock").exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_micros(micros));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        check(&FjallStore::open(folder.path()).unwrap());
+    }
+}
+
+#[test]
 fn a_torn_journal_loses_whole_batches_from_its_end() {
     let mut lost = 0;
     for cut in [1, 3, 64, 700, 30_000] {

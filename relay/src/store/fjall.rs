@@ -9,6 +9,7 @@
 //! | `format` | the version of this layout, in decimal |
 //! | `lock` | locked while a relay has the folder |
 //! | `store/` | the engine's own |
+//! | `store.new/` | an engine that is being made; one that was not finished is made again |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -53,18 +54,19 @@ impl FjallStore {
         let lock = lock(folder, &failed)?;
         check_format(folder, &failed)?;
 
-        let database = Database::builder(folder.join("store"))
-            .max_journaling_size(JOURNAL_BYTES_MAX)
-            .cache_size(CACHE_BYTES)
-            .open()
-            .map_err(|error| engine(&error))?;
-        let mut tables = Vec::with_capacity(Table::ALL.len());
-        for table in Table::ALL {
-            let keyspace = database.keyspace(table.name(), || options(table));
-            tables.push(keyspace.map_err(|error| engine(&error))?);
+        let path = folder.join("store");
+        if !path.exists() {
+            // The engine can't open what it had not finished making (3.1 leaves a journal without its marker), so it
+            // is made aside and becomes the store in one step. Nothing was ever acknowledged in what is dropped here.
+            let new = folder.join("store.new");
+            if new.exists() {
+                fs::remove_dir_all(&new).map_err(|error| failed("removing an unfinished store", &error))?;
+            }
+            drop(open_engine(&new)?);
+            fs::rename(&new, &path).map_err(|error| failed("naming the new store", &error))?;
+            sync_folder(folder).map_err(|error| failed("naming the new store", &error))?;
         }
-        // Making a keyspace is not itself synced; nothing may be answered before it is.
-        database.persist(PersistMode::SyncAll).map_err(|error| engine(&error))?;
+        let (database, tables) = open_engine(&path)?;
         Ok(Self(Arc::new(Inner { tables, database, _lock: lock })))
     }
 
@@ -119,6 +121,23 @@ impl Store for FjallStore {
         }
         write.commit().map_err(|error| engine(&error))
     }
+}
+
+/// Opens the engine in its own folder, or makes it there, with a keyspace for each table.
+fn open_engine(path: &Path) -> Result<(Database, Vec<Keyspace>), StoreError> {
+    let database = Database::builder(path)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .cache_size(CACHE_BYTES)
+        .open()
+        .map_err(|error| engine(&error))?;
+    let mut tables = Vec::with_capacity(Table::ALL.len());
+    for table in Table::ALL {
+        let keyspace = database.keyspace(table.name(), || options(table));
+        tables.push(keyspace.map_err(|error| engine(&error))?);
+    }
+    // Making a keyspace is not itself synced; nothing may be answered before it is.
+    database.persist(PersistMode::SyncAll).map_err(|error| engine(&error))?;
+    Ok((database, tables))
 }
 
 fn options(table: Table) -> KeyspaceCreateOptions {
@@ -183,5 +202,9 @@ fn write_format(folder: &Path, path: &Path) -> io::Result<()> {
     writeln!(file, "{FORMAT}")?;
     file.sync_all()?;
     fs::rename(&new, path)?;
+    sync_folder(folder)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
