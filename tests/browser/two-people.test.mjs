@@ -122,13 +122,14 @@ scenario('two people, 400 messages, six reloads, two crashes, one silent network
     await until('bob’s are sent', async () => (await bob.conversation(conversation))?.lastSeq === written(), { within: RECOVERY_MS, seen: () => bob.look() })
   }
 
-  // The relay dies with sends on the wire; both reload before they could be sent again.
+  // The relay dies with sends on the wire; both reload as it comes back.
   await Promise.all([byAlice.write(20), byBob.write(20)])
   await relay.kill()
   await Promise.all([byAlice.write(9), byBob.write(19)])
   await relay.start()
   await Promise.all([byAlice.writeAndReload(), byBob.writeAndReload()])
-  await Promise.all([byAlice.write(10), byBob.write(10)])
+  // And alice's connections break in the middle of the last ones.
+  await Promise.all([byAlice.write(5).then(() => networks.alice.reset()).then(() => byAlice.write(5)), byBob.write(10)])
   assert.deepEqual([byAlice.texts.length, byBob.texts.length], [EACH, EACH])
 
   for (const person of [alice, bob, bobsPhone]) {
