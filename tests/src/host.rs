@@ -197,7 +197,7 @@ impl Host {
 
     /// Hands a text over to the outbox, and does not wait.
     pub fn post(&self, conversation: &ConversationId, text: &str) {
-        let _ = self.begin(send(conversation, text, None));
+        drop(self.begin(send(conversation, text, None)));
     }
 
     /// A page of history, ascending.
@@ -273,12 +273,17 @@ impl Host {
     /// Says goodbye and waits for the end.
     pub async fn close(self) {
         let _ = self.command(Command::Close).await;
-        drop(self.orders);
-        let _ = timeout(Duration::from_secs(5), self.task).await;
+        // The goodbye is on its way in a task of its own by now.
     }
 
     /// Ends it as a crash does: in the middle of whatever it does, and without a word to anybody.
-    pub fn kill(self) {
+    pub fn kill(&self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
         self.task.abort();
     }
 }
