@@ -88,7 +88,10 @@ scenario('two people, 400 messages, six reloads, two crashes, one silent network
   }
 
   // Bob has the conversation closed. What alice writes is unread, what he writes himself is not.
-  await until('bob has read everything', async () => (await bob.conversation(conversation))?.unread === 0 && (await bob.conversation(conversation))?.lastSeq === written(), { within: RECOVERY_MS })
+  await until('bob has read everything', async () => {
+    const line = await bob.conversation(conversation)
+    return line?.lastSeq === written() && line.unread === 0
+  }, { within: RECOVERY_MS, seen: () => bob.conversation(conversation) })
   await bob.closeConversation()
   await Promise.all([
     byAlice.write(20).then(() => byAlice.writeAndReload()).then(() => byAlice.write(19)),
