@@ -1,0 +1,58 @@
+//! Hostile peers against the relay's program: whatever they send is refused as it is written down here, costs bounded
+//! memory, reaches nobody's log, and is not noticed by two well-behaved users who talk meanwhile (promises R7 to R10
+//! of DESIGN.md).
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::print_stdout, reason = "numbers that are not asserted are told")]
+
+#[path = "hostile/abuse.rs"]
+mod abuse;
+#[path = "hostile/hellos.rs"]
+mod hellos;
+#[path = "hostile/http.rs"]
+mod http;
+#[path = "hostile/kinds.rs"]
+mod kinds;
+#[path = "hostile/raw.rs"]
+mod raw;
+#[path = "hostile/requests.rs"]
+mod requests;
+#[path = "hostile/scene.rs"]
+mod scene;
+#[path = "hostile/websocket.rs"]
+mod websocket;
+
+use std::collections::BTreeMap;
+
+use scene::Scene;
+
+/// A relay that serves a handful of people stays below this, whatever is tried.
+const MEMORY_BYTES_MAX: u64 = 256 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_gets_what_is_written_down() {
+    let (from_address, of_user) = (http::FROM_ADDRESS_MAX.to_string(), hellos::OF_USER_MAX.to_string());
+    let stalled = abuse::STALLED_MS.to_string();
+    let settings = [
+        ("trusted_proxies", "127.0.0.0/8"),
+        ("limits.connections_per_address_max", &from_address),
+        ("limits.connections_per_user_max", &of_user),
+        ("timers.head_ms", http::HEAD_MS),
+        ("timers.hello_ms", hellos::HELLO_MS),
+        ("timers.ping_interval_ms", "500"),
+        ("timers.silence_ms", abuse::SILENCE_MS),
+        ("timers.stalled_ms", &stalled),
+    ];
+    let mut scene = Scene::start(&settings, MEMORY_BYTES_MAX).await;
+    let mut tried = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let all = [http::kinds(), websocket::kinds(), hellos::kinds(), requests::kinds(&scene), abuse::kinds()];
+    for kind in all.into_iter().flatten() {
+        wrong.extend(kinds::check(&mut scene, kind, &mut tried).await);
+    }
+    println!("{} kinds of hostility:", tried.values().sum::<usize>());
+    for (outcome, count) in tried {
+        println!("  {count:3} {outcome:?}");
+    }
+    scene.end("every kind").await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
