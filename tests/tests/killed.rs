@@ -165,7 +165,10 @@ async fn nothing_acknowledged_is_lost() {
     for device in [laptop, bob] {
         assert!(texts(&device.host().log(&direct).await.unwrap()) == direct_log, "R5: {}", device.name);
     }
-    check_sends(&wrote, &BTreeMap::from([(direct, direct_log), (group, group_log)]));
+    let acknowledged = check_sends(&wrote, &BTreeMap::from([(direct, direct_log), (group, group_log)]));
+    println!("{acknowledged} of {} sends acknowledged", wrote.len());
+    // Some were under way at each kill, so most must have made it after all.
+    assert!(acknowledged > 500 && acknowledged * 10 > wrote.len() * 9, "{acknowledged} of {}", wrote.len());
     assert!(relay.is_up());
 }
 
@@ -190,8 +193,9 @@ fn texts(log: &[Message]) -> Vec<String> {
     log.iter().map(|message| message.content.text.clone()).collect()
 }
 
-/// R4 and R5: each once, where the acknowledgement said, and each writer's in the order of writing.
-fn check_sends(wrote: &[Wrote], logs: &BTreeMap<ConversationId, Vec<String>>) {
+/// R4 and R5: each once, where the acknowledgement said, and each writer's in the order of writing. Returns how many
+/// were acknowledged.
+fn check_sends(wrote: &[Wrote], logs: &BTreeMap<ConversationId, Vec<String>>) -> usize {
     for log in logs.values() {
         let once: BTreeSet<_> = log.iter().collect();
         assert_eq!(once.len(), log.len(), "R4: a message is in a log twice");
@@ -218,7 +222,5 @@ fn check_sends(wrote: &[Wrote], logs: &BTreeMap<ConversationId, Vec<String>>) {
             );
         }
     }
-    println!("{acknowledged} of {} sends acknowledged", wrote.len());
-    // Some were under way at each kill, so most must have made it after all.
-    assert!(acknowledged > 500 && acknowledged * 10 > wrote.len() * 9, "{acknowledged} of {}", wrote.len());
+    acknowledged
 }

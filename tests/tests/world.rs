@@ -19,7 +19,6 @@ use std::thread;
 
 use hongyan_client::view::{Conversation, Status};
 use hongyan_client::{Answer, Command};
-use hongyan_protocol::wire::Content;
 use hongyan_protocol::{ConversationId, Seq, UserId};
 use world::device::{Asked, Device};
 use world::world::World;
@@ -69,7 +68,7 @@ fn promises_hold_in_every_world() {
     println!("{tally:?}");
     // Worlds in which nothing happens would keep every promise.
     assert!(tally.sent > 50 * SEEDS && tally.groups > SEEDS / 2 && tally.refused > SEEDS / 10, "{tally:?}");
-    assert!(tally.faults > 5 * SEEDS && tally.unsure > SEEDS / 2 && tally.skips > SEEDS / 10, "{tally:?}");
+    assert!(tally.faults > 5 * SEEDS && tally.unsure > SEEDS / 10 && tally.skips > SEEDS / 10, "{tally:?}");
 }
 
 /// What happened in worlds.
@@ -167,16 +166,7 @@ fn write(world: &mut World, device: usize) {
     let conversation = conversation(world, device);
     for _ in 0..world.chance.between(1, 4) {
         let text = format!("{device}-{}", world.devices[device].wrote.len());
-        let command = Command::Send {
-            conversation: conversation.clone(),
-            key: None,
-            content: Content { text: text.clone(), ..Content::default() },
-            reply_to: None,
-            mentions: Vec::new(),
-        };
-        if world.ask(device, command, Asked::Send(text.clone())).is_some() {
-            world.devices[device].wrote.push((conversation.clone(), text));
-        }
+        world.write(device, conversation.clone(), text);
     }
 }
 

@@ -8,13 +8,13 @@ use hongyan_client::{
 };
 use hongyan_protocol::wire::{ClientFrame, DeviceKind, client_frame::Verb};
 use hongyan_protocol::{ConversationId, Pos, Seq, UserId};
-use hongyan_tests::MemoryCache;
+use hongyan_tests::{CacheStore as _, MemoryCache};
 
 /// What an application asked for and did not hear of yet.
 #[derive(Clone)]
 pub(crate) enum Asked {
-    /// A send, by its text.
-    Send(String),
+    /// A send, by its text; the transaction of this number has it in the outbox.
+    Send(String, u64),
     CreateGroup,
     Other,
 }
@@ -28,6 +28,8 @@ pub(crate) struct Device {
     pub(crate) cache: MemoryCache,
     /// The transaction under way: lost or kept when the device crashes.
     pub(crate) saving: Option<(Ticket, Vec<Write>)>,
+    /// Transactions that began, and those that are durable, in this life.
+    pub(crate) saves: (u64, u64),
     /// The socket of the moment.
     pub(crate) socket: Option<Generation>,
     pub(crate) requests: u64,
@@ -44,7 +46,7 @@ pub(crate) struct Device {
     pub(crate) sent: Vec<(ConversationId, Seq, String)>,
     /// Texts refused for good.
     pub(crate) refused: Vec<String>,
-    /// Texts that a crash may have taken before they were in the outbox.
+    /// Texts that a crash took before they were in the durable outbox.
     pub(crate) unsure: Vec<String>,
     /// The highest cursor that this device acknowledged.
     acknowledged: Pos,
@@ -59,6 +61,7 @@ impl Device {
             life: 0,
             cache: MemoryCache::default(),
             saving: None,
+            saves: (0, 0),
             socket: None,
             requests: 0,
             asked: BTreeMap::new(),
@@ -86,12 +89,22 @@ impl Device {
         }));
     }
 
-    /// The process ends in the middle of whatever it did.
-    pub(crate) fn crash(&mut self) {
+    /// The process ends in the middle of whatever it did. The transaction under way is kept or lost.
+    pub(crate) fn crash(&mut self, keep: bool) {
         self.client = None;
         self.socket = None;
+        if let Some((_, writes)) = self.saving.take()
+            && keep
+        {
+            self.cache.save(&writes).unwrap();
+            self.saves.1 += 1;
+            self.may_skip = true;
+        }
+        let (_, durable) = std::mem::take(&mut self.saves);
         for asked in std::mem::take(&mut self.asked).into_values() {
-            if let Asked::Send(text) = asked {
+            if let Asked::Send(text, number) = asked
+                && number > durable
+            {
                 self.unsure.push(text);
             }
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use hongyan_client as client;
 use hongyan_client::{Answer, Command, Generation, HostEvent, RequestId};
+use hongyan_protocol::wire::Content;
 use hongyan_protocol::{Code, ConversationId, Seq, Time, UserId};
 use hongyan_relay::core as relay;
 use hongyan_relay::core::io::{Identity, Verifier};
@@ -162,21 +163,19 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Dial(life, generation) => self.dial(life, generation),
-            Happening::Opened(link) => self.to_device(link, |generation| client::Input::Opened(generation)),
+            Happening::Opened(link) => self.reach_device(link, client::Input::Opened),
             Happening::Down(link, bytes) => {
-                self.to_device(link, |generation| client::Input::Frame(generation, bytes));
+                self.reach_device(link, |generation| client::Input::Frame(generation, bytes));
             }
-            Happening::DownClosed(link, code) => self.to_device(link, |generation| client::Input::Closed {
-                generation,
-                code,
-                reason: String::new(),
+            Happening::DownClosed(link, code) => self.reach_device(link, |generation| {
+                client::Input::Closed { generation, code, reason: String::new() }
             }),
-            Happening::Up(link, bytes) => self.to_relay(link, relay::Input::Frame(link, bytes)),
+            Happening::Up(link, bytes) => self.reach_relay(link, relay::Input::Frame(link, bytes)),
             Happening::UpClosed(link) => {
                 self.links.remove(&link);
                 self.relay_input(relay::Input::Closed(link));
             }
-            Happening::Written(link, bytes) => self.to_relay(link, relay::Input::Written(link, bytes)),
+            Happening::Written(link, bytes) => self.reach_relay(link, relay::Input::Written(link, bytes)),
             Happening::Committed(life) if life == self.relay_life => {
                 if let Some((ticket, batch)) = self.committing.take() {
                     let result = self.store.commit(&batch);
@@ -248,7 +247,7 @@ impl World {
         }
     }
 
-    fn to_device(&mut self, link: ConnectionId, input: impl FnOnce(Generation) -> client::Input) {
+    fn reach_device(&mut self, link: ConnectionId, input: impl FnOnce(Generation) -> client::Input) {
         let Some(state) = self.links.get(&link) else { return };
         let input = input(state.generation);
         // A socket's end is known to the device's own system even when the network is gone.
@@ -257,7 +256,7 @@ impl World {
         }
     }
 
-    fn to_relay(&mut self, link: ConnectionId, input: relay::Input) {
+    fn reach_relay(&mut self, link: ConnectionId, input: relay::Input) {
         if self.links.get(&link).is_some_and(|state| !state.broken) {
             self.relay_input(input);
         }
@@ -390,14 +389,8 @@ impl World {
         }
         self.faults += 1;
         let link = self.link_of(device);
-        self.devices[device].crash();
-        if let Some((_, writes)) = self.devices[device].saving.take()
-            && self.chance.percent(50)
-        {
-            let device = &mut self.devices[device];
-            device.cache.save(&writes).unwrap();
-            device.may_skip = true;
-        }
+        let keep = self.chance.percent(50);
+        self.devices[device].crash(keep);
         if let Some(link) = link {
             if let Some(state) = self.links.get_mut(&link) {
                 state.broken = true;
@@ -424,6 +417,7 @@ impl World {
             && let Some((ticket, writes)) = device.saving.take()
         {
             device.cache.save(&writes).unwrap();
+            device.saves.1 += 1;
             self.device_input(life.0, client::Input::Saved(ticket));
         }
     }
@@ -469,6 +463,7 @@ impl World {
             }
             client::Output::Save(ticket, writes) => {
                 assert!(device.saving.replace((ticket, writes)).is_none(), "one transaction at a time");
+                device.saves.0 += 1;
                 let slowest = if self.chance.percent(15) { 400 } else { 15 };
                 self.soon(0, slowest, Happening::Saved(life));
             }
@@ -483,11 +478,11 @@ impl World {
     fn answered(&mut self, device: usize, request: RequestId, answer: Result<Answer, client::ChatError>) {
         let device = &mut self.devices[device];
         match (device.asked.remove(&request), &answer) {
-            (Some(Asked::Send(text)), Ok(Answer::Sent(message))) => {
+            (Some(Asked::Send(text, _)), Ok(Answer::Sent(message))) => {
                 let seq = message.seq.expect("a sent message has a seq");
                 device.sent.push((message.conversation.clone(), seq, text));
             }
-            (Some(Asked::Send(text)), Err(_)) => device.refused.push(text),
+            (Some(Asked::Send(text, _)), Err(_)) => device.refused.push(text),
             (Some(Asked::CreateGroup), Ok(Answer::Group(id))) => self.groups.push(id.clone()),
             (Some(_), _) => {}
             (None, _) => panic!("an answer to nothing, or the second one"),
@@ -496,6 +491,23 @@ impl World {
     }
 
     // ------------------------------------------------------------ applications
+
+    /// An application sends a text.
+    pub(crate) fn write(&mut self, device: usize, conversation: ConversationId, text: String) {
+        let content = Content { text: text.clone(), ..Content::default() };
+        let command = Command::Send {
+            conversation: conversation.clone(),
+            key: None,
+            content,
+            reply_to: None,
+            mentions: Vec::new(),
+        };
+        // What is asked now is in the next transaction that begins, at the latest.
+        let next = self.devices[device].saves.0 + 1;
+        if self.ask(device, command, Asked::Send(text.clone(), next)).is_some() {
+            self.devices[device].wrote.push((conversation, text));
+        }
+    }
 
     /// An application asks; `None` when its device is down.
     pub(crate) fn ask(&mut self, device: usize, command: Command, asked: Asked) -> Option<RequestId> {
