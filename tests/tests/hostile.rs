@@ -6,12 +6,16 @@
 
 #[path = "hostile/abuse.rs"]
 mod abuse;
+#[path = "hostile/floods.rs"]
+mod floods;
 #[path = "hostile/hellos.rs"]
 mod hellos;
 #[path = "hostile/http.rs"]
 mod http;
 #[path = "hostile/kinds.rs"]
 mod kinds;
+#[path = "hostile/probes.rs"]
+mod probes;
 #[path = "hostile/raw.rs"]
 mod raw;
 #[path = "hostile/requests.rs"]
@@ -27,6 +31,9 @@ use scene::Scene;
 
 /// A relay that serves a handful of people stays below this, whatever is tried.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
+/// With a thousand connections to which as much is due as one may have waiting (256 KiB, twice: in the core's line and
+/// in the socket's).
+const FLOOD_MEMORY_BYTES_MAX: u64 = 512 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_gets_what_is_written_down() {
@@ -55,4 +62,29 @@ async fn every_kind_gets_what_is_written_down() {
     }
     scene.end("every kind").await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// R8, for every verb that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_verb_opens_what_is_not_ones_own() {
+    let mut scene = Scene::start(&[], MEMORY_BYTES_MAX).await;
+    let wrong = probes::all(&mut scene).await;
+    scene.end("every verb").await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_cost_bounded_memory_and_lose_nothing_of_others() {
+    floods::allow_many_files();
+    // What is under test is what each of the thousand costs, so they are let in.
+    let settings = [
+        ("limits.connections_per_address_max", "5000"),
+        ("limits.sends_per_second", "1000"),
+        ("timers.head_ms", "120000"),
+        ("timers.hello_ms", "120000"),
+        ("timers.stalled_ms", "120000"),
+    ];
+    let mut scene = Scene::start(&settings, FLOOD_MEMORY_BYTES_MAX).await;
+    floods::all(&mut scene).await;
+    scene.end("floods").await;
 }
