@@ -719,6 +719,11 @@ scenario('a send in the moment of a reload survives it', async (scene) => {
   const alice = await SdkPage.open(scene, 'hasty', front.origin)
   await alice.online()
   for (let round = 1; round <= 5; round++) {
+    // A save that is under way is waited for by the next one, so here none is.
+    await until('the cache is at rest', async () => {
+      const cache = await alice.cache()
+      return cache !== undefined && cache.epoch !== '' && cache.outbox.length === 0 && cache.messages.length === round - 1
+    }, { seen: () => alice.cache() })
     const loaded = alice.page.waitForEvent('load')
     await alice.page.evaluate((round) => {
       window.chat.direct('bob').then((id) => {

@@ -47,12 +47,19 @@ class Writer {
     }
   }
 
-  /** Writes one more, and reloads the moment it is in sight. */
+  /**
+   * Writes one more, and reloads the moment it is in sight and in the cache (a busy database takes some
+   * milliseconds; sdk.test.mjs has the reload in the very moment of a send).
+   */
   async writeAndReload() {
     const text = `${this.person.user} honks ${this.texts.length + 1}`
     this.texts.push(text)
     await this.person.type(text)
-    await until(`${text} is in sight`, () => this.person.messageOf(text))
+    const { key } = await until(`${text} is in sight`, () => this.person.messageOf(text))
+    await until(`${text} is kept`, async () => {
+      const cache = await this.person.cache()
+      return cache !== undefined && [...cache.outbox, ...cache.messages].some((message) => message.key === key)
+    })
     await this.person.reload()
   }
 }

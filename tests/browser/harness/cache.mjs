@@ -3,7 +3,7 @@
 
 /**
  * @typedef {{ conversation: string, seq: number, key: string, from: string }} CachedMessage
- * @typedef {{ messages: CachedMessage[], outbox: { conversation: string, key: string }[], conversations: string[], cursor: number | undefined }} Cache
+ * @typedef {{ messages: CachedMessage[], outbox: { conversation: string, key: string }[], conversations: string[], epoch: string, cursor: number | undefined }} Cache
  */
 
 /**
@@ -60,7 +60,7 @@ export async function readCache(page, user) {
     return { conversation: text(send, 1), key: text(send, 2) }
   })
   const meta = raw.meta[0] === undefined ? undefined : decode(raw.meta[0])
-  return { messages, outbox, conversations: raw.conversations, cursor: meta && number(meta, 5) }
+  return { messages, outbox, conversations: raw.conversations, epoch: meta ? text(meta, 4) : '', cursor: meta && number(meta, 5) }
 }
 
 /** @typedef {Map<number, any[]>} Fields numbers, or arrays of bytes, by field number */
