@@ -11,6 +11,7 @@ use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
 use js_sys::{Array, Promise, Uint8Array};
 use wasm_bindgen::closure::Closure;
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
@@ -27,6 +28,15 @@ use crate::platform::{Cache, Opened, Sink};
 const VERSION: u32 = 1;
 /// Safari has left `open` unanswered for ever; a page must not.
 const OPEN_MS: u32 = 3_000;
+
+#[wasm_bindgen]
+extern "C" {
+    /// What newer engines add to a transaction.
+    type Commit;
+
+    #[wasm_bindgen(method, catch)]
+    fn commit(this: &Commit) -> Result<(), JsValue>;
+}
 
 const META: &str = "meta";
 const CONVERSATIONS: &str = "conversations";
@@ -178,6 +188,9 @@ async fn write_all(database: &IdbDatabase, writes: Vec<Write>) -> Result<(), JsV
             return Err(error);
         }
     }
+    // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
+    // would lose what it had just shown. Engines without it (Safari before 15) do that.
+    let _ = transaction.unchecked_ref::<Commit>().commit();
     match JsFuture::from(done).await {
         Ok(_) => Ok(()),
         Err(event) => Err(transaction.error().map_or(event, JsValue::from)),
