@@ -104,6 +104,15 @@ impl RelayProcess {
         self.child.as_mut().is_some_and(|child| child.try_wait().expect("a process of one's own").is_none())
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map(Child::id).expect("the relay runs")
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

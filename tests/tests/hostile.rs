@@ -6,6 +6,8 @@
 
 #[path = "hostile/abuse.rs"]
 mod abuse;
+#[path = "hostile/day.rs"]
+mod day;
 #[path = "hostile/floods.rs"]
 mod floods;
 #[path = "hostile/hellos.rs"]
@@ -87,4 +89,10 @@ async fn floods_cost_bounded_memory_and_lose_nothing_of_others() {
     let mut scene = Scene::start(&settings, FLOOD_MEMORY_BYTES_MAX).await;
     floods::all(&mut scene).await;
     scene.end("floods").await;
+}
+
+/// R10, with everything in it that people do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ordinary_day_leaves_nothing_private_in_the_log() {
+    day::passes().await;
 }

@@ -146,7 +146,7 @@ async fn write(relay: SocketAddr, group: String) {
 async fn come_and_go(relay: SocketAddr, n: usize, until: Instant, loops: Arc<AtomicUsize>) {
     while Instant::now() < until && loops.fetch_add(1, Ordering::Relaxed) < LOOPS_MAX {
         let mut peer = Peer::open(relay).await;
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             peer.say_hello(hello(&sloth(n), good_token(&sloth(n)))).await;
         }
         peer.reset();

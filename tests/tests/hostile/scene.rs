@@ -1,15 +1,17 @@
 //! A relay under attack, and two well-behaved users who talk to each other all the while.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hongyan_client::Event;
 use hongyan_client::view::SessionStatus;
+use hongyan_client::{Command, Event};
 use hongyan_protocol::ConversationId;
+use hongyan_tests::host::users;
 use hongyan_tests::tokens::{SECRET, seconds_now, token, token_until};
 use hongyan_tests::{Host, MemoryCache, RelayProcess, Setup};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -36,6 +38,8 @@ pub(crate) struct Scene {
     pub(crate) direct: ConversationId,
     chat: Chat,
     memory_bytes_max: u64,
+    /// Alice's and bob's threads: a flood in this process must not take theirs.
+    runtime: Option<Runtime>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -46,11 +50,19 @@ struct Chat {
     task: JoinHandle<()>,
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Scene {
     /// Starts a relay that logs all it can, and lets alice and bob talk.
     pub(crate) async fn start(settings: &[(&str, &str)], memory_bytes_max: u64) -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let alone = ALONE.lock().await;
         let public = format!("e1:{ED_PUBLIC}");
         let settings: Vec<(&str, &str)> =
             [("log", "trace"), ("tokens.eddsa", &public), ("tokens.leeway_ms", "0")]
@@ -59,50 +71,11 @@ impl Scene {
                 .collect();
         let relay = RelayProcess::start(&settings);
         let address = relay.address();
-        let (mut alice, mut bob) =
-            (Talker::start(address, "alice").await, Talker::start(address, "bob").await);
-        let direct = alice.host.direct("bob");
-        let group = alice.host.create_group(TITLE, &["bob", "carol", "dave"]).await.unwrap();
-        alice.host.send(&group, &format!("{BODY} for dave, too")).await.unwrap();
-        let dave =
-            hongyan_client::Command::RemoveMembers(group.clone(), hongyan_tests::host::users(&["dave"]));
-        alice.host.command(dave).await.unwrap();
-        alice.host.send(&group, &format!("{BODY} without dave")).await.unwrap();
-
-        let (stop, stopped) = watch::channel(false);
-        let (told, rounds) = watch::channel(0);
-        let latencies = Arc::<Mutex<Vec<Duration>>>::default();
-        let (conversation, kept) = (direct.clone(), Arc::clone(&latencies));
-        let task = tokio::spawn(async move {
-            let (mut texts, mut pace) = (Vec::new(), interval(PACE));
-            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while !*stopped.borrow() {
-                pace.tick().await;
-                let text = format!("{BODY} {}", texts.len());
-                let (from, to) =
-                    if texts.len() % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
-                let begun = Instant::now();
-                let arrives = async {
-                    to.hear(&conversation, &text).await;
-                    begun.elapsed()
-                };
-                let (sent, latency) = tokio::join!(from.host.send(&conversation, &text), arrives);
-                sent.expect("a well-behaved user's message is sent");
-                from.hear(&conversation, &text).await;
-                kept.lock().unwrap().push(latency);
-                texts.push(text);
-                told.send_replace(texts.len());
-            }
-            for talker in [alice, bob] {
-                assert_eq!(talker.heard, texts, "each message once, in order");
-                let log = talker.host.log(&conversation).await.unwrap();
-                let log: Vec<_> = log.into_iter().map(|message| message.content.text).collect();
-                assert_eq!(log, texts, "the log is what they said");
-                talker.host.close().await;
-            }
-        });
-        let chat = Chat { stop, rounds, latencies, task };
-        let mut scene = Self { relay, group, direct, chat, memory_bytes_max, _alone: alone };
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (chat, made) = Chat::begin(&runtime, address);
+        let (direct, group) = made.await.expect("alice and bob begin to talk");
+        let runtime = Some(runtime);
+        let mut scene = Self { relay, group, direct, chat, memory_bytes_max, runtime, _alone: alone };
         scene.goes_on().await;
         scene
     }
@@ -137,9 +110,9 @@ impl Scene {
     }
 
     /// Nothing was lost, memory stayed bounded, and nothing private is in the log.
-    pub(crate) async fn end(self, name: &str) {
+    pub(crate) async fn end(mut self, name: &str) {
         self.chat.stop.send_replace(true);
-        if let Err(why) = self.chat.task.await {
+        if let Err(why) = (&mut self.chat.task).await {
             panic!("alice's and bob's talk was disturbed: {why}");
         }
         let (peak, log) = (self.relay.memory_bytes_peak(), self.relay.log());
@@ -152,6 +125,56 @@ impl Scene {
         );
         assert!(peak <= self.memory_bytes_max, "{peak} bytes of memory");
         assert_nothing_private(&log, self.relay.address());
+    }
+}
+
+impl Chat {
+    /// Makes the group, then alice and bob talk in turn until they are told to stop.
+    fn begin(
+        runtime: &Runtime,
+        relay: SocketAddr,
+    ) -> (Self, oneshot::Receiver<(ConversationId, ConversationId)>) {
+        let (stop, stopped) = watch::channel(false);
+        let (told, rounds) = watch::channel(0);
+        let (made, made_rx) = oneshot::channel();
+        let latencies = Arc::<Mutex<Vec<Duration>>>::default();
+        let kept = Arc::clone(&latencies);
+        let task = runtime.spawn(async move {
+            let mut alice = Talker::start(relay, "alice").await;
+            let mut bob = Talker::start(relay, "bob").await;
+            let (direct, group) = (alice.host.direct("bob"), alice.make_group().await);
+            made.send((direct.clone(), group)).unwrap();
+            let (mut texts, mut pace) = (Vec::new(), interval(PACE));
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while !*stopped.borrow() {
+                pace.tick().await;
+                let text = format!("{BODY} {}", texts.len());
+                let (from, to) = if texts.len().is_multiple_of(2) {
+                    (&mut alice, &mut bob)
+                } else {
+                    (&mut bob, &mut alice)
+                };
+                let begun = Instant::now();
+                let arrives = async {
+                    to.hear(&direct, &text).await;
+                    begun.elapsed()
+                };
+                let (sent, latency) = tokio::join!(from.host.send(&direct, &text), arrives);
+                sent.expect("a well-behaved user's message is sent");
+                from.hear(&direct, &text).await;
+                kept.lock().unwrap().push(latency);
+                texts.push(text);
+                told.send_replace(texts.len());
+            }
+            for talker in [alice, bob] {
+                assert_eq!(talker.heard, texts, "each message once, in order");
+                let log = talker.host.log(&direct).await.unwrap();
+                let log: Vec<_> = log.into_iter().map(|message| message.content.text).collect();
+                assert_eq!(log, texts, "the log is what they said");
+                talker.host.close().await;
+            }
+        });
+        (Self { stop, rounds, latencies, task }, made_rx)
     }
 }
 
@@ -168,6 +191,15 @@ impl Talker {
         host.caught_up(PATIENCE).await;
         while events.try_recv().is_ok() {}
         Self { host, events, heard: Vec::new() }
+    }
+
+    /// The scene's group: dave is in it for its first message only.
+    async fn make_group(&self) -> ConversationId {
+        let group = self.host.create_group(TITLE, &["bob", "carol", "dave"]).await.unwrap();
+        self.host.send(&group, &format!("{BODY} for dave, too")).await.unwrap();
+        self.host.command(Command::RemoveMembers(group.clone(), users(&["dave"]))).await.unwrap();
+        self.host.send(&group, &format!("{BODY} without dave")).await.unwrap();
+        group
     }
 
     /// Waits for a message. Nothing else may be noticed meanwhile: neither an end of the connection nor a gap.
