@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, Pos, Seq};
 
+use crate::defects::{self, Defect};
 use crate::io::{Answer, ChatError, Event, RequestId, Ticket, Write};
 use crate::sorted::{SortedMap, SortedSet};
 
@@ -104,7 +105,9 @@ impl Cache {
     pub(crate) fn clear(&mut self) {
         self.gathering.writes.clear();
         self.gathering.changed.clear();
-        self.gathering.writes.push(Write::Clear);
+        if !defects::is_on(Defect::ResetKeepsCache) {
+            self.gathering.writes.push(Write::Clear);
+        }
     }
 
     /// The host's cache still holds, or may give, what is to go.

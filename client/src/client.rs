@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use crate::cache::{After, Cache, Transaction};
 use crate::conversations::{self, Conversations, Line};
+use crate::defects::{self, Defect};
 use crate::io::{
     ChatError, Config, Event, Input, Moment, Now, Output, RequestId, Restored, Storage, Ticket, Write,
 };
@@ -228,6 +229,11 @@ impl Client {
             };
             transaction.writes.push(Write::Meta(record.encode_to_vec().into()));
         }
+        if defects::is_on(Defect::CursorBeforeBatch) {
+            let is_message = |write: &mut Write| matches!(write, Write::Message(..));
+            let late: Vec<_> = transaction.writes.extract_if(.., is_message).collect();
+            self.cache.gathering.writes.extend(late);
+        }
         let writes = self.cache.begin(ticket, transaction);
         self.outputs.push_back(Output::Save(ticket, writes));
     }
@@ -265,7 +271,7 @@ impl Client {
     /// the cache is only a cache: what was to follow follows.
     fn save_failed(&mut self, now: Now, ticket: Ticket) {
         let Some(transaction) = self.cache.end(ticket) else { return };
-        if self.config.storage == Storage::Memory {
+        if self.config.storage == Storage::Memory || defects::is_on(Defect::FailedSaveForgotten) {
             self.follow(now, transaction);
             return;
         }

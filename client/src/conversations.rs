@@ -9,6 +9,7 @@ use hongyan_protocol::wire::{self, Content, ConversationState};
 use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Seq, Time, UserId};
 use prost::Message as _;
 
+use crate::defects::{self, Defect};
 use crate::io::Write;
 use crate::limits::{CACHED_MESSAGES_MAX, CACHED_MESSAGES_STEP, CONVERSATIONS_MAX};
 use crate::records::ConversationRecord;
@@ -95,7 +96,7 @@ impl Line {
 
     /// A message of the log is known now. Seeing it again changes nothing.
     pub(crate) fn take(&mut self, message: &wire::Message, own: bool) {
-        if own {
+        if own && !defects::is_on(Defect::OwnUnread) {
             self.own.insert(message.seq);
         }
         self.last_seq = self.last_seq.max(Seq(message.seq));
@@ -108,7 +109,7 @@ impl Line {
 
     /// Moves the read mark up to `seq`; says whether it moved.
     pub(crate) fn read(&mut self, seq: Seq) -> bool {
-        if seq <= self.read_seq {
+        if seq <= self.read_seq && !defects::is_on(Defect::ReadMovesBack) {
             return false;
         }
         self.read_seq = seq;

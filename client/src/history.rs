@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use crate::client::Client;
 use crate::conversations;
+use crate::defects::{self, Defect};
 use crate::io::{Answer, ChatError, Now, Output, RequestId, Ticket, Write};
 use crate::limits::HISTORY_ROUNDS_MAX;
 use crate::requests::What;
@@ -316,6 +317,10 @@ impl Client {
     fn answer_history(&mut self, number: u64) {
         let Some(job) = self.job(number) else { return };
         let mut messages: Vec<_> = job.contiguous().into_iter().filter_map(conversations::view).collect();
+        if defects::is_on(Defect::SortByTime) {
+            messages.sort_by_key(|message| message.time);
+        }
+        let Some(job) = self.job(number) else { return };
         if job.near == Near::Head {
             let id = job.conversation.clone();
             messages.extend(self.outbox.of(&id).map(|entry| entry.view(&self.user)));

@@ -33,6 +33,10 @@
 mod cache;
 mod client;
 mod conversations;
+#[cfg(not(feature = "defects"))]
+mod defects;
+#[cfg(feature = "defects")]
+pub mod defects;
 mod hearing;
 mod history;
 pub mod io;

@@ -9,6 +9,7 @@ use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, UserId, wire};
 use prost::Message as _;
 
 use crate::conversations::{content, seq, users};
+use crate::defects::{self, Defect};
 use crate::io::{ChatError, Moment, RequestId};
 use crate::records::OutboxRecord;
 use crate::sorted::{SortedMap, SortedSet};
@@ -148,6 +149,9 @@ impl Outbox {
 
     /// The connection is gone: what was on its wire goes again on the next.
     pub(crate) fn disconnected(&mut self) {
+        if defects::is_on(Defect::OutboxLostOnReconnect) {
+            self.entries.retain(|_, entry| !entry.in_flight);
+        }
         for entry in self.entries.values_mut() {
             entry.in_flight = false;
         }
@@ -159,7 +163,8 @@ impl Outbox {
         let mut begun = SortedSet::default();
         let mut ready = Vec::new();
         for (order, entry) in self.entries.iter() {
-            if entry.failed.is_some() || !begun.insert(&entry.conversation) {
+            let is_first = begun.insert(&entry.conversation) || defects::is_on(Defect::OutboxOvertakes);
+            if entry.failed.is_some() || !is_first {
                 continue;
             }
             let put_off = self.put_off.get(&entry.conversation).is_some_and(|put_off| put_off.until > now);

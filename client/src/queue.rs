@@ -12,6 +12,7 @@ use prost::Message as _;
 use crate::cache::After;
 use crate::client::Client;
 use crate::conversations::{self, Line};
+use crate::defects::{self, Defect};
 use crate::io::{Event, Now, Write};
 use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
 use crate::session::Pending;
@@ -95,10 +96,10 @@ impl Client {
         let mut applied = 0;
         for entry in batch.entries {
             let pos = Pos(entry.pos);
-            if pos <= self.queue.received {
+            if pos <= self.queue.received && !defects::is_on(Defect::AppliedTwice) {
                 continue;
             }
-            if pos != self.queue.received.next() {
+            if pos > self.queue.received && pos != self.queue.received.next() {
                 self.resume(now);
                 break;
             }
@@ -145,7 +146,11 @@ impl Client {
         }
         let own = view.from == self.user;
         self.note_message(&id, &message, own);
-        self.cache.after(After::Event(Event::Message(view.clone())));
+        if defects::is_on(Defect::ToldBeforeDurable) {
+            self.event(Event::Message(view.clone()));
+        } else {
+            self.cache.after(After::Event(Event::Message(view.clone())));
+        }
         if own {
             self.confirm_by_queue(&view);
         }
@@ -282,7 +287,9 @@ impl Client {
             .map(|(order, entry)| (*order, entry.record(), entry.conversation.clone()))
             .collect();
         for (order, record, id) in kept {
-            self.cache.write(Write::Outbox(order, record));
+            if !defects::is_on(Defect::ResetLosesOutbox) {
+                self.cache.write(Write::Outbox(order, record));
+            }
             self.conversations.entry(&id, &mut self.cache.gathering.writes);
             self.cache.changed(&id);
         }
@@ -310,7 +317,9 @@ impl Client {
     /// Tells the relay what is durable.
     pub(crate) fn acknowledge(&mut self) {
         if self.session.is_online() && self.queue.durable > self.queue.acked {
-            self.queue.acked = self.queue.durable;
+            let told =
+                if defects::is_on(Defect::AckBeforeDurable) { self.queue.received } else { self.queue.durable };
+            self.queue.acked = told;
             self.queue.unacked = 0;
             self.timers.clear(Timer::Ack);
             self.transmit(0, Verb::Ack(wire::Ack { cursor: self.queue.acked.0 }));

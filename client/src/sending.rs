@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use crate::cache::After;
 use crate::client::{Client, content_bytes};
+use crate::defects::{self, Defect};
 use crate::io::{Answer, ChatError, Event, Moment, Now, RequestId, Write};
 use crate::limits::{BACKOFF_FIRST_MS, BACKOFF_MAX_MS, OUTBOX_MAX, SENDS_IN_FLIGHT_MAX};
 use crate::outbox::Entry;
@@ -60,7 +61,7 @@ impl Client {
             mentions: draft.mentions,
             time: now.time,
             failed: None,
-            durable: false,
+            durable: defects::is_on(Defect::SendBeforeDurable),
             in_flight: false,
             waiters,
         };
@@ -71,6 +72,9 @@ impl Client {
         self.cache.write(Write::Outbox(order, record));
         self.cache.after(After::Queued(order));
         self.event(Event::Outbox(view, None));
+        if defects::is_on(Defect::SendBeforeDurable) {
+            self.pump_outbox(now);
+        }
         self.wanted(now);
     }
 
@@ -101,6 +105,11 @@ impl Client {
             if let Some(entry) = self.outbox.entries.get_mut(&order) {
                 debug_assert!(entry.durable && !entry.in_flight && entry.failed.is_none());
                 entry.in_flight = true;
+                if defects::is_on(Defect::NewKeyOnRetry)
+                    && let Ok(key) = Key::new(&self.random.name())
+                {
+                    entry.key = key;
+                }
                 let send = entry.send();
                 self.request(now, Pending::Send(order), Verb::Send(send));
             }

@@ -1,0 +1,106 @@
+//! A device's local cache, as the platform keeps it: a transaction is there whole or not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use hongyan_client::{Restored, Write};
+use hongyan_protocol::{ConversationId, Seq, wire};
+use prost::Message as _;
+
+/// The client's record of cursor and epoch, as its documentation gives it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Meta {
+    /// The queue's epoch.
+    #[prost(string, tag = "4")]
+    pub(crate) epoch: String,
+    /// The position up to which the cache holds the queue.
+    #[prost(uint64, tag = "5")]
+    pub(crate) cursor: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+struct OutboxRecord {
+    #[prost(message, optional, tag = "1")]
+    send: Option<wire::Send>,
+}
+
+/// What it holds.
+#[derive(Clone, Default)]
+pub(crate) struct Cache {
+    meta: Option<Bytes>,
+    conversations: BTreeMap<ConversationId, Bytes>,
+    messages: BTreeMap<ConversationId, BTreeMap<Seq, Bytes>>,
+    outbox: BTreeMap<u64, Bytes>,
+    /// For the checker: the epoch and position of the snapshot that it began with, after which it holds everything.
+    pub(crate) from: (String, u64),
+}
+
+impl Cache {
+    /// One transaction.
+    pub(crate) fn save(&mut self, writes: &[Write]) {
+        for write in writes {
+            match write.clone() {
+                Write::Clear => *self = Self { from: self.from.clone(), ..Self::default() },
+                Write::Meta(record) => self.meta = Some(record),
+                Write::Conversation(id, record) => {
+                    self.conversations.insert(id, record);
+                }
+                Write::ConversationGone(id) => {
+                    self.conversations.remove(&id);
+                    self.messages.remove(&id);
+                }
+                Write::Message(id, seq, record) => {
+                    self.messages.entry(id).or_default().insert(seq, record);
+                }
+                Write::MessagesBelow(id, bound) => {
+                    if let Some(messages) = self.messages.get_mut(&id) {
+                        *messages = messages.split_off(&bound);
+                    }
+                }
+                Write::Outbox(order, record) => {
+                    self.outbox.insert(order, record);
+                }
+                Write::OutboxGone(order) => {
+                    self.outbox.remove(&order);
+                }
+            }
+        }
+    }
+
+    /// What a starting client gets.
+    #[must_use]
+    pub(crate) fn restored(&self) -> Restored {
+        Restored {
+            meta: self.meta.clone(),
+            conversations: self.conversations.values().cloned().collect(),
+            outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+        }
+    }
+
+    /// Messages of a range.
+    #[must_use]
+    pub(crate) fn load(&self, of: &ConversationId, from: Seq, to: Seq) -> Vec<(Seq, Bytes)> {
+        let Some(messages) = self.messages.get(of).filter(|_| from <= to) else { return Vec::new() };
+        messages.range(from..=to).map(|(seq, record)| (*seq, record.clone())).collect()
+    }
+
+    /// One message.
+    #[must_use]
+    pub(crate) fn message(&self, of: &ConversationId, seq: Seq) -> Option<wire::Message> {
+        wire::Message::decode(self.messages.get(of)?.get(&seq)?.clone()).ok()
+    }
+
+    /// Where the cache is in the queue.
+    #[must_use]
+    pub(crate) fn meta(&self) -> Meta {
+        self.meta.clone().and_then(|record| Meta::decode(record).ok()).unwrap_or_default()
+    }
+
+    /// The texts in the outbox, the refused ones included.
+    #[must_use]
+    pub(crate) fn outbox(&self) -> BTreeSet<String> {
+        let sends = self.outbox.values().filter_map(|record| OutboxRecord::decode(record.clone()).ok()?.send);
+        sends.map(|send| wire::Content::decode(send.content).unwrap_or_default().text).collect()
+    }
+}

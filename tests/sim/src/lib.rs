@@ -1,0 +1,38 @@
+//! A simulated world: the real client core and the real relay core, the same crates that ship, with a network, disks,
+//! platforms and people of the simulator's own, one clock and one seed.
+//!
+//! A world lives through a scenario of people's doings and faults ([`faults`]), then the faults stop, and the promises
+//! R1 to R8 of DESIGN.md are held against all that happened: while it runs every frame, every transaction and every
+//! event is compared with what is durable, and at the end everything that anybody can see.
+//!
+//! - A seed is a world: `npm run sim -- --seed N` plays it again, with a report when it breaks a promise.
+//! - `--shrink` looks for a smaller scenario that still breaks it.
+//! - `--defect NAME` switches on a deliberate defect of a core ([`defects`]): a checker that never finds anything
+//!   proves nothing.
+//!
+//! *Invariant:* a world draws no chance but its seed's and knows no time but its own.
+
+mod cache;
+pub mod chance;
+mod clock;
+pub mod defects;
+mod device;
+pub mod disk;
+pub mod faults;
+mod network;
+mod people;
+mod relay_process;
+mod report;
+mod run;
+pub mod scenario;
+mod shrink;
+mod truth;
+mod verdict;
+mod watch;
+mod world;
+
+pub use report::Breach;
+pub use run::{Outcome, Progress, play, play_all};
+pub use scenario::Scenario;
+pub use shrink::shrink;
+pub use world::World;

@@ -1,0 +1,60 @@
+//! What makes a world: a seed, and what a smaller scenario leaves out of it.
+
+use core::fmt;
+use std::collections::BTreeSet;
+
+use crate::faults::Fault;
+
+/// Steps of a whole scenario at most; the seed says how many there are.
+pub const STEPS_MAX: u32 = 160;
+
+/// A world's whole description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// The first steps only.
+    pub steps: Option<u32>,
+    /// Steps that are left out.
+    pub skip: BTreeSet<u32>,
+    /// Kinds of faults that don't happen.
+    pub without: BTreeSet<Fault>,
+    /// A deliberate defect of a core that is switched on.
+    pub defect: Option<&'static str>,
+}
+
+impl Scenario {
+    /// The whole scenario of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, steps: None, skip: BTreeSet::new(), without: BTreeSet::new(), defect: None }
+    }
+
+    /// The same with a deliberate defect.
+    #[must_use]
+    pub fn with_defect(self, defect: Option<&'static str>) -> Self {
+        Self { defect, ..self }
+    }
+}
+
+/// The arguments that make it again.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--seed {}", self.seed)?;
+        if let Some(steps) = self.steps {
+            write!(f, " --steps {steps}")?;
+        }
+        if !self.skip.is_empty() {
+            let skip: Vec<_> = self.skip.iter().map(u32::to_string).collect();
+            write!(f, " --skip {}", skip.join(","))?;
+        }
+        if !self.without.is_empty() {
+            let without: Vec<_> = self.without.iter().map(|fault| fault.name()).collect();
+            write!(f, " --without {}", without.join(","))?;
+        }
+        if let Some(defect) = self.defect {
+            write!(f, " --defect {defect}")?;
+        }
+        Ok(())
+    }
+}

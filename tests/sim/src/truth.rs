@@ -1,0 +1,154 @@
+//! Reads the relay's records as its documentation gives them, without its code: what is true of a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use hongyan_protocol::wire::{self, GroupChangeKind};
+use hongyan_relay::store::Table;
+use prost::Message as _;
+
+use crate::disk::Tables;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ReferenceRecord {
+    #[prost(string, tag = "1")]
+    conversation: String,
+    #[prost(uint64, tag = "2")]
+    message: u64,
+}
+
+/// A conversation as one user has it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Membership {
+    /// The read mark.
+    #[prost(uint64, tag = "1")]
+    pub(crate) read_seq: u64,
+    /// The version that ended it; 0 while it lasts.
+    #[prost(uint64, tag = "2")]
+    pub(crate) left: u64,
+}
+
+/// An entry of a queue that carries a message, or another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Where it is in the queue.
+    pub(crate) pos: u64,
+    /// Of which conversation.
+    pub(crate) conversation: String,
+    /// The message's number; `None` for a read mark or a group's change.
+    pub(crate) message: Option<u64>,
+}
+
+fn prefix(id: &str) -> Vec<u8> {
+    [id.as_bytes(), &[0]].concat()
+}
+
+fn numbered(id: &str, number: u64) -> Vec<u8> {
+    [id.as_bytes(), &[0], &number.to_be_bytes()].concat()
+}
+
+fn number(key: &[u8]) -> u64 {
+    key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn second(key: &[u8]) -> String {
+    String::from_utf8_lossy(key.split(|byte| *byte == 0).nth(1).unwrap_or_default()).into_owned()
+}
+
+/// The rows of a table whose first string is `id`, from `from` on.
+fn rows<'a>(
+    tables: &'a Tables,
+    table: Table,
+    id: &str,
+    from: Vec<u8>,
+) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> + use<'a> {
+    let range = Bytes::from(from)..Bytes::from([id.as_bytes(), &[1]].concat());
+    tables.get(&table).into_iter().flat_map(move |rows| rows.range(range.clone()))
+}
+
+/// The store's epoch.
+#[must_use]
+pub(crate) fn epoch(tables: &Tables) -> String {
+    let value = tables.get(&Table::Meta).and_then(|rows| rows.get(&b"epoch"[..]));
+    value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+}
+
+/// A user's queue after a position.
+pub(crate) fn queue<'a>(tables: &'a Tables, user: &str, after: u64) -> impl Iterator<Item = Entry> + use<'a> {
+    rows(tables, Table::Queue, user, numbered(user, after.saturating_add(1))).map(|(key, value)| {
+        let record = ReferenceRecord::decode(value.clone()).unwrap_or_default();
+        let message = (record.message > 0).then_some(record.message);
+        Entry { pos: number(key), conversation: record.conversation, message }
+    })
+}
+
+/// The last position of a user's queue.
+#[must_use]
+pub(crate) fn head(tables: &Tables, user: &str) -> u64 {
+    let range = Bytes::from(prefix(user))..Bytes::from([user.as_bytes(), &[1]].concat());
+    let rows = tables.get(&Table::Queue);
+    rows.and_then(|rows| rows.range(range).next_back()).map_or(0, |(key, _)| number(key))
+}
+
+/// One message.
+#[must_use]
+pub(crate) fn message(tables: &Tables, conversation: &str, seq: u64) -> Option<wire::Message> {
+    let value = tables.get(&Table::Messages)?.get(&numbered(conversation, seq)[..])?;
+    wire::Message::decode(value.clone()).ok()
+}
+
+/// What a message says.
+#[must_use]
+pub(crate) fn text(message: &wire::Message) -> String {
+    wire::Content::decode(message.content.clone()).unwrap_or_default().text
+}
+
+/// All logs.
+#[must_use]
+pub(crate) fn logs(tables: &Tables) -> BTreeMap<String, Vec<wire::Message>> {
+    let mut logs: BTreeMap<String, Vec<wire::Message>> = BTreeMap::new();
+    for value in tables.get(&Table::Messages).into_iter().flat_map(BTreeMap::values) {
+        let message = wire::Message::decode(value.clone()).unwrap_or_default();
+        logs.entry(message.conversation.clone()).or_default().push(message);
+    }
+    logs
+}
+
+/// What a user is or was in.
+#[must_use]
+pub(crate) fn memberships(tables: &Tables, user: &str) -> BTreeMap<String, Membership> {
+    rows(tables, Table::Memberships, user, prefix(user))
+        .map(|(key, value)| (second(key), Membership::decode(value.clone()).unwrap_or_default()))
+        .collect()
+}
+
+/// Whether the user is a member of a group.
+#[must_use]
+pub(crate) fn is_member(tables: &Tables, group: &str, user: &str) -> bool {
+    let key = [group.as_bytes(), &[0], user.as_bytes(), &[0]].concat();
+    tables.get(&Table::Members).is_some_and(|rows| rows.contains_key(&key[..]))
+}
+
+/// The changes of a group by version.
+#[must_use]
+pub(crate) fn group_changes(tables: &Tables, group: &str) -> Vec<wire::GroupChange> {
+    rows(tables, Table::Groups, group, numbered(group, 0))
+        .map(|(_, value)| wire::GroupChange::decode(value.clone()).unwrap_or_default())
+        .collect()
+}
+
+/// Who was in a group when its message `seq` was accepted.
+#[must_use]
+pub(crate) fn members_at(changes: &[wire::GroupChange], seq: u64) -> BTreeSet<String> {
+    let mut members = BTreeSet::new();
+    for change in changes.iter().filter(|change| change.last_seq < seq) {
+        match change.kind() {
+            GroupChangeKind::Created | GroupChangeKind::Added => members.extend(change.users.iter().cloned()),
+            GroupChangeKind::Removed | GroupChangeKind::Left => {
+                members.retain(|user| !change.users.contains(user));
+            }
+            GroupChangeKind::Unspecified => {}
+        }
+    }
+    members
+}

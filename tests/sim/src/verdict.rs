@@ -1,0 +1,333 @@
+//! The checker at the end: the faults have stopped, everybody came back, and the promises must hold for all that
+//! anybody can see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hongyan_client::view::{Conversation, Status};
+use hongyan_client::{Answer, Command, HostEvent};
+use hongyan_protocol::{ConversationId, Seq, wire};
+
+use crate::truth;
+use crate::world::World;
+
+/// Longer than any back-off, silence bound and time-out together.
+const QUIET_MS_MAX: u64 = 240_000;
+
+impl World {
+    /// Faults stop; everything that is down starts; everybody may reach everybody.
+    pub(crate) fn heal(&mut self) {
+        self.faulty = false;
+        self.note(|| "the faults stop".into());
+        self.relay.store.heal();
+        (self.relay.commit_fails, self.relay.commit_takes_ms, self.relay.disk_full_until) = (false, 0, 0);
+        self.relay.clock.offset_ms = 0;
+        self.relay.clock.set_rate(self.now, 1_000);
+        if !self.relay.is_up() {
+            self.relay_starts();
+        }
+        for index in 0..self.devices.len() {
+            let now = self.now;
+            let device = &mut self.devices[index];
+            device.clock.offset_ms = 0;
+            device.clock.set_rate(now, 1_000);
+            (device.crash_after, device.save_fails, device.provider_fails) = (None, false, 0);
+            device.throttled_until = 0;
+            self.device_starts(index);
+            self.host(index, HostEvent::Network(true));
+            self.host(index, HostEvent::Visible(true));
+        }
+    }
+
+    /// Waits for rest, then looks at everything.
+    pub(crate) fn judge(&mut self) {
+        let end = self.now + QUIET_MS_MAX;
+        while self.breach.is_none() && !self.is_quiet() {
+            if self.now > end {
+                let restless = self.restless();
+                return self.broke("R3", "when faults stop, everybody comes to the head of his queue", restless);
+            }
+            self.pass(250);
+            self.restart_the_stopped();
+        }
+        self.pass(1_500);
+        let logs = self.relay.store.look(truth::logs);
+        self.judge_queues(&logs);
+        self.judge_sends(&logs);
+        for index in 0..self.devices.len() {
+            if self.breach.is_some() {
+                return;
+            }
+            self.judge_told(index);
+            self.judge_lists(index, &logs);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.relay.is_quiet()
+            && self.devices.iter().all(|device| {
+                let head = self.relay.store.look(|tables| truth::head(tables, device.user.as_str()));
+                device.is_quiet() && device.cache().meta().cursor == head
+            })
+    }
+
+    fn restless(&self) -> String {
+        let mut words = Vec::new();
+        for device in &self.devices {
+            let head = self.relay.store.look(|tables| truth::head(tables, device.user.as_str()));
+            let cursor = device.cache().meta().cursor;
+            if !device.is_quiet() || cursor != head {
+                let state = device.client.as_ref().map(hongyan_client::Client::state);
+                words.push(format!(
+                    "device {} of {} is at {cursor} of {head}, {state:?}, asked {:?}, sending {:?}",
+                    device.index, device.user, device.asked, device.told.sending
+                ));
+            }
+        }
+        if !self.relay.is_quiet() {
+            words.push("the relay is down or commits".into());
+        }
+        words.join("; ")
+    }
+
+    /// A client that stopped for good is started again by its user.
+    fn restart_the_stopped(&mut self) {
+        for index in 0..self.devices.len() {
+            if self.devices[index].status() == Some(hongyan_client::view::SessionStatus::Stopped)
+                && self.devices[index].saving.is_none()
+            {
+                self.device_ends(index, true);
+                self.device_starts(index);
+            }
+        }
+    }
+
+    /// R2, R5, R8: each queue has each message of its user's conversations once and in the log's order, those of a
+    /// group while he was in it and no others.
+    fn judge_queues(&mut self, logs: &BTreeMap<String, Vec<wire::Message>>) {
+        let mut expected: BTreeMap<String, BTreeMap<String, Vec<u64>>> = BTreeMap::new();
+        for (conversation, log) in logs {
+            let numbers: Vec<_> = log.iter().map(|message| message.seq).collect();
+            if numbers != (1..=log.len() as u64).collect::<Vec<_>>() {
+                return self.broke("R5", format!("the log of {conversation} has no gaps"), format!("{numbers:?}"));
+            }
+            let direct = ConversationId::new(conversation).ok().and_then(|id| id.users());
+            let changes = self.relay.store.look(|tables| truth::group_changes(tables, conversation));
+            for message in log {
+                let users = match &direct {
+                    Some((one, other)) => BTreeSet::from([one.to_string(), other.to_string()]),
+                    None => truth::members_at(&changes, message.seq),
+                };
+                for user in users {
+                    let queue = expected.entry(user).or_default();
+                    queue.entry(conversation.clone()).or_default().push(message.seq);
+                }
+            }
+        }
+        for user in self.users() {
+            let mut queued: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            let entries: Vec<_> = self.relay.store.look(|tables| truth::queue(tables, user.as_str(), 0).collect());
+            for entry in entries {
+                if let Some(seq) = entry.message {
+                    queued.entry(entry.conversation).or_default().push(seq);
+                }
+            }
+            let expected = expected.remove(user.as_str()).unwrap_or_default();
+            if queued != expected {
+                return self.broke(
+                    "R8",
+                    format!("{user}'s queue has the messages of {user}'s conversations: {expected:?}"),
+                    format!("{queued:?}"),
+                );
+            }
+        }
+    }
+
+    /// R4, R5, R6: what became of everything that anybody wrote.
+    fn judge_sends(&mut self, logs: &BTreeMap<String, Vec<wire::Message>>) {
+        let mut places: BTreeMap<String, (String, u64)> = BTreeMap::new();
+        for (conversation, log) in logs {
+            for message in log {
+                let place = (conversation.clone(), message.seq);
+                if let Some(other) = places.insert(truth::text(message), place.clone()) {
+                    let text = truth::text(message);
+                    return self.broke("R4", format!("{text} is in the logs once"), format!("at {other:?} and {place:?}"));
+                }
+            }
+        }
+        let mut last: BTreeMap<(usize, String), (u32, u64)> = BTreeMap::new();
+        let mut sends: Vec<_> = self.watch.sends.clone().into_iter().collect();
+        sends.sort_by_key(|(_, sending)| (sending.device, sending.order));
+        for (text, sending) in sends {
+            let was_stale = self.devices[sending.device].was_stale;
+            let Some((conversation, seq)) = places.get(&text) else {
+                if sending.acknowledged && !sending.lost {
+                    return self.broke("R4", format!("{text}, acknowledged, is in the log"), "it is in none");
+                }
+                if !sending.refused && !sending.unsure && !sending.lost {
+                    return self.broke("R6", format!("{text} is in the log or refused"), format!("{sending:?}"));
+                }
+                continue;
+            };
+            if *conversation != sending.conversation {
+                return self.broke("R4", format!("{text} is in {}", sending.conversation), conversation.as_str());
+            }
+            if sending.refused && !was_stale {
+                return self.broke("R6", format!("{text}, refused, is in no log"), format!("it is at {seq}"));
+            }
+            if sending.lost || was_stale {
+                continue;
+            }
+            let place = (sending.device, conversation.clone());
+            if let Some((order, before)) = last.insert(place, (sending.order, *seq))
+                && before > *seq
+            {
+                return self.broke(
+                    "R5",
+                    format!("{text} comes after what device {} wrote before it (its {order}th, at {before})", sending.device),
+                    format!("it is at {seq}"),
+                );
+            }
+        }
+    }
+
+    /// R2, R3: the application was told all of its queue.
+    fn judge_told(&mut self, index: usize) {
+        self.watch_cache(index);
+        let device = &self.devices[index];
+        let (user, told) = (device.user.as_str(), (device.told.epoch.clone(), device.told.pos));
+        let pos = if told.0 == self.relay.epoch { told.1 } else { 0 };
+        let rest = self.relay.store.look(|tables| {
+            truth::queue(tables, user, pos).find(|entry| entry.message.is_some())
+        });
+        if let Some(entry) = rest {
+            self.broke(
+                "R2",
+                format!("device {index} of {user} is told its whole queue"),
+                format!("from {told:?} on it was not: {entry:?}"),
+            );
+        }
+    }
+
+    /// R3, R5: every conversation of every device reads as its log, with the marks that the relay has.
+    fn judge_lists(&mut self, index: usize, logs: &BTreeMap<String, Vec<wire::Message>>) {
+        let user = self.devices[index].user.clone();
+        let memberships = self.relay.store.look(|tables| truth::memberships(tables, user.as_str()));
+        let Some(Ok(Answer::Conversations(list))) =
+            self.call(index, Command::Conversations { limit: 1_000, before: None })
+        else {
+            return self.broke("R3", format!("device {index} gives its conversation list"), "it does not");
+        };
+        let listed: BTreeSet<String> = list.iter().map(|line| line.id.as_str().to_owned()).collect();
+        if let Some(missing) = memberships.keys().find(|id| !listed.contains(*id)) {
+            return self.broke("R3", format!("device {index} of {user} lists {missing}"), "it does not");
+        }
+        for line in list {
+            if self.breach.is_some() {
+                return;
+            }
+            let id = line.id.as_str().to_owned();
+            let told = self.devices[index].told.lines.get(&id).copied();
+            if told.is_some_and(|told| told != (line.unread, line.read_seq.0, line.last_seq.0)) {
+                let shown = (line.unread, line.read_seq.0, line.last_seq.0);
+                return self.broke("R3", format!("device {index} was told of {id} what its list shows, {shown:?}"), format!("{told:?}"));
+            }
+            let empty = Vec::new();
+            let log = logs.get(&id).unwrap_or(&empty);
+            let Some(membership) = memberships.get(&id) else {
+                // It only has messages that were refused here.
+                if line.last_seq != Seq::ZERO {
+                    return self.broke("R8", format!("{user} knows nothing of {id}"), format!("a log up to {}", line.last_seq));
+                }
+                continue;
+            };
+            if line.left != (membership.left > 0) {
+                return self.broke("R3", format!("device {index}: {id} left: {}", membership.left > 0), format!("{}", line.left));
+            }
+            if !line.left {
+                self.judge_line(index, &line, membership.read_seq, log);
+            }
+        }
+    }
+
+    fn judge_line(&mut self, index: usize, line: &Conversation, read: u64, log: &[wire::Message]) {
+        let (user, id) = (self.devices[index].user.clone(), line.id.as_str().to_owned());
+        let head = log.len() as u64;
+        let whose = format!("device {index} of {user}: {id}");
+        if line.last_seq.0 != head {
+            return self.broke("R3", format!("{whose}: the head is {head}"), format!("{}", line.last_seq));
+        }
+        if line.read_seq.0 != read {
+            return self.broke("R3", format!("{whose}: the read mark is {read}"), format!("{}", line.read_seq));
+        }
+        let unread = log.iter().filter(|message| message.seq > read && message.from != user.as_str()).count() as u64;
+        if line.unread != unread {
+            return self.broke("unread", format!("{whose}: {unread} of {head} are unread above {read}"), format!("{}", line.unread));
+        }
+        let marked = self.marked(&id, user.as_str());
+        if read > marked {
+            return self.broke("unread", format!("{whose}: nothing above {marked} was read by anybody"), format!("{read} is marked"));
+        }
+        if let Some(group) = &line.group {
+            let last = self.relay.store.look(|tables| truth::group_changes(tables, &id)).pop().unwrap_or_default();
+            let shown = (group.owner.to_string(), group.member_count, group.version.0);
+            let is = (last.owner.clone(), last.member_count, last.version);
+            if shown != is {
+                return self.broke("R3", format!("{whose}: owner, members, version {is:?}"), format!("{shown:?}"));
+            }
+        }
+        let Some(shown) = self.history(index, &line.id) else { return };
+        let expected: Vec<_> =
+            log.iter().map(|message| (message.seq, message.from.clone(), truth::text(message))).collect();
+        if shown != expected {
+            let at = shown.iter().zip(&expected).position(|(one, other)| one != other);
+            let at = at.unwrap_or(shown.len().min(expected.len()));
+            self.broke(
+                "R5",
+                format!("{whose} reads as its log of {head}: {:?}", expected.get(at)),
+                format!("{:?} in a history of {}", shown.get(at), shown.len()),
+            );
+        }
+    }
+
+    /// How far anybody, or his joining, may have moved a user's read mark.
+    fn marked(&self, id: &str, user: &str) -> u64 {
+        let place = (self.relay.epoch.clone(), user.to_owned(), id.to_owned());
+        let marked = self.watch.marked.get(&place).copied().unwrap_or(0);
+        let changes = self.relay.store.look(|tables| truth::group_changes(tables, id));
+        let joins = changes.iter().filter(|change| change.users.iter().any(|joined| joined == user));
+        joins.map(|change| change.last_seq).max().unwrap_or(0).max(marked)
+    }
+
+    /// The whole history as a device shows it, page by page.
+    fn history(&mut self, index: usize, of: &ConversationId) -> Option<Vec<(u64, String, String)>> {
+        let mut log = Vec::new();
+        let mut before = None;
+        loop {
+            let command = Command::History { conversation: of.clone(), before, after: None, limit: 50 };
+            let page = match self.call(index, command)? {
+                Ok(Answer::History(page)) => page,
+                Ok(_) => return None,
+                Err(error) => {
+                    self.broke("R5", format!("device {index} shows a page of {of}"), format!("{error:?}"));
+                    return None;
+                }
+            };
+            if let Some(waiting) = page.iter().find(|message| message.status == Status::Sending) {
+                self.broke("R6", format!("nothing of {of} waits on device {index}"), waiting.content.text.clone());
+                return None;
+            }
+            let mut page: Vec<_> = page
+                .into_iter()
+                .filter_map(|message| Some((message.seq?.0, message.from.to_string(), message.content.text)))
+                .collect();
+            let Some((first, ..)) = page.first() else { return Some(log) };
+            let first = *first;
+            page.append(&mut log);
+            log = page;
+            if first <= 1 {
+                return Some(log);
+            }
+            before = Some(Seq(first));
+        }
+    }
+}
