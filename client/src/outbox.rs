@@ -163,8 +163,9 @@ impl Outbox {
         let mut begun = SortedSet::default();
         let mut ready = Vec::new();
         for (order, entry) in self.entries.iter() {
-            let is_first = begun.insert(&entry.conversation) || defects::is_on(Defect::OutboxOvertakes);
-            if entry.failed.is_some() || !is_first {
+            if entry.failed.is_some()
+                || (!begun.insert(&entry.conversation) && !defects::is_on(Defect::OutboxOvertakes))
+            {
                 continue;
             }
             let put_off = self.put_off.get(&entry.conversation).is_some_and(|put_off| put_off.until > now);

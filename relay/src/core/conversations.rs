@@ -10,6 +10,7 @@ use hongyan_protocol::limits::GROUP_MEMBERS_MAX;
 use hongyan_protocol::{ConversationId, GroupVersion, Seq, UserId};
 
 use super::commit::{Commits, Mark};
+use super::defects::{self, Defect};
 use super::hot::Hot;
 use super::limits::{CONVERSATIONS_MAX, EVICTION_STEPS, MEMBERS_HELD_MAX};
 use super::records::{
@@ -61,6 +62,7 @@ impl Conversation {
     /// May read: is a member, durably.
     pub(super) fn has_reader(&self, user: &UserId) -> bool {
         match &self.group {
+            Some(_) if defects::is_on(Defect::RemovedStillReads) => true,
             Some(group) => group.members.get(user).is_some_and(|joined| *joined <= group.durable.version),
             None => self.users.contains(user),
         }
@@ -143,7 +145,10 @@ fn load_direct(
     first: UserId,
     second: UserId,
 ) -> Result<Conversation, StoreError> {
-    let last = Seq(last_number(store, Table::Messages, id.as_str())?);
+    let mut last = Seq(last_number(store, Table::Messages, id.as_str())?);
+    if defects::is_on(Defect::SeqTwice) {
+        last = last.previous();
+    }
     let users = if first == second { [first].into() } else { [first, second].into() };
     Ok(Conversation { assigned: last, durable: last, users, group: None, commit: Mark::NONE })
 }

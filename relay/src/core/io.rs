@@ -80,6 +80,8 @@ pub struct CoreConfig {
     pub outgoing_bytes_target: usize,
     /// … and beyond which (answers to its own requests come on top) the connection is a slow reader.
     pub outgoing_bytes_max: usize,
+    /// Entries of the queue that a connection may have been sent beyond what it acknowledged; then its stream waits.
+    pub unacknowledged_max: u64,
     /// An outgoing queue that moved nothing for so long makes a slow reader.
     pub stalled_ms: u64,
     /// From the open socket to hello.
@@ -106,6 +108,7 @@ impl Default for CoreConfig {
             connections_max: 100_000,
             outgoing_bytes_target: 256 * 1024,
             outgoing_bytes_max: 4 * 1024 * 1024,
+            unacknowledged_max: super::limits::UNACKNOWLEDGED_MAX,
             stalled_ms: 10_000,
             hello_ms: 10_000,
             ping_interval_ms: 7_000,

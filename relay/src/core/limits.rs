@@ -2,7 +2,7 @@
 
 use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
 
-/// Entries that a connection may have been sent beyond what it acknowledged; then its stream waits.
+/// Entries that a connection may have been sent beyond what it acknowledged, unless the configuration says otherwise.
 pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
 /// Streams that read from the store in one `handle`; the others' turn comes with the next.
 pub const TURNS_PER_INPUT: usize = 8;

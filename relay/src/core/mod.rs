@@ -12,6 +12,10 @@ mod batches;
 mod commit;
 mod conversations;
 mod deadlines;
+#[cfg(not(feature = "defects"))]
+mod defects;
+#[cfg(feature = "defects")]
+pub mod defects;
 mod entropy;
 mod epoch;
 mod hot;
@@ -27,5 +31,6 @@ mod stream;
 mod users;
 mod verbs;
 
+pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};
 pub use relay::{Counters, Relay};

@@ -9,6 +9,7 @@ use hongyan_protocol::{Code, Epoch, Pos, UserId};
 use super::commit::{Commits, Effect, Mark, Outcome};
 use super::conversations::Conversations;
 use super::deadlines::{Deadlines, Timer};
+use super::defects::{self, Defect};
 use super::entropy::Entropy;
 use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
@@ -221,7 +222,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     fn committed(&mut self, ticket: Ticket, result: Result<(), StoreError>) {
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !defects::is_on(Defect::FailedCommitForgotten)
+        {
             return self.fail(&error);
         }
         let Some(Outcome { pushes, effects, .. }) = self.commits.end(ticket) else { return };
@@ -454,6 +457,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if let Some(session) = state.session {
             self.counters.sessions -= 1;
             self.users.disconnect(&session.user, connection);
+            if defects::is_on(Defect::OldGoodbyeEndsNew) {
+                self.users.disconnect_all(&session.user);
+            }
         }
     }
 

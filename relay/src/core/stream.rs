@@ -13,8 +13,9 @@ use hongyan_protocol::{Code, ConversationId, DeviceId, GroupVersion, Pos, Seq, U
 use super::batches::{BatchBuilder, Change};
 use super::commit::Pushes;
 use super::deadlines::Timer;
+use super::defects::{self, Defect};
 use super::io::{ConnectionId, CoreConfig, Verifier};
-use super::limits::{CURSOR_DELAY_MS, TURNS_PER_INPUT, UNACKNOWLEDGED_MAX};
+use super::limits::{CURSOR_DELAY_MS, TURNS_PER_INPUT};
 use super::records::{
     DeviceRecord, Reference, Target, decode, device_key, encode, group_change_key, message_key, number_of,
     queue_key,
@@ -39,14 +40,15 @@ pub(super) struct DeviceAbout {
 impl Connection {
     /// May be sent an entry, or a piece of a snapshot, now.
     fn has_room(&self, config: &CoreConfig) -> bool {
-        self.outgoing < config.outgoing_bytes_target && self.window() > 0
+        self.outgoing < config.outgoing_bytes_target && self.window(config) > 0
     }
 
     /// Entries that may be sent before the device acknowledges some.
-    fn window(&self) -> u64 {
+    fn window(&self, config: &CoreConfig) -> u64 {
         let unacknowledged =
             self.session.as_ref().map_or(0, |session| session.sent.0.saturating_sub(session.acknowledged.0));
-        UNACKNOWLEDGED_MAX.saturating_sub(unacknowledged)
+        let max = config.unacknowledged_max + u64::from(defects::is_on(Defect::WindowOffByOne));
+        max.saturating_sub(unacknowledged)
     }
 }
 
@@ -84,7 +86,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     fn take_turn(&mut self, connection: ConnectionId) -> Result<(), StoreError> {
         let Some(state) = self.connections.get(&connection) else { return Ok(()) };
-        let window = state.window();
+        let window = state.window(&self.config);
         let Some(session) = &state.session else { return Ok(()) };
         if session.snapshot.is_some() {
             return self.send_snapshot(connection);
@@ -181,7 +183,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 let Some(state) = self.connections.get(&connection) else { break };
                 let Some(session) = &state.session else { break };
                 let follows = session.snapshot.is_none() && session.sent.next() == *first;
-                let fits = last.0 - first.0 < state.window();
+                let fits = last.0 - first.0 < state.window(&self.config);
                 if follows && fits && state.has_room(&self.config) {
                     self.send_batch(connection, *last, frame.clone());
                 }
@@ -217,6 +219,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         state.assigned = pos;
         state.commit = mark;
         let change = (!state.connections.is_empty()).then(|| change.clone());
+        if defects::is_on(Defect::ToldBeforeSync)
+            && let Some(change) = &change
+        {
+            self.deliver(user, &Pushes { head: pos, entries: vec![(pos, change.clone())] });
+        }
         self.commits.put(Table::Queue, queue_key(user, pos), reference.clone());
         self.commits.push(user, pos, change);
     }
@@ -232,7 +239,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let user = session.user.clone();
         let head = self.durable_head(&user);
         let reset = reset.or((cursor > head).then_some(wire::ResetCause::CursorAhead));
-        let start = if reset.is_some() { head } else { cursor };
+        let start = match reset {
+            Some(_) if defects::is_on(Defect::ResetAheadOfDurable) => {
+                self.users.get(&user).map_or(head, |user| user.assigned)
+            }
+            Some(_) => head,
+            None if defects::is_on(Defect::StreamOffByOne) && cursor < head => cursor.next(),
+            None => cursor,
+        };
         if let Some(session) = self.session_mut(connection) {
             session.sent = start;
             session.sent_max = session.sent_max.max(start);

@@ -11,6 +11,7 @@ use super::Caller;
 use crate::core::batches::Change;
 use crate::core::commit::{Effect, Mark};
 use crate::core::conversations::{Conversation, Group, GroupFacts};
+use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::records::{
     GroupRecord, KeyRecord, MemberRecord, MembershipRecord, Reference, Target, encode, group_change_key,
@@ -230,7 +231,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         group.facts = GroupFacts { title: group.facts.title.clone(), owner, version, member_count };
         group.commit = mark;
         let facts = group.facts.clone();
-        conversation.users = group.users();
+        if joins || !defects::is_on(Defect::RemovedStillTold) {
+            conversation.users = group.users();
+        }
         conversation.commit = mark;
         self.conversations.weigh(id);
 

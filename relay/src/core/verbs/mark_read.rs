@@ -6,6 +6,7 @@ use hongyan_protocol::{Code, ConversationId, UserId};
 use super::Caller;
 use crate::core::batches::Change;
 use crate::core::commit::{Effect, Mark, PendingMembership};
+use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::records::{MembershipRecord, Reference, Target, decode, encode, membership_key};
 use crate::core::refusal::Refusal;
@@ -29,8 +30,8 @@ pub(super) fn mark_read<S: Store, V: Verifier>(
     let (before, mark) = relay.membership(user, &id)?;
     let mut record = before.unwrap_or_default();
     let seq = body.seq.min(last.0);
-    let moves = seq > record.read_seq;
-    record.read_seq = record.read_seq.max(seq);
+    let moves = seq > record.read_seq || defects::is_on(Defect::ReadMarkMovesBack);
+    record.read_seq = if moves { seq } else { record.read_seq };
     let answer =
         Event::MarkedRead(wire::MarkedRead { conversation: body.conversation.clone(), seq: record.read_seq });
     if !moves {

@@ -8,6 +8,7 @@ use prost::Message as _;
 use super::Caller;
 use crate::core::batches::Change;
 use crate::core::commit::{Effect, PendingKey};
+use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::records::{
     KeyRecord, MembershipRecord, Reference, Target, decode, encode, key_key, message_key,
@@ -77,7 +78,9 @@ pub(super) fn send<S: Store, V: Verifier>(
     let reference = encode(&Reference { conversation: record.conversation, target });
     let change = Change::Message(message);
     for user in users.iter() {
-        relay.enqueue(user, &reference, &change);
+        if *user != caller.user || !defects::is_on(Defect::OwnNotMirrored) {
+            relay.enqueue(user, &reference, &change);
+        }
     }
     relay.count_send();
     Ok(())
@@ -102,7 +105,12 @@ fn check(body: &wire::Send, content_bytes_max: usize) -> Result<(), Refusal> {
 impl<S: Store, V: Verifier> Relay<S, V> {
     /// Answers a request whose key was used before: at once, or when the first result is durable.
     pub(super) fn answer_known_key(&mut self, caller: &Caller, key: &Key) -> Result<bool, Refusal> {
-        if let Some(pending) = self.commits.keys.get(&(caller.user.clone(), key.clone())) {
+        if defects::is_on(Defect::DedupForgotten) {
+            return Ok(false);
+        }
+        if let Some(pending) = self.commits.keys.get(&(caller.user.clone(), key.clone()))
+            && !defects::is_on(Defect::DedupWindowTooSmall)
+        {
             let PendingKey { answer, commit } = pending.clone();
             self.answer_at(commit, caller.connection, caller.request, answer);
             return Ok(true);
@@ -121,7 +129,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let commit = self.commits.mark();
         self.commits.put(Table::Keys, key_key(&caller.user, &key), encode(record));
         self.commits.then(Effect::Key(caller.user.clone(), key.clone()));
-        self.commits.then(Effect::Answer(caller.connection, caller.request, answer.clone()));
+        if defects::is_on(Defect::AckBeforeSync) {
+            self.answer(caller.connection, caller.request, answer.clone());
+        } else {
+            self.commits.then(Effect::Answer(caller.connection, caller.request, answer.clone()));
+        }
         self.commits.keys.insert((caller.user.clone(), key), PendingKey { answer, commit });
     }
 }

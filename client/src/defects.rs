@@ -1,0 +1,79 @@
+//! Deliberate defects, each where it would be written by mistake, so that the simulated world can show that it finds
+//! them. Without the feature `defects` (and nothing that ships has it) [`is_on`] is a constant `false`, and the
+//! compiler removes every one.
+//!
+//! *How to add a defect:* a row here, `defects::is_on(…)` where it belongs, and a row in the simulation's test.
+
+macro_rules! defects {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A deliberate defect.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Defect {
+            $($(#[$doc])* $name,)*
+        }
+
+        #[cfg(feature = "defects")]
+        impl Defect {
+            /// All of them.
+            pub const ALL: &'static [Defect] = &[$(Defect::$name),*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Defect::$name => $text,)* }
+            }
+        }
+    };
+}
+
+defects! {
+    /// The cursor is stored a transaction before the messages up to it.
+    CursorBeforeBatch = "cursor-before-batch";
+    /// What was on the wire is forgotten when the connection ends.
+    OutboxLostOnReconnect = "outbox-lost-on-reconnect";
+    /// A send that is repeated gets a new idempotency key.
+    NewKeyOnRetry = "new-key-on-retry";
+    /// A page of history is ordered by the times of its messages.
+    SortByTime = "sort-by-time";
+    /// What is streamed again is applied again.
+    AppliedTwice = "applied-twice";
+    /// Messages of one's own count as unread.
+    OwnUnread = "own-unread";
+    /// A read mark moves back.
+    ReadMovesBack = "read-moves-back";
+    /// A reset leaves the old messages in the cache.
+    ResetKeepsCache = "reset-keeps-cache";
+    /// A reset forgets to write the outbox again.
+    ResetLosesOutbox = "reset-loses-outbox";
+    /// The relay is told what was received, not what is durable.
+    AckBeforeDurable = "ack-before-durable";
+    /// A send goes on the wire before it is durable here.
+    SendBeforeDurable = "send-before-durable";
+    /// The application is told of a message before it is durable here.
+    ToldBeforeDurable = "told-before-durable";
+    /// All that waits goes on the wire at once, so a refused one is overtaken.
+    OutboxOvertakes = "outbox-overtakes";
+    /// A transaction that failed is taken for one that is durable.
+    FailedSaveForgotten = "failed-save-forgotten";
+}
+
+#[cfg(feature = "defects")]
+thread_local! {
+    static ON: core::cell::Cell<Option<Defect>> = const { core::cell::Cell::new(None) };
+}
+
+/// Switches a defect on for this thread, or all off.
+#[cfg(feature = "defects")]
+pub fn switch(defect: Option<Defect>) {
+    ON.set(defect);
+}
+
+#[cfg(feature = "defects")]
+pub(crate) fn is_on(defect: Defect) -> bool {
+    ON.get() == Some(defect)
+}
+
+#[cfg(not(feature = "defects"))]
+pub(crate) const fn is_on(_: Defect) -> bool {
+    false
+}

@@ -1,0 +1,81 @@
+//! Deliberate defects, each where it would be written by mistake, so that the simulated world can show that it finds
+//! them. Without the feature `defects` (and nothing that ships has it) [`is_on`] is a constant `false`, and the
+//! compiler removes every one.
+//!
+//! *How to add a defect:* a row here, `defects::is_on(…)` where it belongs, and a row in the simulation's test.
+
+macro_rules! defects {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A deliberate defect.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Defect {
+            $($(#[$doc])* $name,)*
+        }
+
+        #[cfg(feature = "defects")]
+        impl Defect {
+            /// All of them.
+            pub const ALL: &'static [Defect] = &[$(Defect::$name),*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Defect::$name => $text,)* }
+            }
+        }
+    };
+}
+
+defects! {
+    /// A send is acknowledged when it is accepted.
+    AckBeforeSync = "ack-before-sync";
+    /// Members are told of a message when it is accepted.
+    ToldBeforeSync = "told-before-sync";
+    /// A key that was used before is not looked up.
+    DedupForgotten = "dedup-forgotten";
+    /// A key is looked up on the disk only, so a repeat during its commit is a new message.
+    DedupWindowTooSmall = "dedup-window-too-small";
+    /// One entry more than the window is told.
+    WindowOffByOne = "window-off-by-one";
+    /// The stream begins one entry too late.
+    StreamOffByOne = "stream-off-by-one";
+    /// After a restart the last seq is given out again.
+    SeqTwice = "seq-twice";
+    /// Who was removed still gets the messages.
+    RemovedStillTold = "removed-still-told";
+    /// Who was removed may still read.
+    RemovedStillReads = "removed-still-reads";
+    /// The user's read mark is the last one that came.
+    ReadMarkMovesBack = "read-mark-moves-back";
+    /// The sender's other devices do not learn of a message.
+    OwnNotMirrored = "own-not-mirrored";
+    /// The end of a connection ends the stream to all of the user's.
+    OldGoodbyeEndsNew = "old-goodbye-ends-new";
+    /// A commit that failed is taken for one that is durable.
+    FailedCommitForgotten = "failed-commit-forgotten";
+    /// A reset names the position before a commit under way as if that were done.
+    ResetAheadOfDurable = "reset-ahead-of-durable";
+    /// The end of a token is not looked at.
+    TokenEndIgnored = "token-end-ignored";
+}
+
+#[cfg(feature = "defects")]
+thread_local! {
+    static ON: core::cell::Cell<Option<Defect>> = const { core::cell::Cell::new(None) };
+}
+
+/// Switches a defect on for this thread, or all off.
+#[cfg(feature = "defects")]
+pub fn switch(defect: Option<Defect>) {
+    ON.set(defect);
+}
+
+#[cfg(feature = "defects")]
+pub(crate) fn is_on(defect: Defect) -> bool {
+    ON.get() == Some(defect)
+}
+
+#[cfg(not(feature = "defects"))]
+pub(crate) const fn is_on(_: Defect) -> bool {
+    false
+}
