@@ -1,8 +1,9 @@
 // @ts-check
 /** What people read while the scripts work: one calm line per step, with its time. */
 
-/** A step that runs longer says so this often. */
+/** A step that runs longer than this says so; then each time after twice as long, and once a minute at least. */
 const STILL_WORKING_MS = 15_000
+const STILL_WORKING_MS_MAX = 60_000
 
 /** A failure whose sentence is all that a person needs; anything else is a bug of ours and shows its stack. */
 export class Failure extends Error {
@@ -42,9 +43,13 @@ export function seconds(ms) {
 export async function step(title, work) {
   const started = performance.now()
   const progress = { doing: '' }
-  const heartbeat = setInterval(() => {
+  let pause = STILL_WORKING_MS
+  const still = () => {
     say(`   … ${title}: ${seconds(performance.now() - started)}${progress.doing ? `, ${progress.doing}` : ''}`)
-  }, STILL_WORKING_MS)
+    heartbeat = setTimeout(still, pause)
+    pause = Math.min(2 * pause, STILL_WORKING_MS_MAX)
+  }
+  let heartbeat = setTimeout(still, pause)
   try {
     const result = await work(progress)
     const time = seconds(performance.now() - started).padStart(12)
@@ -54,7 +59,7 @@ export async function step(title, work) {
     say(`${'failed'.padStart(12)}  ${title}`)
     throw error
   } finally {
-    clearInterval(heartbeat)
+    clearTimeout(heartbeat)
   }
 }
 
