@@ -23,4 +23,5 @@ mod values;
 
 pub use addresses::Network;
 pub use origin::AllowedOrigin;
+pub use tokens::Keyring;
 pub use values::NamedKey;

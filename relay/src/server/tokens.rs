@@ -43,7 +43,7 @@ const WELL_KNOWN: [&str; 12] = [
 ];
 
 /// The keys that may sign tokens.
-pub(crate) struct Keyring {
+pub struct Keyring {
     keys: Vec<VerifyingKey>,
     /// The first HS256 key.
     signer: Option<(String, EncodingKey)>,
@@ -79,7 +79,7 @@ impl Keyring {
     ///
     /// # Errors
     /// A sentence, when there are none, or one is weak or malformed.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+    pub fn new(settings: &Settings) -> Result<Self, String> {
         let tokens = &settings.tokens;
         if tokens.hs256.is_empty() && tokens.eddsa.is_empty() {
             return Err(format!(

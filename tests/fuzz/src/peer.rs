@@ -1,0 +1,175 @@
+//! What one connection said and was told, held against what may be told.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hongyan_protocol::wire::{self, ClientFrame, RelayFrame, client_frame::Verb, entry, relay_frame::Event};
+use hongyan_protocol::{ConversationId, ConversationKind, UserId};
+use hongyan_relay::store::{MemoryStore, Store, Table};
+
+/// What was told so far, to anybody.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// Groups, by their ids.
+    pub(crate) groups: Vec<String>,
+    /// Each user's entries.
+    entries: BTreeMap<(String, u64), wire::Entry>,
+    /// What each user's keys were answered.
+    answers: BTreeMap<(String, String), wire::Sent>,
+}
+
+/// A connection as its host sees it.
+#[derive(Default)]
+pub(crate) struct Peer {
+    /// Bytes that were transmitted and not written.
+    pub(crate) unwritten: usize,
+    /// Who it said it was, and was taken for.
+    claims: String,
+    user: Option<String>,
+    /// Frames with each request's number, less the answers.
+    asked: BTreeMap<u64, u32>,
+    /// The last entry that came.
+    pub(crate) cursor: u64,
+    /// The next entry may be any: a resume is on its way.
+    resumes: bool,
+    /// Rejects since `refused_at`.
+    pub(crate) refusals: u32,
+    refused_at: u64,
+}
+
+impl Peer {
+    pub(crate) fn says(&mut self, bytes: &Bytes) {
+        let Ok(frame) = ClientFrame::from_bytes(bytes.clone()) else { return };
+        *self.asked.entry(frame.request).or_default() += 1;
+        match frame.verb {
+            Some(Verb::Hello(hello)) if self.user.is_none() => {
+                self.claims = hello.user;
+                self.cursor = hello.cursor;
+            }
+            Some(Verb::Resume(_)) => self.resumes = true,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn hears(&mut self, bytes: Bytes, moment: u64, durable: &MemoryStore, heard: &mut Heard) {
+        let frame = RelayFrame::from_bytes(bytes).expect("the relay's frames can be read");
+        let event = frame.event.expect("the relay sends no empty frames");
+        if frame.request > 0 {
+            let asked = self.asked.get_mut(&frame.request).expect("an answer to what was not asked");
+            assert!(*asked > 0, "a request is answered twice");
+            *asked -= 1;
+        }
+        if let Event::Reject(reject) = &event {
+            if moment.saturating_sub(self.refused_at) >= 1_000 {
+                (self.refused_at, self.refusals) = (moment, 0);
+            }
+            self.refusals += 1;
+            assert!((4100..4400).contains(&reject.code) && !reject.reason.is_empty());
+            return;
+        }
+        if let Event::Welcome(_) = &event {
+            assert!(self.user.is_none(), "a second welcome");
+            self.user = Some(self.claims.clone());
+            return;
+        }
+        let user = match (&self.user, &event) {
+            // Before hello nobody is told anything but that the relay stops.
+            (None, Event::Retire(_)) => return,
+            (None, _) => panic!("told before hello"),
+            (Some(user), _) => user.clone(),
+        };
+        match event {
+            Event::Batch(batch) => {
+                assert!(!batch.entries.is_empty(), "an empty batch");
+                for entry in batch.entries {
+                    self.entry(&user, entry, batch.head, durable, heard);
+                }
+            }
+            Event::Reset(reset) => self.cursor = reset.pos,
+            Event::Sent(sent) => {
+                let key = joined(&user, &sent.key);
+                assert!(has(durable, Table::Keys, &key), "a send is answered before it is durable");
+                assert!(has(durable, Table::Messages, &numbered(&sent.conversation, sent.seq)));
+                let first = heard.answers.entry((user, sent.key.clone())).or_insert_with(|| sent.clone());
+                assert!(*first == sent, "a key is answered with two results");
+            }
+            Event::HistoryPage(page) => {
+                readable(&user, &page.conversation);
+                for pair in page.messages.windows(2) {
+                    assert_eq!(pair[0].seq + 1, pair[1].seq, "a page of history has a gap");
+                }
+                for message in &page.messages {
+                    assert!(message.conversation == page.conversation && message.seq <= page.last_seq);
+                    assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
+                }
+            }
+            Event::GroupDone(done) => {
+                let key = [done.conversation.as_bytes(), &[0]].concat();
+                assert!(has(durable, Table::Groups, &key), "a group is told before it is durable");
+                if !heard.groups.contains(&done.conversation) {
+                    heard.groups.push(done.conversation);
+                }
+            }
+            Event::MarkedRead(marked) => readable(&user, &marked.conversation),
+            Event::MemberPage(page) => {
+                readable(&user, &page.conversation);
+                assert!(page.members.windows(2).all(|pair| pair[0].user < pair[1].user));
+            }
+            Event::Snapshot(snapshot) => {
+                for state in &snapshot.conversations {
+                    readable(&user, &state.conversation);
+                    assert!(has(durable, Table::Memberships, &joined(&user, &state.conversation)));
+                    assert!(state.read_seq <= state.last_seq || state.left);
+                }
+            }
+            Event::Welcome(_)
+            | Event::Reject(_)
+            | Event::Renewed(_)
+            | Event::Ping(_)
+            | Event::Pong(_)
+            | Event::Retire(_) => {}
+        }
+    }
+
+    fn entry(&mut self, user: &str, entry: wire::Entry, head: u64, durable: &MemoryStore, heard: &mut Heard) {
+        assert!(entry.pos <= head, "an entry beyond the head");
+        assert!(self.resumes || entry.pos == self.cursor + 1, "{} follows {}", entry.pos, self.cursor);
+        self.cursor = entry.pos;
+        self.resumes = false;
+        assert!(
+            has(durable, Table::Queue, &numbered(user, entry.pos)),
+            "an entry is told before it is durable"
+        );
+        match entry.change.as_ref().expect("an entry of a kind") {
+            entry::Change::Message(message) => {
+                readable(user, &message.conversation);
+                assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
+            }
+            entry::Change::Read(mark) => readable(user, &mark.conversation),
+            entry::Change::Group(change) => readable(user, &change.conversation),
+        }
+        let first = heard.entries.entry((user.to_owned(), entry.pos)).or_insert_with(|| entry.clone());
+        assert!(*first == entry, "an entry changed");
+    }
+}
+
+/// A direct conversation is told to its users only.
+fn readable(user: &str, conversation: &str) {
+    let id = ConversationId::new(conversation).expect("the relay names conversations by ids");
+    if id.kind() == ConversationKind::Direct {
+        let user = UserId::new(user).expect("whose hello was taken");
+        assert!(id.peer_of(&user).is_some(), "{user} is told of {id}");
+    }
+}
+
+fn has(store: &MemoryStore, table: Table, key: &[u8]) -> bool {
+    store.get(table, key).expect("memory").is_some()
+}
+
+fn joined(first: &str, second: &str) -> Vec<u8> {
+    [first.as_bytes(), &[0], second.as_bytes(), &[0]].concat()
+}
+
+fn numbered(id: &str, number: u64) -> Vec<u8> {
+    [id.as_bytes(), &[0], &number.to_be_bytes()].concat()
+}
