@@ -19,15 +19,18 @@ use std::thread;
 
 use hongyan_client::view::{Conversation, Status};
 use hongyan_client::{Answer, Command};
-use hongyan_protocol::{ConversationId, Seq, UserId};
+use hongyan_protocol::{ConversationId, ConversationKind, Seq, UserId};
 use world::device::{Asked, Device};
 use world::world::World;
 
 const USERS: [&str; 6] = ["alice", "alice", "bob", "bob", "carol", "dora"];
 /// Worlds of one run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// Longer than any back-off, silence bound or time-out together.
 const QUIET_MS: u64 = 180_000;
+
+/// Messages of one page.
+const PAGE: usize = 20;
 
 /// A log as it is told by the queue of one user.
 type Log = Vec<(Seq, String)>;
@@ -195,6 +198,9 @@ fn check(world: &mut World) {
         assert!(device.asked.is_empty(), "R6: {} has requests without an answer", device.user);
         assert_eq!(device.gaps, 0, "nothing was lost, so no gap may be told");
     }
+    let cached: Vec<_> = (0..originals).map(|device| cold_open(world, device)).collect();
+    world.heal();
+    world.pass(QUIET_MS);
     // A new device of each user hears the whole queue: what the relay holds to be true.
     let mut truths: BTreeMap<&str, usize> = BTreeMap::new();
     for user in USERS {
@@ -208,10 +214,38 @@ fn check(world: &mut World) {
         check_events(world, device, truth);
         check_lists(world, device, truth);
     }
+    for (device, pages) in cached.into_iter().enumerate() {
+        for (conversation, page) in pages {
+            let log = history(world, device, &conversation);
+            let newest = &log[log.len() - page.len()..];
+            assert!(page == newest, "{conversation} of {} was shown otherwise from the cache", USERS[device]);
+            assert_eq!(
+                page.len(),
+                log.len().min(PAGE),
+                "{conversation} of {} is not in the cache",
+                USERS[device]
+            );
+        }
+    }
     let logs = check_logs(world, &truths);
     for device in 0..originals {
         check_sends(world, device, &logs);
     }
+}
+
+/// A device that starts without a relay shows its list and the newest page of each conversation of two from its cache.
+/// (Of a group it may hold less: what was written before it joined is the relay's to tell.)
+fn cold_open(world: &mut World, device: usize) -> Vec<(ConversationId, Vec<Told>)> {
+    world.stop_relay();
+    world.restart_device(device);
+    let mut pages = Vec::new();
+    for line in list(world, device) {
+        if line.kind == ConversationKind::Direct && line.last_seq > Seq::ZERO {
+            let page = page(world, device, &line.id, None, PAGE);
+            pages.push((line.id, page));
+        }
+    }
+    pages
 }
 
 /// R2: every message event once, in queue order.
@@ -263,28 +297,38 @@ fn list(world: &mut World, device: usize) -> Vec<Conversation> {
     }
 }
 
+/// A message as a device tells it.
+type Told = (Seq, UserId, String);
+
+fn page(
+    world: &mut World,
+    device: usize,
+    of: &ConversationId,
+    before: Option<Seq>,
+    limit: usize,
+) -> Vec<Told> {
+    let command = Command::History { conversation: of.clone(), before, after: None, limit };
+    let page = match world.call(device, command) {
+        Ok(Answer::History(page)) => page,
+        Ok(_) => panic!("no page"),
+        Err(error) => panic!("no page of {of}: {error}"),
+    };
+    assert!(page.iter().all(|message| message.status != Status::Sending), "R6: messages of {of} still wait");
+    page.into_iter().filter_map(|message| Some((message.seq?, message.from, message.content.text))).collect()
+}
+
 /// The whole log as the device tells it.
-fn history(world: &mut World, device: usize, of: &ConversationId) -> Vec<(Seq, UserId, String)> {
-    let mut log = Vec::new();
-    let mut before = None;
+fn history(world: &mut World, device: usize, of: &ConversationId) -> Vec<Told> {
+    let mut log: Vec<Told> = Vec::new();
     loop {
-        let command = Command::History { conversation: of.clone(), before, after: None, limit: 20 };
-        let page = match world.call(device, command) {
-            Ok(Answer::History(page)) => page,
-            Ok(_) => panic!("no page"),
-            Err(error) => panic!("no page of {of}: {error}"),
-        };
-        let waiting = page.iter().filter(|message| message.status == Status::Sending).count();
-        assert_eq!(waiting, 0, "R6: messages of {of} still wait");
-        let mut page: Vec<_> = page
-            .into_iter()
-            .filter_map(|message| Some((message.seq?, message.from, message.content.text)))
-            .collect();
-        let Some((first, ..)) = page.first() else { return log };
-        before = Some(*first);
+        let before = log.first().map(|(seq, ..)| *seq);
+        let mut page = page(world, device, of, before, PAGE);
+        if page.is_empty() {
+            return log;
+        }
         page.append(&mut log);
         log = page;
-        if before == Some(Seq(1)) {
+        if log[0].0 == Seq(1) {
             return log;
         }
     }

@@ -37,6 +37,8 @@ const MEMBERS: usize = 1_000;
 const WRITERS: usize = 8;
 /// Idle connections.
 const IDLE: usize = 2_000;
+/// The slowest acknowledgement that the histogram tells from slower ones, in microseconds.
+const LATENCY_US_MAX: u64 = 60_000_000;
 /// For connections and the last deliveries.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -203,7 +205,7 @@ async fn sends(report: &mut Report, senders: usize, time: Duration) {
     let relay = tokio::task::block_in_place(|| RelayProcess::start(&SETTINGS));
     let hosts = connect(&relay, (0..senders).map(|n| format!("sender-{n}")).collect(), drop).await;
     let measuring = Arc::new(AtomicBool::new(false));
-    let times = Arc::new(Mutex::new(Histogram::<u64>::new(3).expect("a histogram")));
+    let times = Arc::new(Mutex::new(Histogram::<u64>::new_with_max(LATENCY_US_MAX, 3).expect("a histogram")));
     let text: Arc<str> = "x".repeat(TEXT_BYTES).into();
     let mut running = JoinSet::new();
     for (number, host) in hosts.into_iter().enumerate() {

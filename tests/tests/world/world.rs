@@ -327,6 +327,22 @@ impl World {
         self.soon(100, 8_000, Happening::RelayStarts);
     }
 
+    /// The relay is gone, at a moment when nothing is under way, until [`World::heal`].
+    pub(crate) fn stop_relay(&mut self) {
+        if self.relay.take().is_none() {
+            return;
+        }
+        assert!(self.committing.is_none(), "something is under way");
+        for link in std::mem::take(&mut self.links).into_values() {
+            let closed = client::Input::Closed {
+                generation: link.generation,
+                code: Code(1006),
+                reason: String::new(),
+            };
+            self.life_input(link.device, closed);
+        }
+    }
+
     /// The relay stops in good order; it comes back when it has drained.
     pub(crate) fn drain_relay(&mut self) {
         self.relay_input(relay::Input::Drain { spread_ms: 2_000 });
@@ -400,6 +416,14 @@ impl World {
             }
         }
         self.soon(10, 6_000, Happening::DeviceStarts(device));
+    }
+
+    /// A device is closed in good order, as far as its cache is concerned, and started again.
+    pub(crate) fn restart_device(&mut self, device: usize) {
+        self.pass(1_000);
+        assert!(self.devices[device].saving.is_none(), "something is under way");
+        self.devices[device].crash(true);
+        self.device_starts(device);
     }
 
     /// The device's system says that there is no network, and later that there is one.
