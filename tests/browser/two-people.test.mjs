@@ -65,7 +65,7 @@ class Writer {
 
   /**
    * Reloads the moment this message is in the cache. (A save waits for the one before it, some milliseconds on a
-   * busy machine; sdk.test.mjs has the reload in the very moment of a send.)
+   * busy machine; storage.test.mjs has the reload in the very moment of a send.)
    * @param {string} key
    */
   async reloadWith(key) {

@@ -1,0 +1,167 @@
+// @ts-check
+/** The cache in IndexedDB: where it can't be had, where it is another's, where it fails, where the page ends. */
+
+import assert from 'node:assert/strict'
+import { after, before } from 'node:test'
+
+import { newProfile } from './harness/chromium.mjs'
+import { Front } from './harness/front.mjs'
+import { assertWhole } from './harness/log.mjs'
+import { Relay } from './harness/relay.mjs'
+import { Scene, scenario } from './harness/scene.mjs'
+import { SdkPage } from './harness/sdk.mjs'
+import { until } from './harness/wait.mjs'
+
+const ground = new Scene()
+/** @type {Relay} */
+let relay
+/** @type {Front} */
+let front
+
+before(async () => {
+  relay = await Relay.start(ground)
+  front = await Front.open(ground, () => relay.port)
+})
+
+after(async () => {
+  await ground.end()
+  ground.check()
+})
+
+/** Ways for IndexedDB to fail from the start. @type {[string, () => void][]} */
+const BROKEN = [
+  ['is missing', () => Object.defineProperty(window, 'indexedDB', { value: undefined })],
+  ['throws when touched', () => Object.defineProperty(window, 'indexedDB', { get() { throw new DOMException('Site data is blocked.', 'SecurityError') } })],
+  ['throws at open', () => { IDBFactory.prototype.open = () => { throw new DOMException('Not now.', 'UnknownError') } }],
+  ['never answers', () => { IDBFactory.prototype.open = () => /** @type {any} */ (new EventTarget()) }],
+  ['opens with an error', () => {
+    const open = IDBFactory.prototype.open
+    IDBFactory.prototype.open = function (/** @type {string} */ name) {
+      const request = open.call(this, name, 1)
+      request.addEventListener('upgradeneeded', () => request.transaction?.abort())
+      return request
+    }
+  }],
+  ['has no Web Locks beside it', () => Object.defineProperty(navigator, 'locks', { value: undefined })],
+]
+
+for (const [how, breakIt] of BROKEN) {
+  scenario(`where IndexedDB ${how}, it works from memory and says so`, async (scene) => {
+    const profile = await newProfile(scene)
+    await profile.addInitScript(breakIt)
+    const alice = await SdkPage.open(scene, 'forgetful', front.origin, { profile })
+    assert.equal((await alice.state()).storage, 'memory')
+    await alice.online()
+    const seen = await alice.page.evaluate(async () => {
+      const conversation = await window.chat.direct('bob')
+      const sent = await window.chat.send(conversation, { text: 'from memory' })
+      return (await window.chat.history(conversation)).some((message) => message.key === sent.key)
+    })
+    assert.ok(seen)
+    await until('the event', async () => (await alice.events('message')).some((message) => message.body.text === 'from memory'))
+  })
+}
+
+scenario('when IndexedDB fails later, it goes on in memory, says so and loses nothing', async (scene) => {
+  const alice = await SdkPage.open(scene, 'unlucky', front.origin)
+  const conversation = await alice.page.evaluate(async () => {
+    const id = await window.chat.direct('bob')
+    await window.chat.send(id, { text: 'durable' })
+    return id
+  })
+  assert.equal((await alice.state()).storage, 'indexeddb')
+  await alice.page.evaluate(() => {
+    IDBObjectStore.prototype.put = () => {
+      throw new DOMException('The disk is full.', 'QuotaExceededError')
+    }
+  })
+  const sent = await alice.page.evaluate((id) => window.chat.send(id, { text: 'afterwards' }), conversation)
+  assert.equal(sent.seq, 2)
+  await until('it says so', async () => (await alice.state()).storage === 'memory', { seen: () => alice.state() })
+  assert.ok((await alice.events('state')).some((state) => state.storage === 'memory'))
+  await until('both events came', async () => (await alice.events('message')).length === 2)
+  assertWhole(await alice.page.evaluate((id) => window.chat.history(id), conversation), 2)
+})
+
+/** Databases that this version can't use; each gets the database's name. @type {[string, (name: string) => Promise<void>][]} */
+const FOREIGN = [
+  ['of a newer version', (name) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 99)
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore('meta')
+      opening.result.createObjectStore('something', { keyPath: 'id' }).put({ id: 1 })
+    }
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+  ['without its stores', (name) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 1)
+    opening.onupgradeneeded = () => opening.result.createObjectStore('meta')
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+  ['full of garbage', (name) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 1)
+    const bytes = new Uint8Array([255, 255, 255, 255, 7, 8, 9])
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore('meta').put(bytes, 'meta')
+      opening.result.createObjectStore('conversations').put('no bytes', 'x')
+      opening.result.createObjectStore('messages').put(bytes, ['x', 1])
+      opening.result.createObjectStore('outbox').put(bytes, 1)
+    }
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+]
+
+for (const [what, make] of FOREIGN) {
+  scenario(`a database ${what} is dropped and made anew`, async (scene) => {
+    const user = `heir-${what.replaceAll(' ', '-')}`
+    const before = await SdkPage.open(scene, user, front.origin, { device: ' elsewhere' })
+    await before.page.evaluate(async () => window.chat.send(await window.chat.direct('bob'), { text: 'inherited' }))
+    const alice = await SdkPage.open(scene, user, front.origin, { connect: false })
+    const name = `hongyan:${front.origin.replace('http', 'ws')}/ws ${user}`
+    await alice.page.evaluate(make, name)
+    await alice.connect()
+    assert.equal((await alice.state()).storage, 'indexeddb')
+    await alice.online()
+    await until('the cache is rebuilt', async () => {
+      const cache = await alice.cache()
+      return cache?.messages.length === 1 && cache.outbox.length === 0 && cache.conversations.length === 1 && (cache.cursor ?? 0) > 0
+    }, { seen: () => alice.cache() })
+    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 1]])
+  })
+}
+
+scenario('a send in the moment of a reload survives it', async (scene) => {
+  const alice = await SdkPage.open(scene, 'hasty', front.origin)
+  await alice.online()
+  for (let round = 1; round <= 5; round++) {
+    // A save that is under way is waited for by the next one, so here none is.
+    await until('the cache is at rest', async () => {
+      const cache = await alice.cache()
+      return cache !== undefined && cache.epoch !== '' && cache.outbox.length === 0 && cache.messages.length === round - 1
+    }, { seen: () => alice.cache() })
+    const loaded = alice.page.waitForEvent('load')
+    await alice.page.evaluate((round) => {
+      window.chat.direct('bob').then((id) => {
+        void window.chat.send(id, { text: `round ${round}` })
+        location.reload()
+      })
+    }, round)
+    await loaded
+    await alice.load(front.origin)
+    await alice.connect()
+    await alice.online()
+    await until(`round ${round} is in the log`, () => alice.page.evaluate(async (round) => (await window.chat.history(await window.chat.direct('bob'))).filter((message) => message.seq > 0).length === round, round), { within: 5_000 })
+  }
+})
