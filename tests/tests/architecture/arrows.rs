@@ -33,6 +33,16 @@ const RULES: &[Rule] = &[
         ours: &["hongyan-protocol", "hongyan-client", "hongyan-relay"],
         foreign: None,
     },
+    Rule {
+        package: "hongyan-sim",
+        ours: &["hongyan-protocol", "hongyan-client", "hongyan-relay"],
+        foreign: None,
+    },
+    Rule {
+        package: "hongyan-fuzz",
+        ours: &["hongyan-protocol", "hongyan-client", "hongyan-relay"],
+        foreign: None,
+    },
 ];
 
 #[test]
@@ -69,6 +79,25 @@ fn a_core_takes_from_rand_what_needs_a_seed() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn deliberate_defects_are_for_the_simulated_world_only() {
+    for (name, package) in workspace() {
+        if name == "hongyan-sim" {
+            continue;
+        }
+        for (feature, turns_on) in package["features"].as_object().unwrap() {
+            assert!(feature == "defects" || !turns_on.to_string().contains("defects"), "{name}: {feature}");
+        }
+        for dependency in package["dependencies"].as_array().unwrap() {
+            assert!(
+                !dependency["features"].to_string().contains("defects"),
+                "{name}: {}",
+                dependency["name"]
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A core has no clock, chance, sockets, files, threads, environment, runtime or voice of its own.
 //!
 //! The scan reads tokens, so it sees use trees, paths in expressions and types, and what stands inside macros. What is
-//! compiled for tests only is left out. (A crate called `log` or `time` can't be told from a module of that name here;
+//! compiled for tests only is left out, and so are deliberate defects. (A crate called `log` or `time` can't be told from a module of that name here;
 //! the list of foreign crates in `arrows` keeps those out.)
 
 use proc_macro2::{TokenStream, TokenTree};
@@ -136,6 +136,8 @@ fn the_scan_bites() {
         "impl S { fn f(&self) { vec![std::time::Instant::now()]; } }",
         "macro_rules! m { () => { std::time::Instant::now() } }",
         "#[cfg(not(test))] fn f() { println!(); }",
+        "#[cfg(feature = \"other\")] fn f() { println!(); }",
+        "thread_local! { static N: u8 = 0; }",
     ] {
         assert!(!findings(bad).unwrap().is_empty(), "the scan passed over: {bad}");
     }
@@ -155,6 +157,7 @@ fn the_scan_lets_pass_what_a_core_may_do() {
         "fn f() { let text = \"println!\"; }",
         "use rand::{SeedableRng, rngs::ChaCha12Rng};",
         "#[cfg(test)] mod tests { use std::time::Instant; fn f() { println!(); } }",
+        "#[cfg(feature = \"defects\")] thread_local! { static N: u8 = 0; }",
         "#[test] fn f() { std::fs::read(\"x\").unwrap(); }",
         "mod a { #[cfg(test)] mod tests { use rand::random; } }",
     ] {
@@ -182,7 +185,10 @@ impl WithoutTests {
         attributes.iter().any(|attribute| {
             attribute.path().is_ident("test")
                 || attribute.path().is_ident("cfg")
-                    && attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test")
+                    && attribute.meta.require_list().is_ok_and(|list| {
+                        // The feature compiles deliberate defects in, for the simulated world's own test.
+                        matches!(list.tokens.to_string().as_str(), "test" | "feature = \"defects\"")
+                    })
         })
     }
 
@@ -192,6 +198,7 @@ impl WithoutTests {
             syn::Item::Fn(item) => Self::is_for_tests(&item.attrs),
             syn::Item::Use(item) => Self::is_for_tests(&item.attrs),
             syn::Item::Impl(item) => Self::is_for_tests(&item.attrs),
+            syn::Item::Macro(item) => Self::is_for_tests(&item.attrs),
             _ => false,
         }
     }

@@ -30,7 +30,7 @@ fn paths_in_the_pages_exist() {
 #[test]
 fn paths_are_found_in_text() {
     let text = "`client/src/io.rs`, `web-demo/`, `Cargo.toml` but `/demo/`, `state.storage`, `a / b`, `Client::new`, \
-        `http://x/y`, `target/release/x`, `--data DIR/`, `@scope/name`, `application/json`, `npm run build`, \
+        `http://x/y`, `target/release/x`, `--data DIR/`, `@scope/name`, `application/json`, `npm run build`, `.proto`, \
         ```text\n`no/such`\n``` and [a link](docs/page.md), [another](https://x.y/z.md), [here](#part).";
     let found: Vec<String> = paths(text).into_iter().collect();
     assert_eq!(found, ["Cargo.toml", "application/json", "client/src/io.rs", "docs/page.md", "web-demo/"]);
@@ -70,7 +70,8 @@ fn paths(text: &str) -> BTreeSet<String> {
 fn is_path(word: &str) -> bool {
     let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_'));
     let made = MADE.iter().any(|made| word == *made || word.starts_with(&format!("{made}/")));
-    let shaped = word.contains('/') || ENDINGS.iter().any(|ending| word.ends_with(ending));
+    let shaped = word.contains('/')
+        || ENDINGS.iter().any(|ending| word.len() > ending.len() && word.ends_with(ending));
     plain && shaped && !made && !word.starts_with(['/', '-'])
 }
 
