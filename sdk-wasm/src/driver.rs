@@ -210,19 +210,25 @@ impl Driver {
 
     fn ask_token(&self) {
         let sink = Sink::clone(&self.sink);
-        let given = match self.token.dyn_ref::<Function>() {
+        let provider = self.token.dyn_ref::<Function>();
+        let given = match provider {
             Some(provider) => provider.call0(&JsValue::UNDEFINED),
             None => Ok(self.token.clone()),
         };
+        let is_provided = provider.is_some();
         spawn_local(async move {
             let token = match given {
                 Ok(value) => JsFuture::from(Promise::resolve(&value)).await,
                 Err(thrown) => Err(thrown),
             };
-            sink(Input::Token(match token {
-                Ok(value) => value
-                    .as_string()
-                    .ok_or_else(|| "the token provider gave something else than a string".into()),
+            sink(Input::Token(match token.map(|value| value.as_string()) {
+                // A back end that is down often answers with a page. That is no refusal: the provider is asked again.
+                Ok(Some(token)) if is_provided && !is_jwt(&token) => {
+                    Err("The token provider gave a text that is no token (a JWT); it will be asked again."
+                        .into())
+                }
+                Ok(Some(token)) => Ok(token),
+                Ok(None) => Err("The token provider gave something else than a string.".into()),
                 Err(thrown) => Err(words(&thrown)),
             }));
         });
@@ -260,6 +266,14 @@ impl Driver {
         self.socket.take();
         self.cache.borrow().close();
     }
+}
+
+/// Three parts of base64url (RFC 7519, RFC 7515 section 3.1); whether they are true is for the relay to say.
+fn is_jwt(token: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    token.split('.').count() == 3 && token.split('.').all(is_part)
 }
 
 fn answer_to_js(answer: Answer) -> JsValue {
