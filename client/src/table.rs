@@ -13,7 +13,7 @@
 //! | Loaded | ignored | acts | acts | acts | acts | acts | acts |
 //! | Command | refused | acts | acts | acts | acts | acts | acts |
 //! | Host | keeps | acts | acts | acts | acts | acts | ignored |
-//! | Tick | ignored | acts | acts | acts | acts | acts | ignored |
+//! | Tick | ignored | acts | acts | acts | acts | acts | acts |
 //!
 //! A frame, opening or closing of a generation other than the present one is ignored in every phase. In `Stopped`,
 //! a command is answered from what is here or with the reason of the stop.
@@ -22,8 +22,8 @@
 //!
 //! 1. Each message of the queue is told once, in order, and only when it is durable; a cursor never moves back
 //!    (R1, R2) — `each_message_is_told_once_in_order_whatever_happens`
-//! 2. A connection goes on from what was received, a process from what is durable —
-//!    `a_new_connection_goes_on_from_what_was_received_and_a_new_process_from_what_is_durable`
+//! 2. A hello gives the cursor that is durable, so it is never taken back; what is streamed again is passed over (R1) —
+//!    `a_hello_gives_what_is_durable_and_what_is_streamed_again_is_passed_over`
 //! 3. A gap is asked for once, and never hidden — `what_was_applied_is_skipped_and_a_gap_is_asked_for_once`,
 //!    `a_reset_replaces_everything_but_the_outbox_in_one_transaction_and_names_the_gap`
 //! 4. What was written here is in the log once and in its order (R4, R5, R6) —
@@ -132,8 +132,9 @@ pub(crate) const fn rule(phase: Phase, kind: Kind) -> Rule {
         (Kind::Host, Fresh) => Rule::Keeps,
         (Kind::Host, Stopped) => Rule::Ignored,
 
-        (Kind::Tick, Waiting | Token | Dialling | Greeting | Online) => Rule::Acts,
-        (Kind::Tick, Fresh | Stopped) => Rule::Ignored,
+        // Also when stopped: a page of history that waits for the cache has its deadline.
+        (Kind::Tick, Waiting | Token | Dialling | Greeting | Online | Stopped) => Rule::Acts,
+        (Kind::Tick, Fresh) => Rule::Ignored,
     }
 }
 

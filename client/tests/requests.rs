@@ -320,3 +320,18 @@ fn requests_end_by_their_deadline_and_are_bounded() {
     let late = bed.command(Command::LeaveGroup(conversation("g1")));
     assert_eq!(bed.error(late), Code::TOKEN_USER_MISMATCH);
 }
+
+#[test]
+fn a_page_that_waits_for_the_cache_ends_by_its_deadline_also_after_a_stop() {
+    let mut bed = Bed::online();
+    bed.say(0, bobs(1, 3));
+    bed.close(Code::NOT_PERMITTED);
+    bed.loads_at_once = false;
+    let older = bed.history(&with("bob"), Some(3), None, 10);
+    assert_eq!(bed.loads.len(), 1, "the cache never answers");
+    bed.pass(REQUEST_MS - 1);
+    assert!(!bed.replies.contains_key(&older));
+    bed.pass(1);
+    assert_eq!(bed.error(older), Code::TIMED_OUT);
+    assert_eq!(bed.client.next_deadline(), None);
+}
