@@ -222,7 +222,12 @@ impl Host {
             self.output(output);
         }
         let next = self.client.next_deadline();
-        assert!(next.is_none_or(|at| at.0 > self.moment), "a deadline is left in the past");
+        assert!(
+            next.is_none_or(|at| at.0 > self.moment),
+            "a deadline is left in the past: {next:?} at {} in {:?}",
+            self.moment,
+            self.client.state()
+        );
     }
 
     // ------------------------------------------------------------ outputs
