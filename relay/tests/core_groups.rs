@@ -7,7 +7,7 @@ mod core_world;
 use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, GroupChangeKind, client_frame::Verb, relay_frame::Event};
-use hongyan_relay::core::ConnectionId;
+use hongyan_relay::core::{ConnectionId, CoreConfig};
 
 fn add(group: &str, users: &[&str]) -> Verb {
     let users = users.iter().map(|user| (*user).into()).collect();
@@ -279,4 +279,38 @@ fn a_read_mark_moves_forward_on_all_devices() {
         _ => panic!("not answered"),
     });
     assert_eq!(seqs, [5, 6, 6]);
+}
+
+#[test]
+fn pages_of_members_that_wait_for_a_commit_are_bounded() {
+    let bytes_max = 40_000;
+    let config = CoreConfig {
+        uncommitted_bytes_max: bytes_max,
+        requests_burst: 10_000,
+        outgoing_bytes_max: 1 << 30,
+        ..Default::default()
+    };
+    let mut world = World::with(config);
+    let alice = world.login("alice", "a");
+    let group = world.group(alice, "g", &["bob"]);
+    world.auto_commit = false;
+    world.ask(alice, add(&group, &["carol"]));
+    let page = || Verb::Members(wire::Members { conversation: group.clone(), ..Default::default() });
+    let mut refused = 0;
+    for _ in 0..900 {
+        let request = world.ask(alice, page());
+        match world.answer(alice, request) {
+            None => {}
+            Some(Event::Reject(reject)) => {
+                assert_eq!(Code(reject.code.try_into().unwrap()), Code::BUSY);
+                refused += 1;
+            }
+            Some(event) => panic!("told before it is durable: {}", name(&event)),
+        }
+    }
+    assert!(refused > 500, "{refused}");
+    assert!(world.relay.counters().uncommitted_bytes < bytes_max + 1_000);
+    world.commit_all();
+    world.auto_commit = true;
+    assert_eq!(members(&mut world, alice, &group).len(), 3);
 }

@@ -129,7 +129,11 @@ impl Commits {
             Some(outcome) if mark < gathers => outcome,
             _ => &mut self.gathering,
         };
-        outcome.bytes += WAITING_ANSWER_BYTES;
+        outcome.bytes += WAITING_ANSWER_BYTES
+            + match &effect {
+                Effect::Answer(_, _, event) => event.encoded_len(),
+                _ => 0,
+            };
         outcome.effects.push(effect);
     }
 

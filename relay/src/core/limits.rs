@@ -24,7 +24,7 @@ pub const CONVERSATIONS_MAX: usize = 20_000;
 pub const MEMBERS_HELD_MAX: usize = 2_000_000;
 /// Entries of the hot tables that one `handle` looks at to evict.
 pub const EVICTION_STEPS: usize = 64;
-/// What a waiting answer counts towards the bytes that wait for a commit.
+/// What a waiting answer counts towards the bytes that wait for a commit, besides its own.
 pub const WAITING_ANSWER_BYTES: usize = 256;
 /// Requests of one connection refused within one second, after which it is closed as busy.
 pub const REFUSALS_PER_SECOND_MAX: u32 = 1_000;

@@ -50,6 +50,10 @@ pub(super) fn members<S: Store, V: Verifier>(
         version: version.0,
     };
     let mark = conversation.group.as_ref().map_or(Mark::NONE, |group| group.commit);
+    if !relay.commits.is_durable(mark) {
+        // The page waits, and what waits is bounded.
+        relay.may_write()?;
+    }
     relay.answer_at(mark, caller.connection, caller.request, Event::MemberPage(page));
     Ok(())
 }
