@@ -150,10 +150,16 @@ fn a_torn_journal_loses_whole_batches_from_its_end() {
     for cut in [1, 3, 64, 700, 30_000] {
         let folder = tempfile::tempdir().unwrap();
         let store = FjallStore::open(folder.path()).unwrap();
+        let mut tail = Vec::new();
         for n in 1..=120 {
             store.commit(&batch(n)).unwrap();
+            if n == 40 {
+                tail = std::fs::read(folder.path().join("tail")).unwrap();
+            }
         }
         drop(store);
+        // A power cut may leave an older tail; with the newest, a lost commit is damage and the store refuses.
+        std::fs::write(folder.path().join("tail"), tail).unwrap();
         let journal = std::fs::read_dir(folder.path().join("store"))
             .unwrap()
             .map(|entry| entry.unwrap().path())

@@ -30,6 +30,7 @@ mod snapshot;
 mod stream;
 mod users;
 mod verbs;
+pub mod verify;
 
 pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};

@@ -13,6 +13,7 @@ use super::limits::TOKEN_TIME_MAX;
 use super::logging;
 use super::run::{Failure, serve};
 use super::tokens::Keyring;
+use super::verify::verify_data;
 
 /// The relay of Hongyan: it stores and fans out chat messages.
 #[derive(Parser)]
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long)]
         dev: bool,
     },
+    /// Check the whole store of a relay that does not run: ends with 0 when it is whole, with 1 when it is damaged.
+    Verify(Place),
     /// Check, show or explain the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -80,6 +83,9 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve { place, listen, dev } => serve_command(&place, listen, dev),
         Command::Token { place, user, expires, dev } => token_command(&place, &user, expires, dev),
+        Command::Verify(place) => {
+            load(&place, None).map_err(Failure::Start).and_then(|loaded| verify_data(&loaded.settings.data))
+        }
         Command::Config(ConfigCommand::Check(place)) => check_command(&place),
         Command::Config(ConfigCommand::Show(place)) => {
             load(&place, None).map(|loaded| print(&config::show(&loaded))).map_err(Failure::Start)

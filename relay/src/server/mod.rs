@@ -20,6 +20,7 @@ pub mod settings;
 mod socket;
 mod tokens;
 mod values;
+mod verify;
 
 pub use addresses::Network;
 pub use origin::AllowedOrigin;

@@ -8,17 +8,30 @@
 //! | --- | --- |
 //! | `format` | the version of this layout, in decimal |
 //! | `lock` | locked while a relay has the folder |
+//! | `tail` | the number of the last acknowledged commit |
 //! | `store/` | the engine's own |
 //! | `store.new/` | an engine that is being made; one that was not finished is made again |
+//!
+//! What the engine itself does not notice, or takes for the end of a crash, is checked here before it opens: the
+//! journals ([`super::journal`]), the lists of each keyspace's files, and after it has opened, that the last commit
+//! is not older than the `tail` says. A block of a table or a blob has the engine's checksum, so damage there fails
+//! the read; where the engine panics over damage, that is an error, too.
+//!
+//! What stays open: damage of the last commits that follows on a power cut, and only of those of which the `tail` was
+//! not on disk yet, can't be told from an unfinished write.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use xxhash_rust::xxh3::xxh3_128;
 
+use super::journal::{self, MARK_KEY, Mark};
+use super::tail::{self, Found, Tail};
 use super::{Batch, Order, Store, StoreError, Table};
 
 /// The layout of the data folder that this version reads and writes.
@@ -29,6 +42,8 @@ const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 /// Messages from this size on lie beside the tree, so that compaction does not copy them again and again.
 const BLOB_BYTES_MIN: u32 = 4 * 1024;
+/// The keyspace of the commits' marks, beside the tables.
+const COMMITS: &str = "commits";
 
 /// A store in a folder. Clones are handles of the same store; the folder is free again when the last is dropped.
 #[derive(Clone)]
@@ -37,8 +52,17 @@ pub struct FjallStore(Arc<Inner>);
 struct Inner {
     // Dropped in this order: the folder is unlocked when the engine has ended.
     tables: Vec<Keyspace>,
+    commits: Keyspace,
     database: Database,
+    tail: Mutex<Tail>,
     _lock: File,
+}
+
+/// The engine, opened.
+struct Engine {
+    tables: Vec<Keyspace>,
+    commits: Keyspace,
+    database: Database,
 }
 
 impl FjallStore {
@@ -66,8 +90,53 @@ impl FjallStore {
             fs::rename(&new, &path).map_err(|error| failed("naming the new store", &error))?;
             sync_folder(folder).map_err(|error| failed("naming the new store", &error))?;
         }
-        let (database, tables) = open_engine(&path)?;
-        Ok(Self(Arc::new(Inner { tables, database, _lock: lock })))
+        check_lists(&path)?;
+        let tail_path = folder.join("tail");
+        let found = tail::read(&tail_path).map_err(|error| failed("reading the tail", &error))?;
+        let acknowledged = match found {
+            Found::Commit(commit) => Some(commit),
+            Found::Nothing => None,
+            Found::Broken => {
+                return Err(StoreError::Damaged(format!(
+                    "the file tail in the data folder {} is not as it was written, so what was acknowledged last is not \
+                 known; restore the data folder from a backup",
+                    folder.display()
+                )));
+            }
+        };
+        let journaled = journal::check(&path, acknowledged)?;
+        let Engine { tables, commits, database } = open_engine(&path)?;
+        let mark = guarded(|| commits.get(MARK_KEY))?;
+        let last = match mark.map(|bytes| Mark::from_bytes(&bytes)) {
+            None => 0,
+            Some(Some(mark)) => mark.commit,
+            Some(None) => return Err(StoreError::Damaged("the last commit's mark can't be read".into())),
+        };
+        let expected = acknowledged.max(journaled).unwrap_or_default();
+        if last < expected || (last > 0 && found == Found::Nothing) {
+            return Err(StoreError::Damaged(format!(
+                "commits up to {expected} were made in the data folder {}, and the store ends with {last}{}; restore \
+                 the data folder from a backup",
+                folder.display(),
+                if found == Found::Nothing { " while the file tail is missing" } else { "" },
+            )));
+        }
+        let tail = Tail::open(&tail_path, last).map_err(|error| failed("writing the tail", &error))?;
+        sync_folder(folder).map_err(|error| failed("writing the tail", &error))?;
+        Ok(Self(Arc::new(Inner { tables, commits, database, tail: Mutex::new(tail), _lock: lock })))
+    }
+
+    /// Writes what is only in the journal to the tables, so that the next start has nothing to replay.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the engine fails; what was committed stays in the journal then.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        // Nothing is committed meanwhile.
+        let _tail = self.0.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        for keyspace in self.0.tables.iter().chain([&self.0.commits]) {
+            guarded(|| keyspace.rotate_memtable_and_wait())?;
+        }
+        Ok(())
     }
 
     fn table(&self, table: Table) -> Result<&Keyspace, StoreError> {
@@ -79,8 +148,8 @@ impl FjallStore {
 
 impl Store for FjallStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self.table(table)?.get(key).map_err(|error| engine(&error))?;
-        Ok(value.map(Bytes::from))
+        let table = self.table(table)?;
+        Ok(guarded(|| table.get(key))?.map(Bytes::from))
     }
 
     fn scan(
@@ -94,14 +163,18 @@ impl Store for FjallStore {
         if from >= to {
             return Ok(());
         }
-        let mut rows = self.table(table)?.range(from..to);
+        let table = self.table(table)?;
+        let mut rows = guarded(|| Ok(table.range(from..to)))?;
         loop {
-            let row = match order {
-                Order::Ascending => rows.next(),
-                Order::Descending => rows.next_back(),
-            };
-            let Some(row) = row else { return Ok(()) };
-            let (key, value) = row.into_inner().map_err(|error| engine(&error))?;
+            // The visitor's own panics are not the engine's, so it is called outside.
+            let row = guarded(|| {
+                let row = match order {
+                    Order::Ascending => rows.next(),
+                    Order::Descending => rows.next_back(),
+                };
+                row.map(fjall::Guard::into_inner).transpose()
+            })?;
+            let Some((key, value)) = row else { return Ok(()) };
             if !visit(&key, &value) {
                 return Ok(());
             }
@@ -109,7 +182,13 @@ impl Store for FjallStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let database = &self.0.database;
+        // Held over the commit: marks are in the order of commits.
+        let mut tail = self.0.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = Mark { commit: tail.commit + 1, floor: database.seqno() };
         // What could not be synced is never written over: the engine refuses all writes after such a failure.
         let mut write = database.batch().durability(Some(PersistMode::SyncData));
         for (table, key, value) in &batch.changes {
@@ -119,43 +198,94 @@ impl Store for FjallStore {
                 None => write.remove(keyspace, key.clone()),
             }
         }
-        write.commit().map_err(|error| engine(&error))
+        write.insert(&self.0.commits, MARK_KEY, mark.to_bytes());
+        guarded(|| write.commit())?;
+        tail.write(mark.commit)
+            .map_err(|error| StoreError::Engine(format!("writing the tail failed: {error}")))
     }
 }
 
 /// Opens the engine in its own folder, or makes it there, with a keyspace for each table.
-fn open_engine(path: &Path) -> Result<(Database, Vec<Keyspace>), StoreError> {
-    let database = Database::builder(path)
-        .max_journaling_size(JOURNAL_BYTES_MAX)
-        .cache_size(CACHE_BYTES)
-        .open()
-        .map_err(|error| engine(&error))?;
-    let mut tables = Vec::with_capacity(Table::ALL.len());
-    for table in Table::ALL {
-        let keyspace = database.keyspace(table.name(), || options(table));
-        tables.push(keyspace.map_err(|error| engine(&error))?);
+fn open_engine(path: &Path) -> Result<Engine, StoreError> {
+    guarded(|| {
+        let database =
+            Database::builder(path).max_journaling_size(JOURNAL_BYTES_MAX).cache_size(CACHE_BYTES).open()?;
+        let mut tables = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            tables.push(database.keyspace(table.name(), || options(table))?);
+        }
+        let commits = database.keyspace(COMMITS, KeyspaceCreateOptions::default)?;
+        // Making a keyspace is not itself synced; nothing may be answered before it is.
+        database.persist(PersistMode::SyncAll)?;
+        Ok(Engine { tables, commits, database })
+    })
+}
+
+/// Each keyspace's list of its files, against the checksum that the engine writes beside it and never compares. With
+/// a wrong list the engine would remove the files that are not in it.
+fn check_lists(store: &Path) -> Result<(), StoreError> {
+    let failed =
+        |error: &io::Error| StoreError::Engine(format!("reading the lists of files failed: {error}"));
+    for entry in fs::read_dir(store.join("keyspaces")).map_err(|error| failed(&error))? {
+        let folder = entry.map_err(|error| failed(&error))?.path();
+        let current = match fs::read(folder.join("current")) {
+            Ok(current) => current,
+            // A keyspace that was not finished, which the engine makes again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(&error)),
+        };
+        // The list's number, its XXH3-128, and the kind of checksum.
+        let is_right = current.len() == 25 && current.last() == Some(&0) && {
+            let (mut number, mut checksum) = ([0; 8], [0; 16]);
+            number.copy_from_slice(&current[..8]);
+            checksum.copy_from_slice(&current[8..24]);
+            let list = fs::read(folder.join(format!("v{}", u64::from_le_bytes(number))));
+            list.is_ok_and(|list| xxh3_128(&list) == u128::from_le_bytes(checksum))
+        };
+        if !is_right {
+            let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            return Err(StoreError::Damaged(format!(
+                "the list of the files of keyspace {name} is not as it was written; restore the data folder from a \
+                 backup"
+            )));
+        }
     }
-    // Making a keyspace is not itself synced; nothing may be answered before it is.
-    database.persist(PersistMode::SyncAll).map_err(|error| engine(&error))?;
-    Ok((database, tables))
+    Ok(())
+}
+
+/// Calls the engine; where it panics over what it finds, that is damage.
+fn guarded<T>(call: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| engine(&error)),
+        Err(_) => Err(StoreError::Damaged("the engine broke over what it found in its files".into())),
+    }
 }
 
 fn options(table: Table) -> KeyspaceCreateOptions {
     let options = KeyspaceCreateOptions::default();
     match table {
-        Table::Messages => options
-            .with_kv_separation(Some(KvSeparationOptions::default().separation_threshold(BLOB_BYTES_MIN))),
+        // Not compressed: the engine takes the length of a compressed blob from a field that no checksum covers.
+        Table::Messages => options.with_kv_separation(Some(
+            KvSeparationOptions::default()
+                .separation_threshold(BLOB_BYTES_MIN)
+                .compression(CompressionType::None),
+        )),
         _ => options,
     }
 }
 
 fn engine(error: &fjall::Error) -> StoreError {
+    use fjall::Error as E;
+    let damaged = |what: &str| StoreError::Damaged(what.into());
     match error {
-        fjall::Error::Poisoned => StoreError::Engine(
+        E::Poisoned => StoreError::Engine(
             "an earlier write failed, so nothing more is written before a new start".into(),
         ),
-        fjall::Error::Io(error) => StoreError::Engine(error.to_string()),
-        error => StoreError::Engine(format!("{error:?}")),
+        E::Io(error) | E::Storage(fjall::LsmError::Io(error)) => StoreError::Engine(error.to_string()),
+        E::Locked => StoreError::Engine("another process uses the store".into()),
+        E::JournalRecovery(_) => damaged("a batch of the journal is broken"),
+        E::InvalidVersion(_) => damaged("the engine's own format can't be read or is not known"),
+        error => StoreError::Damaged(format!("{error:?}")),
     }
 }
 

@@ -6,7 +6,11 @@
 pub mod contract;
 #[cfg(feature = "server")]
 pub mod fjall;
+#[cfg(feature = "server")]
+mod journal;
 pub mod memory;
+#[cfg(feature = "server")]
+mod tail;
 
 use bytes::Bytes;
 

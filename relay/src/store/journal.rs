@@ -1,0 +1,272 @@
+//! The engine's journal, looked through before the engine opens it.
+//!
+//! The engine (fjall 3.1) takes whatever it can't parse for the torn end of a crash: it cuts the journal there without
+//! a word, and what was acknowledged after one flipped bit is gone. It refuses a batch whose checksum fails, although
+//! that may be nothing but a torn end; and a batch's sequence number has no checksum at all. So each batch is checked
+//! here first, with the same checksum, and against the [`Mark`] that every commit of ours carries:
+//!
+//! - a broken batch with a whole one after it, or in a journal that is not the last, is damage: what comes later was
+//!   written only when all before it was on disk;
+//! - a broken batch at the very end is damage when it was acknowledged (the `tail` knows), else the unfinished write
+//!   of a crash, and is cut off, which loses nothing that anybody was told of;
+//! - marks that are not consecutive, or sequence numbers that do not rise, are damage.
+//!
+//! | bytes | what they are; numbers are little-endian |
+//! | --- | --- |
+//! | `1` count `u32` seqno `u64` | the start of a batch |
+//! | `2` kind `u8` compression `u8` keyspace `u64` key length `u16` value length `u32` stored length `u32`, key, value | an item |
+//! | `4` keyspace `u64` | a keyspace is emptied |
+//! | `3` checksum `u64` `FJL\x03` | the end: XXH3-64 of the items' bytes |
+//! | zeros | not written yet |
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::StoreError;
+
+/// The key of a commit's mark, in a keyspace of its own. No key of the core begins with a zero byte.
+pub(super) const MARK_KEY: &[u8] = b"\0commit";
+const TRAILER: &[u8] = b"FJL\x03";
+/// Sequence numbers that flushes and compactions may take between a mark's floor and its batch.
+const SEQNO_SLACK: u64 = 1 << 16;
+/// Commits between two that can be in one journal, by far.
+const COMMITS_AHEAD_MAX: u64 = 1 << 32;
+
+/// What each commit says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Counts the commits of the store from 1, without a gap.
+    pub(super) commit: u64,
+    /// The engine's sequence number when the batch was made; the batch's own is not lower.
+    pub(super) floor: u64,
+}
+
+impl Mark {
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.commit.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.floor.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (commit, floor) = bytes.split_first_chunk::<8>()?;
+        let floor: [u8; 8] = floor.try_into().ok()?;
+        Some(Self { commit: u64::from_be_bytes(*commit), floor: u64::from_be_bytes(floor) })
+    }
+}
+
+/// Checks all journals of an engine's folder and cuts off an unfinished write. `acknowledged` is the last commit that
+/// is known to have been. Gives the last commit found; `None` when no journal has one.
+pub(super) fn check(folder: &Path, acknowledged: Option<u64>) -> Result<Option<u64>, StoreError> {
+    let failed = |what: &str, error: &io::Error| StoreError::Engine(format!("{what} failed: {error}"));
+    let journals = journals(folder).map_err(|error| failed("listing the journals", &error))?;
+    let mut walk = Walk::default();
+    for (at, path) in journals.iter().enumerate() {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let bytes = fs::read(path).map_err(|error| failed("reading a journal", &error))?;
+        let written = &bytes[..written_bytes(&bytes)];
+        let broken = walk.through(written).map_err(|why| damaged(&name, why))?;
+        let Some(at_byte) = broken else { continue };
+        if at + 1 < journals.len() {
+            return Err(damaged(
+                &name,
+                format!("the batch at byte {at_byte} is broken, and later ones follow"),
+            ));
+        }
+        if let Some(next) = walk.find_whole(written, at_byte + 1) {
+            let why =
+                format!("the batch at byte {at_byte} is broken, and a whole one follows at byte {next}");
+            return Err(damaged(&name, why));
+        }
+        match (walk.last_commit(), acknowledged) {
+            (Some(last), Some(acknowledged)) if last < acknowledged => {
+                let why = format!(
+                    "the batch at byte {at_byte} is broken, and commits up to {acknowledged} were acknowledged, \
+                     while the whole ones end with {last}"
+                );
+                return Err(damaged(&name, why));
+            }
+            // The tail was checked when the engine has told its last commit.
+            (None, Some(_)) => {}
+            _ => cut(path, at_byte).map_err(|error| failed("cutting off an unfinished write", &error))?,
+        }
+    }
+    Ok(walk.last_commit())
+}
+
+fn damaged(name: &str, why: impl Into<String>) -> StoreError {
+    StoreError::Damaged(format!(
+        "in the journal {name}, {}; restore the data folder from a backup",
+        why.into()
+    ))
+}
+
+/// The journals, oldest first.
+fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
+        if let (true, Some(number)) = (is_journal, number) {
+            journals.push((number, path));
+        }
+    }
+    journals.sort();
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+/// A journal is made at its full length, of zeros; a batch ends with another byte.
+fn written_bytes(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    for chunk in bytes.rchunks(ZEROS.len()) {
+        if chunk != &ZEROS[..chunk.len()] {
+            let last = chunk.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+            return end - chunk.len() + last + 1;
+        }
+        end -= chunk.len();
+    }
+    0
+}
+
+fn cut(path: &Path, at: usize) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(at as u64)?;
+    file.sync_all()
+}
+
+/// How far the batches of all journals were followed.
+#[derive(Default)]
+struct Walk {
+    seqno: Option<u64>,
+    mark: Option<Mark>,
+}
+
+impl Walk {
+    fn last_commit(&self) -> Option<u64> {
+        self.mark.map(|mark| mark.commit)
+    }
+
+    /// Follows whole batches. Gives where one is broken; the error is a whole one that can't be where it is.
+    fn through(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(batch) = Batch::read(&bytes[at..]) else { return Ok(Some(at)) };
+            if self.seqno.is_some_and(|before| batch.seqno <= before) {
+                return Err(format!(
+                    "the batch at byte {at} has a sequence number that is none after the one before"
+                ));
+            }
+            if let Some(mark) = batch.mark {
+                if !(mark.floor..=mark.floor.saturating_add(SEQNO_SLACK)).contains(&batch.seqno) {
+                    return Err(format!(
+                        "the batch at byte {at} has another sequence number than it was given"
+                    ));
+                }
+                if let Some(before) = self.mark
+                    && mark.commit != before.commit.saturating_add(1)
+                {
+                    let (is, was) = (mark.commit, before.commit);
+                    return Err(format!("commit {is} at byte {at} follows on commit {was}"));
+                }
+                self.mark = Some(mark);
+            }
+            self.seqno = Some(batch.seqno);
+            at += batch.bytes;
+        }
+        Ok(None)
+    }
+
+    /// A whole batch from here on that is later than all before.
+    fn find_whole(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let last = self.last_commit().unwrap_or_default();
+        (from..bytes.len()).find(|at| {
+            bytes[*at] == START
+                && Batch::read(&bytes[*at..]).is_some_and(|batch| {
+                    batch.mark.is_some_and(|mark| {
+                        mark.commit > last
+                            && mark.commit - last < COMMITS_AHEAD_MAX
+                            && mark.floor <= batch.seqno
+                    })
+                })
+        })
+    }
+}
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+
+/// A whole batch whose checksum is right.
+struct Batch {
+    seqno: u64,
+    mark: Option<Mark>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Reader { bytes, at: 0 };
+        if rest.byte()? != START {
+            return None;
+        }
+        let (count, seqno) = (rest.number::<4>()?, rest.number::<8>()?);
+        let (items_begin, mut mark) = (rest.at, None);
+        for _ in 0..count {
+            match rest.byte()? {
+                ITEM => {
+                    let (_kind, compression, _keyspace) = (rest.byte()?, rest.byte()?, rest.number::<8>()?);
+                    let (key_bytes, _, stored_bytes) =
+                        (rest.number::<2>()?, rest.number::<4>()?, rest.number::<4>()?);
+                    let (key, value) = (rest.take(key_bytes)?, rest.take(stored_bytes)?);
+                    if key == MARK_KEY && compression == 0 {
+                        mark = Mark::from_bytes(value);
+                    }
+                }
+                CLEAR => {
+                    rest.number::<8>()?;
+                }
+                _ => return None,
+            }
+        }
+        let items_end = rest.at;
+        if rest.byte()? != END {
+            return None;
+        }
+        let checksum = rest.number::<8>()?;
+        let is_whole = rest.take(TRAILER.len() as u64)? == TRAILER
+            && xxh3_64(bytes.get(items_begin..items_end)?) == checksum;
+        is_whole.then_some(Self { seqno, mark, bytes: rest.at })
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: u64) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(usize::try_from(count).ok()?)?;
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn number<const N: usize>(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        bytes[..N].copy_from_slice(self.take(N as u64)?);
+        Some(u64::from_le_bytes(bytes))
+    }
+}

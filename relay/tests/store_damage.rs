@@ -1,0 +1,286 @@
+//! Flipped bits and truncated files: the store refuses to open, or fails the read, or gives what was committed. What
+//! it must never do is to give less or something else.
+
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+#![cfg(feature = "server")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hongyan_relay::store::fjall::FjallStore;
+use hongyan_relay::store::{Batch, Order, Store, StoreError, Table};
+
+type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// Numbers that look like chance, the same in every run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+/// A folder on which syncing costs nothing, where there is one.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+fn commit(store: &FjallStore, rows: &mut Rows, n: u64, chance: &mut Chance) {
+    let mut batch = Batch::default();
+    for table in Table::ALL {
+        // Short ones, ones that the journal compresses, and ones that lie beside the tree.
+        let bytes = match n % 8 {
+            0 if table == Table::Messages => 9_000,
+            1 => 4_200,
+            _ => 20 + chance.below(200),
+        };
+        let value: Vec<u8> = (0..bytes).map(|_| u8::try_from(chance.below(26)).unwrap() + b'a').collect();
+        rows.insert((table, n.to_be_bytes().to_vec()), value.clone());
+        batch.put(table, n.to_be_bytes().to_vec(), value);
+    }
+    // A key that changes with each commit: an older value of it is a wrong one.
+    rows.insert((Table::Meta, b"last".to_vec()), n.to_be_bytes().to_vec());
+    batch.put(Table::Meta, &b"last"[..], n.to_be_bytes().to_vec());
+    store.commit(&batch).unwrap();
+}
+
+/// A store with tables, blobs and a journal, not longer than what was written to it; and all that it must give.
+fn make(folder: &Path) -> Rows {
+    let (mut rows, mut chance) = (Rows::new(), Chance(7));
+    let store = FjallStore::open(folder).unwrap();
+    for n in 1..=40 {
+        commit(&store, &mut rows, n, &mut chance);
+        if n == 20 {
+            store.flush().unwrap();
+        }
+    }
+    drop(store);
+    // Opening cuts the journal to what is written in it.
+    drop(FjallStore::open(folder).unwrap());
+    rows
+}
+
+/// What became of a damaged store.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Refused(String),
+    ReadFailed,
+    Right,
+    Wrong(String),
+}
+
+fn open(folder: &Path, rows: &Rows) -> Outcome {
+    let store = match FjallStore::open(folder) {
+        Ok(store) => store,
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    let outcome = compare(&store, rows);
+    drop(store);
+    outcome
+}
+
+fn compare(store: &FjallStore, rows: &Rows) -> Outcome {
+    let mut failed = false;
+    for ((table, key), value) in rows {
+        match store.get(*table, key) {
+            Ok(Some(found)) if found == value => {}
+            Ok(found) => {
+                let what = if found.is_some() { "another value" } else { "nothing" };
+                return Outcome::Wrong(format!("{table:?} {key:?} gives {what}"));
+            }
+            Err(_) => failed = true,
+        }
+    }
+    for table in Table::ALL {
+        let (mut expected, mut wrong) = (rows.iter().filter(|((of, _), _)| *of == table), None);
+        let result = store.scan(table, b"", &[0xff; 9], Order::Ascending, &mut |key, value| {
+            if expected.next().is_none_or(|((_, k), v)| k != key || v != value) {
+                wrong = Some(Outcome::Wrong(format!("a scan of {table:?} gives something else at {key:?}")));
+            }
+            wrong.is_none()
+        });
+        match (wrong, result) {
+            (Some(wrong), _) => return wrong,
+            (None, Ok(())) if expected.next().is_some() => {
+                return Outcome::Wrong(format!("a scan of {table:?} ends early"));
+            }
+            (None, result) => failed |= result.is_err(),
+        }
+    }
+    if failed { Outcome::ReadFailed } else { Outcome::Right }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Damages each file of a copy in many places, and gives what was not noticed. `places` is per file.
+fn unnoticed(original: &Path, rows: &Rows, places: usize) -> (Vec<String>, [usize; 3]) {
+    let mut chance = Chance(11);
+    let (mut unnoticed, mut counts) = (Vec::new(), [0; 3]);
+    for file in files(original) {
+        let name = file.strip_prefix(original).unwrap().to_owned();
+        let bytes = fs::read(&file).unwrap();
+        let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
+        let is_journal = name.extension().is_some_and(|extension| extension == "jnl");
+        let places = if is_journal { places * 12 } else { places };
+        // All of a small file, else its ends and places between.
+        let at: Vec<usize> = if bytes.len() <= places {
+            (0..bytes.len()).collect()
+        } else {
+            let ends = (0..16).flat_map(|n| [n, bytes.len() - 1 - n]);
+            ends.chain((0..places).map(|_| chance.below(bytes.len())))
+                .filter(|at| *at < bytes.len())
+                .collect()
+        };
+        for at in at {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << chance.below(8);
+            cases.push((format!("a bit of byte {at} flipped"), flipped));
+        }
+        let lengths = [0, 1, bytes.len() / 3, bytes.len().saturating_sub(700), bytes.len().saturating_sub(1)];
+        for length in lengths.into_iter().filter(|length| *length < bytes.len()) {
+            cases.push((format!("cut to {length} of {}", bytes.len()), bytes[..length].to_vec()));
+        }
+        for (what, damaged) in cases {
+            let folder = folder();
+            copy(original, folder.path());
+            fs::write(folder.path().join(&name), damaged).unwrap();
+            match open(folder.path(), rows) {
+                Outcome::Refused(sentence) => {
+                    assert!(sentence.len() > 20 && !sentence.contains('\n'), "{sentence}");
+                    counts[0] += 1;
+                    // It does not give up refusing.
+                    if is_journal {
+                        assert!(matches!(open(folder.path(), rows), Outcome::Refused(_)), "{name:?} {what}");
+                    }
+                }
+                Outcome::ReadFailed => counts[1] += 1,
+                Outcome::Right => counts[2] += 1,
+                Outcome::Wrong(how) => unnoticed.push(format!("{}, {what}: {how}", name.display())),
+            }
+        }
+    }
+    (unnoticed, counts)
+}
+
+#[test]
+fn damage_is_refused_or_fails_the_read_and_never_gives_something_else() {
+    // The engine's panics are caught; their messages would only hide what this test prints.
+    std::panic::set_hook(Box::new(|info| {
+        let own = info.location().is_some_and(|location| location.file().contains("store_damage"));
+        if own {
+            eprintln!("{info}");
+        }
+    }));
+    let original = folder();
+    let rows = make(original.path());
+    assert_eq!(open(original.path(), &rows), Outcome::Right);
+    let (unnoticed, [refused, failed, right]) = unnoticed(original.path(), &rows, 24);
+    println!("{refused} refused, {failed} failed a read, {right} gave all; unnoticed: {unnoticed:#?}");
+    assert!(unnoticed.is_empty(), "{} kinds of damage were not noticed", unnoticed.len());
+    assert!(refused > 100 && right > 10);
+}
+
+/// The sentence with which a store refuses, after `damage` to its journal.
+fn journal_refusal(damage: impl FnOnce(&mut Vec<u8>)) -> String {
+    let folder = folder();
+    let rows = make(folder.path());
+    let is_journal = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
+    let journal = files(folder.path()).iter().rfind(is_journal).unwrap().clone();
+    let mut bytes = fs::read(&journal).unwrap();
+    damage(&mut bytes);
+    fs::write(&journal, &bytes).unwrap();
+    match open(folder.path(), &rows) {
+        Outcome::Refused(sentence) => {
+            // What is refused is left as it was.
+            assert!(fs::read(&journal).unwrap() == bytes);
+            sentence
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_flip_within_the_journal_is_named_with_its_place() {
+    // The tag of the first batch's first item: the engine alone takes all from there on for a torn end.
+    let sentence = journal_refusal(|bytes| bytes[13] ^= 0x40);
+    assert!(
+        sentence.contains("the batch at byte 0 is broken, and a whole one follows at byte"),
+        "{sentence}"
+    );
+    // The last batch of all: nothing follows, but it was acknowledged.
+    let sentence = journal_refusal(|bytes| *bytes.last_mut().unwrap() ^= 0x40);
+    assert!(
+        sentence.contains("commits up to 40 were acknowledged, while the whole ones end with 39"),
+        "{sentence}"
+    );
+    // A sequence number, of which the engine has no checksum.
+    let sentence = journal_refusal(|bytes| bytes[6] ^= 0x20);
+    assert!(sentence.contains("sequence number"), "{sentence}");
+}
+
+#[test]
+fn a_tail_that_lags_takes_an_unfinished_write_for_what_it_is() {
+    let folder = folder();
+    let rows = make(folder.path());
+    let tail = fs::read(folder.path().join("tail")).unwrap();
+    let store = FjallStore::open(folder.path()).unwrap();
+    let (mut later, mut chance) = (rows.clone(), Chance(3));
+    commit(&store, &mut later, 41, &mut chance);
+    drop(store);
+    // As after a power cut in the middle of commit 41: the tail of before, and a hole in the batch.
+    fs::write(folder.path().join("tail"), tail).unwrap();
+    let is_journal = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
+    let journal = files(folder.path()).iter().rfind(is_journal).unwrap().clone();
+    let mut bytes = fs::read(&journal).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end - 600..end - 100].fill(0);
+    fs::write(&journal, bytes).unwrap();
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+    let store = FjallStore::open(folder.path()).unwrap();
+    let mut again = rows;
+    commit(&store, &mut again, 41, &mut chance);
+    drop(store);
+    assert_eq!(open(folder.path(), &again), Outcome::Right);
+}
+
+#[test]
+fn an_older_store_under_the_same_tail_is_refused() {
+    let (older, folder) = (folder(), folder());
+    let mut rows = make(folder.path());
+    copy(folder.path(), older.path());
+    let store = FjallStore::open(folder.path()).unwrap();
+    commit(&store, &mut rows, 41, &mut Chance(3));
+    drop(store);
+    fs::remove_dir_all(folder.path().join("store")).unwrap();
+    copy(&older.path().join("store"), &folder.path().join("store"));
+    let Err(StoreError::Damaged(sentence)) = FjallStore::open(folder.path()) else { panic!("it opened") };
+    assert!(sentence.contains("commits up to 41") && sentence.contains("ends with 40"), "{sentence}");
+    fs::remove_file(folder.path().join("tail")).unwrap();
+    let Err(StoreError::Damaged(sentence)) = FjallStore::open(folder.path()) else { panic!("it opened") };
+    assert!(sentence.contains("the file tail is missing"), "{sentence}");
+}

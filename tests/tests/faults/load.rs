@@ -1,0 +1,162 @@
+//! Several people who write as fast as they are answered, and what must be true of it in the end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hongyan_client::Event;
+use hongyan_protocol::{ConversationId, Seq};
+use hongyan_tests::{Host, MemoryCache, Setup};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Sends of one writer that wait for their answers at once.
+const WINDOW: usize = 4;
+/// For what must come, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+type Seen = Arc<Mutex<Vec<(ConversationId, Seq, String)>>>;
+
+pub struct Load {
+    group: ConversationId,
+    people: Vec<(Arc<Host>, Seen)>,
+    writers: JoinSet<Vec<(ConversationId, String, Seq)>>,
+    stop: Arc<AtomicBool>,
+    pub acknowledged: Arc<AtomicU64>,
+}
+
+/// What the end showed; all but the first is 0 when all is well.
+#[derive(Debug, Default, PartialEq)]
+pub struct Verdict {
+    pub acknowledged: usize,
+    pub lost: usize,
+    pub doubled: usize,
+    pub out_of_order: usize,
+}
+
+fn host(address: SocketAddr, user: &str) -> (Host, Seen) {
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    let host = Host::start(Setup::new(address, user, MemoryCache::default()), move |event| {
+        if let Event::Message(message) = event {
+            noted.lock().unwrap().push((message.conversation, message.seq.unwrap(), message.content.text));
+        }
+    });
+    (host, seen)
+}
+
+impl Load {
+    /// Everybody is in one group, and each writes to the next one, too. The relay runs.
+    pub async fn start(address: SocketAddr, writers: usize, pause: Duration, bytes: usize) -> Self {
+        let names: Vec<String> = (0..writers.max(2)).map(|n| format!("user{n}")).collect();
+        let people: Vec<_> = names.iter().map(|name| host(address, name)).collect();
+        let people: Vec<_> = people.into_iter().map(|(host, seen)| (Arc::new(host), seen)).collect();
+        let others: Vec<&str> = names[1..].iter().map(String::as_str).collect();
+        let group = people[0].0.create_group("Geese", &others).await.unwrap();
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::<AtomicU64>::default());
+        let mut tasks = JoinSet::new();
+        for (n, (host, _)) in people.iter().enumerate() {
+            let direct = host.direct(&names[(n + 1) % names.len()]);
+            let to = [group.clone(), direct];
+            tasks.spawn(write(
+                Arc::clone(host),
+                names[n].clone(),
+                to,
+                (pause, bytes),
+                Arc::clone(&stop),
+                Arc::clone(&acknowledged),
+            ));
+        }
+        Self { group, people, writers: tasks, stop, acknowledged }
+    }
+
+    /// Waits until so many sends more were answered.
+    pub async fn more(&self, count: u64) {
+        let (goal, begun) = (self.acknowledged.load(Ordering::Relaxed) + count, Instant::now());
+        while self.acknowledged.load(Ordering::Relaxed) < goal {
+            assert!(begun.elapsed() < PATIENCE, "sends are not answered: {:?}", self.people[0].0.state());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops writing, waits for the answers, and looks at everybody's logs. The relay runs.
+    pub async fn end(self, address: SocketAddr) -> Verdict {
+        self.stop.store(true, Ordering::Relaxed);
+        let wrote = timeout(PATIENCE, self.writers.join_all()).await.expect("R6: every send is answered");
+        let mut verdict = Verdict::default();
+        let mut logs: BTreeMap<ConversationId, Vec<String>> = BTreeMap::new();
+        for (n, (host, seen)) in self.people.iter().enumerate() {
+            // A device that was never there before is told all that the relay holds.
+            let (mut witness, told) = super::load::host(address, host.user().as_str());
+            witness.caught_up(PATIENCE).await;
+            let truth = told.lock().unwrap().clone();
+            let begun = Instant::now();
+            while seen.lock().unwrap().len() < truth.len() && begun.elapsed() < PATIENCE {
+                sleep(Duration::from_millis(10)).await;
+            }
+            assert!(*seen.lock().unwrap() == truth, "R2: user{n} was told something else than a new device");
+            let mut own: BTreeMap<ConversationId, Vec<String>> = BTreeMap::new();
+            for (conversation, seq, text) in truth {
+                let log = own.entry(conversation).or_default();
+                log.push(text);
+                assert_eq!(seq.0, log.len() as u64, "R5: a log has a gap");
+            }
+            for (conversation, log) in own {
+                let known = logs.entry(conversation).or_insert_with(|| log.clone());
+                assert!(*known == log, "R5: user{n} has another log");
+            }
+        }
+        assert!(logs.contains_key(&self.group));
+        for log in logs.values() {
+            verdict.doubled += log.len() - log.iter().collect::<BTreeSet<_>>().len();
+            let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+            for text in log {
+                let (who, rest) = text.split_once('-').unwrap();
+                let number = rest.split('-').next().unwrap().parse().unwrap();
+                let before = last.insert(who, number);
+                verdict.out_of_order += usize::from(before.is_some_and(|before| before > number));
+            }
+        }
+        for (conversation, text, seq) in wrote.into_iter().flatten() {
+            verdict.acknowledged += 1;
+            let at = usize::try_from(seq.0).unwrap() - 1;
+            let found = logs.get(&conversation).and_then(|log| log.get(at));
+            verdict.lost += usize::from(found != Some(&text));
+        }
+        verdict
+    }
+}
+
+async fn write(
+    host: Arc<Host>,
+    name: String,
+    to: [ConversationId; 2],
+    (pause, bytes): (Duration, usize),
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+) -> Vec<(ConversationId, String, Seq)> {
+    let (mut under_way, mut done, mut number) = (VecDeque::new(), Vec::new(), 0_u64);
+    while !stop.load(Ordering::Relaxed) || !under_way.is_empty() {
+        while under_way.len() < WINDOW && !stop.load(Ordering::Relaxed) {
+            let conversation = to[usize::from(number.is_multiple_of(3))].clone();
+            let text = format!("{name}-{number}-{}", "x".repeat(bytes));
+            number += 1;
+            let send = {
+                let (host, conversation, text) = (Arc::clone(&host), conversation.clone(), text.clone());
+                tokio::spawn(async move { host.send(&conversation, &text).await })
+            };
+            under_way.push_back((conversation, text, send));
+            // The task hands its message over before the next is made: it is the order of writing.
+            sleep(pause).await;
+        }
+        if let Some((conversation, text, send)) = under_way.pop_front() {
+            let message =
+                send.await.unwrap().unwrap_or_else(|error| panic!("R6: {name} was refused: {error}"));
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+            done.push((conversation, text, message.seq.unwrap()));
+        }
+    }
+    done
+}
