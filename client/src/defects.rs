@@ -53,6 +53,14 @@ defects! {
     ToldBeforeDurable = "told-before-durable";
     /// All that waits goes on the wire at once, so a refused one is overtaken.
     OutboxOvertakes = "outbox-overtakes";
+    /// A hello gives what was received, not what is durable.
+    HelloBeforeDurable = "hello-before-durable";
+    /// Read marks that wait are told while a reset is due.
+    ReadAcrossEpochs = "read-across-epochs";
+    /// With nothing received, the epoch of a welcome is taken before its reset.
+    EpochBeforeReset = "epoch-before-reset";
+    /// Who wrote before learning of having joined is not taken for one who joined.
+    JoinOvertaken = "join-overtaken";
     /// A transaction that failed is taken for one that is durable.
     FailedSaveForgotten = "failed-save-forgotten";
 }

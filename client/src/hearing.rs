@@ -80,7 +80,7 @@ impl Client {
                 }
             }
             (Heard::Reset(reset), _) => self.reset(reset),
-            (Heard::Snapshot(snapshot), _) => self.snapshot(snapshot),
+            (Heard::Snapshot(snapshot), _) => self.snapshot(now, snapshot),
             (Heard::Batch(batch), _) => self.batch(now, batch),
             (Heard::Sent(sent), _) => {
                 let pending = self.answered(request);
@@ -127,6 +127,9 @@ impl Client {
         self.token_lives(now, welcome.token_expires_in_ms);
         let fresh = self.queue.epoch != welcome.epoch;
         self.queue.welcome(welcome.epoch, Pos(welcome.head));
+        if !fresh && self.queue.must_ask_for_reset() {
+            self.resume(now);
+        }
         if fresh {
             self.cache.gathering.meta = true;
         }

@@ -11,8 +11,9 @@
 //!   got other keys.
 //! - On waking the client dials at once, but never before the moment that the relay asked for.
 //! - `Network(false)` ends dialling; an open socket is probed instead, because browsers err.
-//! - A new connection continues from what was *received*, a new process from what is *durable*. So nothing is told
-//!   twice, and what a crash takes back was never told.
+//! - A hello gives what is *durable*, so a cursor that the relay heard is never taken back; what is streamed again and
+//!   was *received* before is passed over. So nothing is told twice, and what a crash takes back was never told.
+//! - While a reset is due no read mark is told: it was meant for messages of the log before.
 //! - One save is under way; what comes meanwhile gathers for the next. It is bounded by the relay's window of
 //!   entries that were not acknowledged, and by [`limits::UNSAVED_ENTRIES_MAX`] here.
 //! - After a save that failed the storage is memory: the same writes go there, the cursor on disk stays older, and

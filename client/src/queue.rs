@@ -24,9 +24,9 @@ use crate::view::{GroupUpdate, GroupUpdateKind};
 pub(crate) struct Queue {
     /// Of the positions below; empty on a new device.
     pub(crate) epoch: String,
-    /// Applied in memory. A hello of this process gives it, so nothing is streamed twice.
+    /// Applied in memory: what is streamed again up to here is passed over.
     pub(crate) received: Pos,
-    /// In the cache. A new process begins here.
+    /// In the cache: the cursor that a hello gives, and where a new process begins.
     pub(crate) durable: Pos,
     /// What the relay was told, or was given in the hello.
     pub(crate) acked: Pos,
@@ -64,14 +64,34 @@ impl Queue {
         }
     }
 
+    /// A reset is due or its snapshot gathers: what is known here may be of another log.
+    pub(crate) fn is_resetting(&self) -> bool {
+        matches!(self.stream, Stream::AwaitsReset | Stream::Resetting { .. })
+    }
+
+    /// The relay has the cursor that the hello gave, and lacks what was received after it: it does not know that a
+    /// reset is due.
+    pub(crate) fn must_ask_for_reset(&self) -> bool {
+        matches!(self.stream, Stream::AwaitsReset)
+            && self.received > self.welcome_head
+            && self.durable <= self.welcome_head
+    }
+
+    /// What a hello tells.
+    pub(crate) fn cursor(&self) -> Pos {
+        if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable }
+    }
+
     /// A connection begins.
     pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
         self.welcome_head = head;
-        self.acked = self.received;
+        self.acked = self.cursor();
         self.unacked = 0;
         self.stream = Stream::Continues;
         if self.epoch != epoch {
-            if self.received == Pos::ZERO {
+            // Even with nothing received there may be messages of the log before: one's own, confirmed by an answer.
+            let is_early = defects::is_on(Defect::EpochBeforeReset) && self.received == Pos::ZERO;
+            if self.epoch.is_empty() || is_early {
                 self.epoch = epoch;
             } else {
                 self.stream = Stream::AwaitsReset;
@@ -130,7 +150,7 @@ impl Client {
     }
 
     /// Asks for the queue after `received`, once until it comes.
-    fn resume(&mut self, now: Now) {
+    pub(crate) fn resume(&mut self, now: Now) {
         if !matches!(self.queue.stream, Stream::Resuming) {
             self.queue.stream = Stream::Resuming;
             let cursor = self.queue.received.0;
@@ -202,7 +222,12 @@ impl Client {
         };
         let line = self.conversations.entry(&id, &mut self.cache.gathering.writes);
         let head = Seq(change.last_seq);
-        let joined = new || (line.left && !gone);
+        // The answer to one's own first message may have come before this: then the conversation is not new, but who
+        // is named here joined all the same.
+        let joins = matches!(kind, GroupChangeKind::Created | GroupChangeKind::Added)
+            && concerned
+            && !defects::is_on(Defect::JoinOvertaken);
+        let joined = new || joins || (line.left && !gone);
         line.last_seq = line.last_seq.max(head);
         if joined {
             line.read(head);
@@ -233,7 +258,7 @@ impl Client {
     }
 
     /// A part of the list as it is now.
-    pub(crate) fn snapshot(&mut self, snapshot: wire::Snapshot) {
+    pub(crate) fn snapshot(&mut self, now: Now, snapshot: wire::Snapshot) {
         let Stream::Resetting { states, .. } = &mut self.queue.stream else { return };
         let room = CONVERSATIONS_MAX.saturating_sub(states.len());
         states.extend(snapshot.conversations.into_iter().take(room));
@@ -241,6 +266,7 @@ impl Client {
             && let Stream::Resetting { epoch, pos, states } = core::mem::take(&mut self.queue.stream)
         {
             self.replace(epoch, pos, states);
+            self.pump_reads(now);
         }
     }
 
@@ -317,8 +343,11 @@ impl Client {
     /// Tells the relay what is durable.
     pub(crate) fn acknowledge(&mut self) {
         if self.session.is_online() && self.queue.durable > self.queue.acked {
-            let told =
-                if defects::is_on(Defect::AckBeforeDurable) { self.queue.received } else { self.queue.durable };
+            let told = if defects::is_on(Defect::AckBeforeDurable) {
+                self.queue.received
+            } else {
+                self.queue.durable
+            };
             self.queue.acked = told;
             self.queue.unacked = 0;
             self.timers.clear(Timer::Ack);

@@ -100,14 +100,15 @@ fn entries_of_unknown_kind_take_their_position() {
 }
 
 #[test]
-fn a_new_connection_goes_on_from_what_was_received_and_a_new_process_from_what_is_durable() {
+fn a_hello_gives_what_is_durable_and_what_is_streamed_again_is_passed_over() {
     let mut bed = Bed::online();
     bed.say(0, bobs(1, 3));
     bed.saves_at_once = false;
     bed.say(0, bobs(4, 6));
     bed.close(Code(1006));
     let hello = bed.go_online(6);
-    assert_eq!((hello.cursor, hello.epoch.as_str()), (6, "e1"));
+    assert_eq!((hello.cursor, hello.epoch.as_str()), (3, "e1"));
+    bed.say(0, bobs(4, 6));
     assert!(!bed.client.state().caught_up, "not durable yet");
     bed.saves_at_once = true;
     bed.crash();
@@ -219,6 +220,39 @@ fn a_cursor_ahead_of_the_head_waits_for_the_reset() {
     assert_eq!(bed.gaps(), 1);
     bed.say(0, bobs(4, 4));
     assert_eq!(bed.messages().len(), 6);
+}
+
+/// The hello's cursor is the durable one, so the relay can't see that it lacks what was received after it.
+#[test]
+fn what_was_received_beyond_the_head_makes_the_client_ask_for_the_reset() {
+    let mut bed = Bed::online();
+    bed.say(0, bobs(1, 2));
+    bed.saves_at_once = false;
+    bed.say(0, bobs(3, 5));
+    bed.close(Code(1006));
+    bed.frames.clear();
+    let hello = bed.go_online(3);
+    assert_eq!(hello.cursor, 2);
+    let asked = bed.frames.iter().find_map(|frame| match &frame.verb {
+        Some(Verb::Resume(resume)) => Some(resume.cursor),
+        _ => None,
+    });
+    assert_eq!(asked, Some(5), "a cursor that the relay knows to be ahead");
+}
+
+/// Marks that wait were meant for the log before; in the new one their numbers are other messages.
+#[test]
+fn read_marks_are_not_told_across_a_reset() {
+    let mut bed = Bed::online();
+    bed.say(0, bobs(1, 5));
+    bed.close(Code(1006));
+    bed.command(Command::MarkRead { conversation: with("bob"), seq: None });
+    bed.greet();
+    bed.frames.clear();
+    bed.say(1, welcome("e2", 9));
+    bed.say(0, reset("e2", 9));
+    bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: vec![], done: true }));
+    assert!(!bed.frames.iter().any(|frame| matches!(frame.verb, Some(Verb::MarkRead(_)))));
 }
 
 #[test]
@@ -467,7 +501,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
-/// The position in the hello is what the process has applied; the relay streams from it.
+/// The position in the hello is what is durable; the relay streams from it.
 fn check(steps: Vec<Step>) {
     let mut bed = Bed::online();
     bed.saves_at_once = false;
@@ -505,7 +539,10 @@ fn check(steps: Vec<Step>) {
             Step::Reconnect => {
                 bed.close(Code(1006));
                 let hello = bed.go_online(cursor);
-                assert_eq!(hello.cursor, cursor);
+                assert_eq!(hello.cursor, durable, "the cursor is the durable one");
+                if hello.cursor < cursor {
+                    bed.say(0, bobs(hello.cursor + 1, cursor));
+                }
             }
             Step::Pass(ms) => bed.pass(ms),
         }

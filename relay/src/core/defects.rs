@@ -49,7 +49,7 @@ defects! {
     ReadMarkMovesBack = "read-mark-moves-back";
     /// The sender's other devices do not learn of a message.
     OwnNotMirrored = "own-not-mirrored";
-    /// The end of a connection ends the stream to all of the user's.
+    /// The end of a connection ends the session of the newer one of the same device.
     OldGoodbyeEndsNew = "old-goodbye-ends-new";
     /// A commit that failed is taken for one that is durable.
     FailedCommitForgotten = "failed-commit-forgotten";

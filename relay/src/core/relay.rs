@@ -458,7 +458,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.counters.sessions -= 1;
             self.users.disconnect(&session.user, connection);
             if defects::is_on(Defect::OldGoodbyeEndsNew) {
-                self.users.disconnect_all(&session.user);
+                let is_same =
+                    |other: &Session| (&other.user, &other.device) == (&session.user, &session.device);
+                for other in self.connections.values_mut() {
+                    other.session.take_if(|other| is_same(other));
+                }
             }
         }
     }

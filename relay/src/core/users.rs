@@ -85,14 +85,6 @@ impl Users {
         }
     }
 
-    /// What [`super::defects::Defect::OldGoodbyeEndsNew`] does.
-    pub(super) fn disconnect_all(&mut self, user: &UserId) {
-        let connections = self.get(user).map(|user| user.connections.clone()).unwrap_or_default();
-        for connection in connections {
-            self.disconnect(user, connection);
-        }
-    }
-
     pub(super) fn evict(&mut self, commits: &Commits) {
         let len_max = IDLE_USERS_MAX + self.connected;
         self.hot.evict(

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hongyan_client as client;
 use hongyan_client::view::SessionStatus;
-use hongyan_client::{Answer, ChatError, Client, Command, Config, Generation, HostEvent, RequestId, Storage, Ticket, Write};
+use hongyan_client::{
+    Answer, ChatError, Client, Command, Config, Generation, HostEvent, RequestId, Storage, Ticket, Write,
+};
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, Time, UserId};
 
@@ -128,10 +130,6 @@ impl Device {
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let at = self.client.as_ref()?.next_deadline()?;
         Some(self.clock.when(at.0).max(self.throttled_until))
-    }
-
-    pub(crate) fn status(&self) -> Option<SessionStatus> {
-        self.client.as_ref().map(|client| client.state().status)
     }
 
     /// Nothing is under way.
@@ -280,7 +278,9 @@ impl World {
     fn answered(&mut self, index: usize, request: RequestId, answer: Result<Answer, ChatError>) {
         let device = &mut self.devices[index];
         match device.asked.remove(&request) {
-            None => self.broke("R6", "each request is answered once", format!("{request:?} twice, or unasked")),
+            None => {
+                self.broke("R6", "each request is answered once", format!("{request:?} twice, or unasked"))
+            }
             Some(Asked::Send(text)) => self.watch_send_answered(index, &text, answer),
             Some(Asked::CreateGroup) => {
                 if let Ok(Answer::Group(id)) = answer {
@@ -291,7 +291,9 @@ impl World {
                 Err(ChatError { code: Code::NOT_A_MEMBER, .. }) => self.mattered(Fault::Outsider),
                 Err(_) => {}
                 Ok(Answer::History(page)) if page.is_empty() => {}
-                Ok(_) => self.broke("R8", "who is no member reads nothing of a group", "a request was answered"),
+                Ok(_) => {
+                    self.broke("R8", "who is no member reads nothing of a group", "a request was answered")
+                }
             },
             Some(Asked::Call) => device.answer = Some(answer),
             Some(Asked::Other) => {}
@@ -325,12 +327,13 @@ impl World {
         }
         let Some(Saving { writes, durable, .. }) = &mut device.saving else { return };
         *durable = true;
+        let begins_anew = writes.iter().any(|write| matches!(write, Write::Clear));
         let before = device.memory.as_ref().unwrap_or(&device.disk).outbox();
         match &mut device.memory {
             Some(memory) => memory.save(writes),
             None => device.disk.save(writes),
         }
-        self.watch_saved(life.0, &before);
+        self.watch_saved(life.0, &before, begins_anew);
     }
 
     pub(crate) fn save_ends(&mut self, life: Life, error: Option<String>) {

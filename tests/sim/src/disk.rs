@@ -241,7 +241,9 @@ impl Medium {
     /// Replays what is whole after the part that is known, and cuts off the rest for good: a record that is left
     /// behind a torn one must not come back to life.
     fn recover(&mut self) {
-        while let Some((batch, bytes)) = read_record(&self.journal[self.synced_bytes.min(self.journal.len())..]) {
+        while let Some((batch, bytes)) =
+            read_record(&self.journal[self.synced_bytes.min(self.journal.len())..])
+        {
             apply(&mut self.synced, &batch);
             self.synced_bytes += bytes;
         }
@@ -435,7 +437,8 @@ mod tests {
                     }
                 }
                 let round = store.get(Table::Meta, b"round").unwrap();
-                let round = round.map_or(0, |text| String::from_utf8_lossy(&text).parse::<u64>().unwrap() + 1);
+                let round =
+                    round.map_or(0, |text| String::from_utf8_lossy(&text).parse::<u64>().unwrap() + 1);
                 if store.lock().medium.batch.is_none() {
                     assert_eq!(round, synced);
                     let inner = store.lock();

@@ -122,12 +122,8 @@ impl Coverage {
             let (happened, mattered) = (self.happened[*fault as usize], self.mattered[*fault as usize]);
             // A kind that is seen by its effect only is counted there.
             let happened = happened.max(mattered);
-            let _ = writeln!(
-                table,
-                "{:<22} {happened:>10} {mattered:>10}  {}",
-                fault.name(),
-                fault.matters()
-            );
+            let _ =
+                writeln!(table, "{:<22} {happened:>10} {mattered:>10}  {}", fault.name(), fault.matters());
         }
         table
     }

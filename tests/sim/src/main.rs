@@ -78,7 +78,8 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
                     println!("{}", defects::all().join("\n"));
                     return Ok(None);
                 }
-                let defect = defects::named(&name).ok_or_else(|| format!("There is no defect \"{name}\"."))?;
+                let defect =
+                    defects::named(&name).ok_or_else(|| format!("There is no defect \"{name}\"."))?;
                 options.scenario.defect = Some(defect);
             }
             "--shrink" => options.shrink = true,
@@ -141,9 +142,7 @@ fn run_one(scenario: &Scenario, shrinks: bool) -> ExitCode {
     let mut scenario = scenario.clone();
     let mut outcome = play(&scenario, true);
     if outcome.breach.is_some() && shrinks {
-        let (smaller, worlds) = shrink(&scenario, |best| {
-            println!("smaller: {} steps of {}", best.steps.unwrap_or(0), best.seed);
-        });
+        let (smaller, worlds) = shrink(&scenario);
         println!("Shrunk by playing {worlds} worlds.\n");
         scenario = smaller;
         outcome = play(&scenario, true);

@@ -44,6 +44,13 @@ pub(crate) struct Link {
     pub(crate) window: (u64, u64),
 }
 
+impl Link {
+    /// Frames arrive both ways.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.up.dead.is_none() && self.down.dead.is_none()
+    }
+}
+
 impl World {
     pub(crate) fn dial(&mut self, life: Life, generation: Generation) {
         self.connections += 1;
@@ -59,9 +66,10 @@ impl World {
             reset: None,
             window: (0, 0),
         };
-        let half_open = self.links.values().any(|link| {
-            link.at_relay.is_some() && link.device.is_some_and(|other| other.0 == life.0)
-        });
+        let half_open = self
+            .links
+            .values()
+            .any(|link| link.at_relay.is_some() && link.device.is_some_and(|other| other.0 == life.0));
         self.links.insert(id, link);
         if self.fault(Fault::DialLost, 4) {
             self.mattered(Fault::DialLost);
@@ -94,7 +102,11 @@ impl World {
             return self.fate(Fault::Slow).between(500, 5_000);
         }
         let latency = self.shape.latency_ms;
-        if self.chance.percent(10) { self.chance.between(0, latency * 4) } else { self.chance.between(0, latency) }
+        if self.chance.percent(10) {
+            self.chance.between(0, latency * 4)
+        } else {
+            self.chance.between(0, latency)
+        }
     }
 
     pub(crate) fn send_up(&mut self, id: ConnectionId, happening: Happening) {
@@ -124,7 +136,8 @@ impl World {
     }
 
     pub(crate) fn opened(&mut self, id: ConnectionId) {
-        let Some(Link { device: Some(life), generation, at_device: true, down, .. }) = self.links.get(&id) else {
+        let Some(Link { device: Some(life), generation, at_device: true, down, .. }) = self.links.get(&id)
+        else {
             return;
         };
         if down.dead.is_none() {

@@ -132,7 +132,8 @@ impl World {
             let text = format!("d{index}-{order}.");
             // Some are long, so that buffers and frames fill.
             let padding = if chance.percent(10) { chance.index(1_500) } else { 0 };
-            let json = if padding > 0 { format!("{{\"pad\":\"{}\"}}", "x".repeat(padding)) } else { String::new() };
+            let json =
+                if padding > 0 { format!("{{\"pad\":\"{}\"}}", "x".repeat(padding)) } else { String::new() };
             let content = Content { text: text.clone(), json, ..Content::default() };
             let sending = Sending {
                 device: index,
@@ -304,7 +305,10 @@ impl World {
                     self.cut(index);
                 }
                 self.host(index, HostEvent::Network(false));
-                self.schedule(now + chance.between(100, 8_000), Happening::Host(life, HostEvent::Network(true)));
+                self.schedule(
+                    now + chance.between(100, 8_000),
+                    Happening::Host(life, HostEvent::Network(true)),
+                );
             }
             Fault::Hidden => {
                 if self.devices[index].client.is_some() {

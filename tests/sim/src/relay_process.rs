@@ -127,7 +127,10 @@ impl World {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let clock = self.relay.clock;
-            let now = relay::Now { moment: relay::Moment(clock.moment(self.now)), time: Time(clock.time(self.now)) };
+            let now = relay::Now {
+                moment: relay::Moment(clock.moment(self.now)),
+                time: Time(clock.time(self.now)),
+            };
             let Some(core) = &mut self.relay.core else { return };
             core.handle(now, input);
             let outputs: Vec<_> = std::iter::from_fn(|| core.poll()).collect();
@@ -256,7 +259,8 @@ impl World {
             Left::Nothing if committing && synced => self.mattered(Fault::CommitKept),
             Left::Nothing => {}
         }
-        let links: Vec<_> = self.links.iter().filter(|(_, link)| link.at_relay.is_some()).map(|(id, _)| *id).collect();
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, link)| link.at_relay.is_some()).map(|(id, _)| *id).collect();
         for id in links {
             // A few find out for themselves: the machine is gone without a word.
             if code == Code(1006) && self.fate(Fault::RelayCrash).percent(20) {

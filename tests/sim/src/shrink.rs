@@ -6,7 +6,7 @@ use crate::scenario::{STEPS_MAX, Scenario};
 
 /// A smaller scenario than the given one that breaks the same promise, and how many worlds were tried.
 #[must_use]
-pub fn shrink(scenario: &Scenario, mut tell: impl FnMut(&Scenario)) -> (Scenario, u64) {
+pub fn shrink(scenario: &Scenario) -> (Scenario, u64) {
     let promise = |scenario: &Scenario| play(scenario, false).breach.map(|breach| breach.promise);
     let mut worlds = 1;
     let mut best = scenario.clone();
@@ -16,7 +16,6 @@ pub fn shrink(scenario: &Scenario, mut tell: impl FnMut(&Scenario)) -> (Scenario
         let breaks = promise(&smaller) == Some(broken);
         if breaks {
             *best = smaller;
-            tell(best);
         }
         breaks
     };

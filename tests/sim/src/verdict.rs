@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hongyan_client::view::{Conversation, Status};
+use hongyan_client::view::{Conversation, Message, SessionStatus, Status};
 use hongyan_client::{Answer, Command, HostEvent};
-use hongyan_protocol::{ConversationId, Seq, wire};
+use hongyan_protocol::{Code, ConversationId, Seq, wire};
 
+use crate::device::Device;
 use crate::truth;
 use crate::world::World;
 
@@ -44,7 +45,11 @@ impl World {
         while self.breach.is_none() && !self.is_quiet() {
             if self.now > end {
                 let restless = self.restless();
-                return self.broke("R3", "when faults stop, everybody comes to the head of his queue", restless);
+                return self.broke(
+                    "R3",
+                    "when faults stop, everybody comes to the head of his queue",
+                    restless,
+                );
             }
             self.pass(250);
             self.restart_the_stopped();
@@ -66,8 +71,21 @@ impl World {
         self.relay.is_quiet()
             && self.devices.iter().all(|device| {
                 let head = self.relay.store.look(|tables| truth::head(tables, device.user.as_str()));
-                device.is_quiet() && device.cache().meta().cursor == head
+                let meta = device.cache().meta();
+                let link = self.link_of(device.index).and_then(|id| self.links.get(&id));
+                device.is_quiet()
+                    && (meta.epoch.as_str(), meta.cursor) == (self.relay.epoch.as_str(), head)
+                    && link.is_some_and(|link| link.at_relay == Some(self.relay.life) && link.is_alive())
+                    && self.marks_are_told(device)
             })
+    }
+
+    /// The relay has every read mark that the device shows.
+    fn marks_are_told(&self, device: &Device) -> bool {
+        let memberships = self.relay.store.look(|tables| truth::memberships(tables, device.user.as_str()));
+        device.told.lines.iter().all(|(id, (_, read, _))| {
+            memberships.get(id).is_none_or(|membership| membership.left > 0 || membership.read_seq >= *read)
+        })
     }
 
     fn restless(&self) -> String {
@@ -89,12 +107,20 @@ impl World {
         words.join("; ")
     }
 
-    /// A client that stopped for good is started again by its user.
+    /// A client that was closed or logged out is started again by its user. Nothing else may stop one.
     fn restart_the_stopped(&mut self) {
         for index in 0..self.devices.len() {
-            if self.devices[index].status() == Some(hongyan_client::view::SessionStatus::Stopped)
-                && self.devices[index].saving.is_none()
-            {
+            let Some(client) = &self.devices[index].client else { continue };
+            let state = client.state();
+            if state.status == SessionStatus::Stopped && self.devices[index].saving.is_none() {
+                let reason = state.reason.map(|error| error.code);
+                if !matches!(reason, Some(Code::CLOSED | Code::LOGGED_OUT)) {
+                    return self.broke(
+                        "R3",
+                        format!("device {index} goes on, because its user is in good standing"),
+                        format!("it stopped for good: {reason:?}"),
+                    );
+                }
                 self.device_ends(index, true);
                 self.device_starts(index);
             }
@@ -106,9 +132,16 @@ impl World {
     fn judge_queues(&mut self, logs: &BTreeMap<String, Vec<wire::Message>>) {
         let mut expected: BTreeMap<String, BTreeMap<String, Vec<u64>>> = BTreeMap::new();
         for (conversation, log) in logs {
+            if log.windows(2).any(|pair| pair[1].time < pair[0].time) {
+                self.mattered(crate::faults::Fault::RelayClock);
+            }
             let numbers: Vec<_> = log.iter().map(|message| message.seq).collect();
             if numbers != (1..=log.len() as u64).collect::<Vec<_>>() {
-                return self.broke("R5", format!("the log of {conversation} has no gaps"), format!("{numbers:?}"));
+                return self.broke(
+                    "R5",
+                    format!("the log of {conversation} has no gaps"),
+                    format!("{numbers:?}"),
+                );
             }
             let direct = ConversationId::new(conversation).ok().and_then(|id| id.users());
             let changes = self.relay.store.look(|tables| truth::group_changes(tables, conversation));
@@ -125,7 +158,8 @@ impl World {
         }
         for user in self.users() {
             let mut queued: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-            let entries: Vec<_> = self.relay.store.look(|tables| truth::queue(tables, user.as_str(), 0).collect());
+            let entries: Vec<_> =
+                self.relay.store.look(|tables| truth::queue(tables, user.as_str(), 0).collect());
             for entry in entries {
                 if let Some(seq) = entry.message {
                     queued.entry(entry.conversation).or_default().push(seq);
@@ -150,7 +184,11 @@ impl World {
                 let place = (conversation.clone(), message.seq);
                 if let Some(other) = places.insert(truth::text(message), place.clone()) {
                     let text = truth::text(message);
-                    return self.broke("R4", format!("{text} is in the logs once"), format!("at {other:?} and {place:?}"));
+                    return self.broke(
+                        "R4",
+                        format!("{text} is in the logs once"),
+                        format!("at {other:?} and {place:?}"),
+                    );
                 }
             }
         }
@@ -164,12 +202,20 @@ impl World {
                     return self.broke("R4", format!("{text}, acknowledged, is in the log"), "it is in none");
                 }
                 if !sending.refused && !sending.unsure && !sending.lost {
-                    return self.broke("R6", format!("{text} is in the log or refused"), format!("{sending:?}"));
+                    return self.broke(
+                        "R6",
+                        format!("{text} is in the log or refused"),
+                        format!("{sending:?}"),
+                    );
                 }
                 continue;
             };
             if *conversation != sending.conversation {
-                return self.broke("R4", format!("{text} is in {}", sending.conversation), conversation.as_str());
+                return self.broke(
+                    "R4",
+                    format!("{text} is in {}", sending.conversation),
+                    conversation.as_str(),
+                );
             }
             if sending.refused && !was_stale {
                 return self.broke("R6", format!("{text}, refused, is in no log"), format!("it is at {seq}"));
@@ -183,7 +229,10 @@ impl World {
             {
                 return self.broke(
                     "R5",
-                    format!("{text} comes after what device {} wrote before it (its {order}th, at {before})", sending.device),
+                    format!(
+                        "{text} comes after what device {} wrote before it (its {order}th, at {before})",
+                        sending.device
+                    ),
                     format!("it is at {seq}"),
                 );
             }
@@ -196,9 +245,10 @@ impl World {
         let device = &self.devices[index];
         let (user, told) = (device.user.as_str(), (device.told.epoch.clone(), device.told.pos));
         let pos = if told.0 == self.relay.epoch { told.1 } else { 0 };
-        let rest = self.relay.store.look(|tables| {
-            truth::queue(tables, user, pos).find(|entry| entry.message.is_some())
-        });
+        let rest = self
+            .relay
+            .store
+            .look(|tables| truth::queue(tables, user, pos).find(|entry| entry.message.is_some()));
         if let Some(entry) = rest {
             self.broke(
                 "R2",
@@ -229,19 +279,31 @@ impl World {
             let told = self.devices[index].told.lines.get(&id).copied();
             if told.is_some_and(|told| told != (line.unread, line.read_seq.0, line.last_seq.0)) {
                 let shown = (line.unread, line.read_seq.0, line.last_seq.0);
-                return self.broke("R3", format!("device {index} was told of {id} what its list shows, {shown:?}"), format!("{told:?}"));
+                return self.broke(
+                    "R3",
+                    format!("device {index} was told of {id} what its list shows, {shown:?}"),
+                    format!("{told:?}"),
+                );
             }
             let empty = Vec::new();
             let log = logs.get(&id).unwrap_or(&empty);
             let Some(membership) = memberships.get(&id) else {
                 // It only has messages that were refused here.
                 if line.last_seq != Seq::ZERO {
-                    return self.broke("R8", format!("{user} knows nothing of {id}"), format!("a log up to {}", line.last_seq));
+                    return self.broke(
+                        "R8",
+                        format!("{user} knows nothing of {id}"),
+                        format!("a log up to {}", line.last_seq),
+                    );
                 }
                 continue;
             };
             if line.left != (membership.left > 0) {
-                return self.broke("R3", format!("device {index}: {id} left: {}", membership.left > 0), format!("{}", line.left));
+                return self.broke(
+                    "R3",
+                    format!("device {index}: {id} left: {}", membership.left > 0),
+                    format!("{}", line.left),
+                );
             }
             if !line.left {
                 self.judge_line(index, &line, membership.read_seq, log);
@@ -257,22 +319,40 @@ impl World {
             return self.broke("R3", format!("{whose}: the head is {head}"), format!("{}", line.last_seq));
         }
         if line.read_seq.0 != read {
-            return self.broke("R3", format!("{whose}: the read mark is {read}"), format!("{}", line.read_seq));
+            return self.broke(
+                "R3",
+                format!("{whose}: the read mark is {read}"),
+                format!("{}", line.read_seq),
+            );
         }
-        let unread = log.iter().filter(|message| message.seq > read && message.from != user.as_str()).count() as u64;
+        let unread =
+            log.iter().filter(|message| message.seq > read && message.from != user.as_str()).count() as u64;
         if line.unread != unread {
-            return self.broke("unread", format!("{whose}: {unread} of {head} are unread above {read}"), format!("{}", line.unread));
+            return self.broke(
+                "unread",
+                format!("{whose}: {unread} of {head} are unread above {read}"),
+                format!("{}", line.unread),
+            );
         }
         let marked = self.marked(&id, user.as_str());
         if read > marked {
-            return self.broke("unread", format!("{whose}: nothing above {marked} was read by anybody"), format!("{read} is marked"));
+            return self.broke(
+                "unread",
+                format!("{whose}: nothing above {marked} was read by anybody"),
+                format!("{read} is marked"),
+            );
         }
         if let Some(group) = &line.group {
-            let last = self.relay.store.look(|tables| truth::group_changes(tables, &id)).pop().unwrap_or_default();
+            let last =
+                self.relay.store.look(|tables| truth::group_changes(tables, &id)).pop().unwrap_or_default();
             let shown = (group.owner.to_string(), group.member_count, group.version.0);
             let is = (last.owner.clone(), last.member_count, last.version);
             if shown != is {
-                return self.broke("R3", format!("{whose}: owner, members, version {is:?}"), format!("{shown:?}"));
+                return self.broke(
+                    "R3",
+                    format!("{whose}: owner, members, version {is:?}"),
+                    format!("{shown:?}"),
+                );
             }
         }
         let Some(shown) = self.history(index, &line.id) else { return };
@@ -298,22 +378,34 @@ impl World {
         joins.map(|change| change.last_seq).max().unwrap_or(0).max(marked)
     }
 
+    /// One page. A relay that lets few requests through is asked again.
+    fn page(&mut self, index: usize, of: &ConversationId, before: Option<Seq>) -> Option<Vec<Message>> {
+        let mut last = String::new();
+        for _ in 0..5 {
+            let command = Command::History { conversation: of.clone(), before, after: None, limit: 50 };
+            match self.call(index, command)? {
+                Ok(Answer::History(page)) => return Some(page),
+                Ok(_) => return None,
+                Err(error) => last = format!("{error:?}"),
+            }
+            self.pass(3_000);
+        }
+        self.broke("R5", format!("device {index} shows a page of {of}"), last);
+        None
+    }
+
     /// The whole history as a device shows it, page by page.
     fn history(&mut self, index: usize, of: &ConversationId) -> Option<Vec<(u64, String, String)>> {
         let mut log = Vec::new();
         let mut before = None;
         loop {
-            let command = Command::History { conversation: of.clone(), before, after: None, limit: 50 };
-            let page = match self.call(index, command)? {
-                Ok(Answer::History(page)) => page,
-                Ok(_) => return None,
-                Err(error) => {
-                    self.broke("R5", format!("device {index} shows a page of {of}"), format!("{error:?}"));
-                    return None;
-                }
-            };
+            let page = self.page(index, of, before)?;
             if let Some(waiting) = page.iter().find(|message| message.status == Status::Sending) {
-                self.broke("R6", format!("nothing of {of} waits on device {index}"), waiting.content.text.clone());
+                self.broke(
+                    "R6",
+                    format!("nothing of {of} waits on device {index}"),
+                    waiting.content.text.clone(),
+                );
                 return None;
             }
             let mut page: Vec<_> = page

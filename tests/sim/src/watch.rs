@@ -78,6 +78,8 @@ impl World {
         let Some(user) = self.user_of(id) else {
             match event {
                 relay_frame::Event::Reject(_) => self.mattered(Fault::TokenForged),
+                // Everybody is told to come back later.
+                relay_frame::Event::Retire(_) => {}
                 _ => self.broke("R8", "a forged token opens nothing", "a stranger was told something"),
             }
             return;
@@ -89,7 +91,11 @@ impl World {
             relay_frame::Event::Welcome(welcome) => {
                 let head = self.relay.store.look(|tables| truth::head(tables, &user));
                 if welcome.head > head {
-                    self.broke("R4", format!("{user} is told the durable head {head}"), format!("{}", welcome.head));
+                    self.broke(
+                        "R4",
+                        format!("{user} is told the durable head {head}"),
+                        format!("{}", welcome.head),
+                    );
                 }
             }
             relay_frame::Event::Reset(reset) => {
@@ -112,12 +118,18 @@ impl World {
         if !found.as_ref().is_some_and(|message| message.key == sent.key && message.from == user) {
             return self.broke(
                 "R4",
-                format!("what {user} is told to be sent is on the disk at {} of {}", sent.seq, sent.conversation),
-                found.map_or("nothing is there".into(), |message| format!("{} is there", truth::text(&message))),
+                format!(
+                    "what {user} is told to be sent is on the disk at {} of {}",
+                    sent.seq, sent.conversation
+                ),
+                found.map_or("nothing is there".into(), |message| {
+                    format!("{} is there", truth::text(&message))
+                }),
             );
         }
         let told = (sent.conversation, sent.seq, sent.time);
-        let first = self.watch.answers.entry((user.to_owned(), sent.key)).or_insert_with(|| told.clone()).clone();
+        let first =
+            self.watch.answers.entry((user.to_owned(), sent.key)).or_insert_with(|| told.clone()).clone();
         if first != told {
             self.broke("R4", format!("a key is always answered alike: {first:?}"), format!("{told:?}"));
         }
@@ -160,12 +172,21 @@ impl World {
     }
 
     fn watch_told_page(&mut self, user: &str, page: &wire::HistoryPage) {
-        let is_group = ConversationId::new(&page.conversation).is_ok_and(|id| id.kind() == ConversationKind::Group);
+        let is_group =
+            ConversationId::new(&page.conversation).is_ok_and(|id| id.kind() == ConversationKind::Group);
         if is_group && !self.relay.store.look(|tables| truth::is_member(tables, &page.conversation, user)) {
-            self.broke("R8", "only members read a group", format!("{user} got a page of {}", page.conversation));
+            self.broke(
+                "R8",
+                "only members read a group",
+                format!("{user} got a page of {}", page.conversation),
+            );
         }
         for message in &page.messages {
-            if self.relay.store.look(|tables| truth::message(tables, &page.conversation, message.seq)).as_ref()
+            if self
+                .relay
+                .store
+                .look(|tables| truth::message(tables, &page.conversation, message.seq))
+                .as_ref()
                 != Some(message)
             {
                 let told = (message.seq, truth::text(message));
@@ -233,7 +254,11 @@ impl World {
         }
         if device.cursor_told.0 == told.0 && told.1 < device.cursor_told.1 {
             let before = device.cursor_told.1;
-            return self.broke("R1", format!("device {index}'s cursor stays at {before} or grows"), format!("{}", told.1));
+            return self.broke(
+                "R1",
+                format!("device {index}'s cursor stays at {before} or grows"),
+                format!("{}", told.1),
+            );
         }
         device.cursor_told = told;
     }
@@ -302,10 +327,10 @@ impl World {
     }
 
     /// A transaction became durable on a device.
-    pub(crate) fn watch_saved(&mut self, index: usize, outbox_before: &BTreeSet<String>) {
+    pub(crate) fn watch_saved(&mut self, index: usize, outbox_before: &BTreeSet<String>, begins_anew: bool) {
         let device = &mut self.devices[index];
         let meta = device.cache().meta();
-        if device.cache().from.0 != meta.epoch {
+        if begins_anew || device.cache().from.0 != meta.epoch {
             let gap = device.told.gaps.iter().rev().find(|(epoch, _)| *epoch == meta.epoch);
             let from = (meta.epoch.clone(), gap.map_or(0, |(_, pos)| *pos));
             match &mut device.memory {
@@ -347,7 +372,11 @@ impl World {
                 told.lines.insert(id.clone(), (line.unread, line.read_seq.0, line.last_seq.0));
                 if read > line.read_seq.0 && told.gaps.is_empty() {
                     let now = line.read_seq;
-                    self.broke("R1", format!("device {index}'s read mark of {id} stays at {read} or grows"), format!("{now}"));
+                    self.broke(
+                        "R1",
+                        format!("device {index}'s read mark of {id} stays at {read} or grows"),
+                        format!("{now}"),
+                    );
                 }
             }
             Event::Gap => {
@@ -369,7 +398,15 @@ impl World {
         let device = &self.devices[index];
         let user = device.user.as_str();
         let pos = device.told.pos;
-        let epochs = if pos == 0 { device.told.begun.clone() } else { vec![device.told.epoch.clone()] };
+        // What is told is durable, so the cache says of which epoch it is; what was told before a gap is older.
+        let epochs: Vec<String> = if pos > 0 {
+            vec![device.told.epoch.clone()]
+        } else if device.told.gaps.is_empty() {
+            vec![device.cache().meta().epoch]
+        } else {
+            let is_older = |epoch: &&String| device.told.gaps.iter().all(|(gap, _)| gap != *epoch);
+            device.told.begun.iter().filter(is_older).cloned().collect()
+        };
         let wanted = (message.conversation.as_str(), message.seq.map(|seq| seq.0));
         let mut next = None;
         for epoch in epochs {
@@ -406,9 +443,16 @@ impl World {
             (Status::Sent, _) => state.acknowledged = true,
             (Status::Failed, error) => {
                 state.refused = true;
-                if error.is_some_and(|error| error.code == Code::NOT_A_MEMBER) {
-                    self.mattered(Fault::MemberGone);
+                let code = error.map(|error| error.code);
+                let is_group = message.conversation.kind() == ConversationKind::Group;
+                if code != Some(Code::NOT_A_MEMBER) || !is_group {
+                    return self.broke(
+                        "R6",
+                        format!("{text} is refused for good only because its sender is in the group no more"),
+                        format!("in {} it is refused for good: {code:?}", message.conversation),
+                    );
                 }
+                self.mattered(Fault::MemberGone);
             }
             // It was refused, and is tried again.
             (Status::Sending, _) => state.refused = false,
@@ -416,7 +460,12 @@ impl World {
     }
 
     /// Promise R4, as the application hears it.
-    pub(crate) fn watch_send_answered(&mut self, index: usize, text: &str, answer: Result<Answer, ChatError>) {
+    pub(crate) fn watch_send_answered(
+        &mut self,
+        index: usize,
+        text: &str,
+        answer: Result<Answer, ChatError>,
+    ) {
         match answer {
             Ok(Answer::Sent(message)) => {
                 let (id, seq) = (message.conversation.as_str(), message.seq.map_or(0, |seq| seq.0));
@@ -424,13 +473,19 @@ impl World {
                     truth::message(tables, id, seq).is_some_and(|message| truth::text(&message) == text)
                 };
                 if !self.relay.store.look(is_there) && !self.archive.values().any(is_there) {
-                    return self.broke("R4", format!("{text}, acknowledged, is at {seq} of {id}"), "it is not there");
+                    return self.broke(
+                        "R4",
+                        format!("{text}, acknowledged, is at {seq} of {id}"),
+                        "it is not there",
+                    );
                 }
                 if let Some(state) = self.watch.sends.get_mut(text) {
                     state.acknowledged = true;
                 }
             }
-            Ok(_) => self.broke("R6", "a send is answered as sent", format!("{text} of device {index} was not")),
+            Ok(_) => {
+                self.broke("R6", "a send is answered as sent", format!("{text} of device {index} was not"))
+            }
             Err(error) if matches!(error.code, Code::CLOSED | Code::LOGGED_OUT) => {}
             Err(error) => {
                 if error.class() != Class::Stop && error.code != Code::BUSY {
@@ -446,8 +501,11 @@ impl World {
     /// A user marks a conversation as read.
     pub(crate) fn watch_marked(&mut self, index: usize, conversation: &ConversationId, seq: u64) {
         let device = &self.devices[index];
-        let place =
-            (device.told.list_epoch.clone(), device.user.as_str().to_owned(), conversation.as_str().to_owned());
+        let place = (
+            device.told.list_epoch.clone(),
+            device.user.as_str().to_owned(),
+            conversation.as_str().to_owned(),
+        );
         let marked = self.watch.marked.entry(place).or_default();
         *marked = (*marked).max(seq);
     }

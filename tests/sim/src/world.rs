@@ -166,7 +166,10 @@ impl World {
         }
         let happening = self.queue.keys().next().map(|(at, _)| *at);
         let relay = self.relay.next_deadline().map(|at| at.max(self.now));
-        let devices = self.devices.iter().filter_map(|device| Some((device.next_deadline()?.max(self.now), device.index)));
+        let devices = self
+            .devices
+            .iter()
+            .filter_map(|device| Some((device.next_deadline()?.max(self.now), device.index)));
         let device = devices.min();
         let next = [happening, relay, device.map(|(at, _)| at)].into_iter().flatten().min();
         let Some(next) = next.filter(|next| *next <= end) else { return false };
@@ -227,8 +230,10 @@ impl World {
 
     /// The socket that a device holds.
     pub(crate) fn link_of(&self, device: usize) -> Option<ConnectionId> {
-        let (life, socket): (Life, Generation) = ((device, self.devices[device].life), self.devices[device].socket?);
-        let found = self.links.iter().find(|(_, link)| link.device == Some(life) && link.generation == socket);
+        let (life, socket): (Life, Generation) =
+            ((device, self.devices[device].life), self.devices[device].socket?);
+        let found =
+            self.links.iter().find(|(_, link)| link.device == Some(life) && link.generation == socket);
         found.map(|(id, _)| *id)
     }
 
@@ -258,10 +263,16 @@ impl World {
     // ------------------------------------------------------------ the report
 
     /// A promise is broken; the first one counts.
-    pub(crate) fn broke(&mut self, promise: &'static str, expected: impl Into<String>, happened: impl Into<String>) {
+    pub(crate) fn broke(
+        &mut self,
+        promise: &'static str,
+        expected: impl Into<String>,
+        happened: impl Into<String>,
+    ) {
         if self.breach.is_none() {
             let last = self.trace.iter().flatten().cloned().collect();
-            self.breach = Some(Breach { promise, expected: expected.into(), happened: happened.into(), last });
+            self.breach =
+                Some(Breach { promise, expected: expected.into(), happened: happened.into(), last });
         }
     }
 

@@ -1,0 +1,77 @@
+//! A slice of new worlds on each run, and the worlds that once broke a promise.
+#![allow(clippy::print_stdout, reason = "the seed of a run is for people")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hongyan_sim::{Scenario, play, play_all};
+
+/// How long the slice takes.
+const SLICE: Duration = Duration::from_secs(75);
+/// Fewer worlds than this say little, however slow the machine is.
+const WORLDS_MIN: u64 = 50;
+
+/// `HONGYAN_SIM_SEED` gives the first seed; otherwise it is a new one.
+#[test]
+fn promises_hold_in_new_worlds_and_every_fault_matters() {
+    let given = std::env::var("HONGYAN_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let first = given.unwrap_or(clock.wrapping_mul(1_000_000));
+    println!("worlds from seed {first} on");
+    let progress = play_all(&Scenario::new(first), u64::MAX, SLICE, 1, |progress| {
+        println!("{} worlds, {} per minute", progress.worlds, progress.per_minute());
+    });
+    println!("{}", progress.coverage.table());
+    println!("{} worlds, {} per minute", progress.worlds, progress.per_minute());
+    if let Some((seed, breach)) = progress.failures.first() {
+        let breach = play(&Scenario::new(*seed), true).breach.unwrap_or_else(|| breach.clone());
+        panic!("{breach}\nAgain:    npm run sim -- --seed {seed} --shrink");
+    }
+    assert!(progress.worlds >= WORLDS_MIN, "only {} worlds were played", progress.worlds);
+    // A few hundred worlds see each kind many times; fewer may miss the rarest by chance.
+    if progress.worlds >= 500 {
+        assert!(progress.coverage.missing().is_empty(), "never mattered: {:?}", progress.coverage.missing());
+    }
+}
+
+/// The same seed makes the same world: otherwise a failing seed would say nothing.
+#[test]
+fn a_seed_is_a_world() {
+    let coverage = |seed| play(&Scenario::new(seed), false).coverage.table();
+    for seed in 0..20 {
+        assert_eq!(coverage(seed), coverage(seed));
+    }
+    assert_ne!(coverage(1), coverage(2));
+}
+
+fn check(seeds: &[u64]) {
+    for seed in seeds {
+        if let Some(breach) = play(&Scenario::new(*seed), true).breach {
+            panic!("seed {seed}\n{breach}");
+        }
+    }
+}
+
+/// The client gave a hello the position that it had received; after a crash it came back with an older one (R1).
+#[test]
+fn a_cursor_that_the_relay_heard_is_never_taken_back() {
+    check(&[124]);
+}
+
+/// A read mark that waited was told to the restored relay, whose messages of these numbers were others.
+#[test]
+fn read_marks_of_one_epoch_are_not_told_in_the_next() {
+    check(&[108, 109, 118, 140]);
+}
+
+/// A restored relay broke the connection between welcome and reset: the client had taken the new epoch and kept the
+/// list of the old one.
+#[test]
+fn an_epoch_is_taken_with_its_reset_only() {
+    check(&[1656]);
+}
+
+/// The answer to one's own first message overtook the news that one had joined: the read mark stayed at zero.
+#[test]
+fn who_wrote_before_learning_of_having_joined_has_joined() {
+    check(&[391]);
+}
