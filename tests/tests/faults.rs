@@ -2,6 +2,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "faults/disk.rs"]
+mod disk;
 #[path = "faults/kills.rs"]
 mod kills;
 #[path = "faults/load.rs"]

@@ -3,7 +3,7 @@
 //! Every row is read once, in order, so the engine's checksums are all compared on the way. Memory stays bounded:
 //! nothing is held but the row at hand and what is known of the conversations and users seen lately.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Seq, UserId, wire};
@@ -58,8 +58,14 @@ pub struct Summary {
 
 /// Checks everything, and tells each finding as it is made.
 pub fn verify<S: Store>(store: &S, tell: &mut dyn FnMut(Word<'_>)) -> Summary {
-    let mut check =
-        Check { store, tell, summary: Summary::default(), heads: BTreeMap::new(), groups: BTreeMap::new() };
+    let mut check = Check {
+        store,
+        tell,
+        summary: Summary::default(),
+        heads: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        listed: BTreeSet::new(),
+    };
     check.meta();
     check.messages();
     check.queues();
@@ -79,6 +85,8 @@ struct Check<'a, S> {
     heads: BTreeMap<(Table, String), u64>,
     /// The groups' versions; `None` for what is no group.
     groups: BTreeMap<ConversationId, Option<u64>>,
+    /// Memberships, also ended ones, that are there.
+    listed: BTreeSet<(UserId, ConversationId)>,
 }
 
 /// A row's fault in words.
@@ -189,6 +197,9 @@ impl<S: Store> Check<'_, S> {
             if id.users().is_some_and(|(one, other)| user != one && user != other) {
                 return Err("it points to a conversation of others".into());
             }
+            if !check.is_listed(&user, &id)? {
+                return Err("the conversation is missing in the user's own list".into());
+            }
             match reference.target {
                 Some(Target::Message(seq)) if !check.is_in_log(&id, seq)? => {
                     return Err(format!("it points to message {seq}, which is not there"));
@@ -271,9 +282,13 @@ impl<S: Store> Check<'_, S> {
         let record: KeyRecord = decode(value)?;
         let id = ConversationId::new(&record.conversation).map_err(|_| "it names no valid conversation")?;
         if record.seq == 0 {
-            return match self.group(&id)? {
-                Some(_) => Ok(()),
-                None => Err("the group that it made is not there".into()),
+            // Its first change says who made it, and when.
+            let first = self.get(Table::Groups, &group_change_key(&id, GroupVersion(1)))?;
+            let first: wire::GroupChange = decode(&first.ok_or("the group that it made is not there")?)?;
+            return if first.by == user && first.time == record.time {
+                Ok(())
+            } else {
+                Err("the group was made by another one or at another time".into())
             };
         }
         let seq = record.seq;
@@ -370,6 +385,22 @@ impl<S: Store> Check<'_, S> {
     /// A log without gaps holds what is not beyond its end; its gaps are found in its own table.
     fn is_in_log(&mut self, id: &ConversationId, seq: u64) -> Result<bool, Fault> {
         Ok(seq > 0 && seq <= self.head(Table::Messages, id.as_str())?)
+    }
+
+    /// Whether the user's list has the conversation, ended or not.
+    fn is_listed(&mut self, user: &UserId, id: &ConversationId) -> Result<bool, Fault> {
+        let pair = (user.clone(), id.clone());
+        if self.listed.contains(&pair) {
+            return Ok(true);
+        }
+        let is_listed = self.has(Table::Memberships, &membership_key(user, id))?;
+        if self.listed.len() >= REMEMBERED_MAX {
+            self.listed.clear();
+        }
+        if is_listed {
+            self.listed.insert(pair);
+        }
+        Ok(is_listed)
     }
 
     /// The group's version.

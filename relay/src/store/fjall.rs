@@ -279,7 +279,7 @@ fn engine(error: &fjall::Error) -> StoreError {
     let damaged = |what: &str| StoreError::Damaged(what.into());
     match error {
         E::Poisoned => StoreError::Engine(
-            "an earlier write failed, so nothing more is written before a new start".into(),
+            "a write behind the commits failed (is the disk full?), so nothing more is written before a new start".into(),
         ),
         E::Io(error) | E::Storage(fjall::LsmError::Io(error)) => StoreError::Engine(error.to_string()),
         E::Locked => StoreError::Engine("another process uses the store".into()),

@@ -19,21 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 type Seen = Arc<Mutex<Vec<(ConversationId, Seq, String)>>>;
 
-pub struct Load {
+pub(crate) struct Load {
     group: ConversationId,
     people: Vec<(Arc<Host>, Seen)>,
     writers: JoinSet<Vec<(ConversationId, String, Seq)>>,
     stop: Arc<AtomicBool>,
-    pub acknowledged: Arc<AtomicU64>,
+    pub(crate) acknowledged: Arc<AtomicU64>,
 }
 
 /// What the end showed; all but the first is 0 when all is well.
 #[derive(Debug, Default, PartialEq)]
-pub struct Verdict {
-    pub acknowledged: usize,
-    pub lost: usize,
-    pub doubled: usize,
-    pub out_of_order: usize,
+pub(crate) struct Verdict {
+    pub(crate) acknowledged: usize,
+    pub(crate) lost: usize,
+    pub(crate) doubled: usize,
+    pub(crate) out_of_order: usize,
 }
 
 fn host(address: SocketAddr, user: &str) -> (Host, Seen) {
@@ -49,7 +49,7 @@ fn host(address: SocketAddr, user: &str) -> (Host, Seen) {
 
 impl Load {
     /// Everybody is in one group, and each writes to the next one, too. The relay runs.
-    pub async fn start(address: SocketAddr, writers: usize, pause: Duration, bytes: usize) -> Self {
+    pub(crate) async fn start(address: SocketAddr, writers: usize, pause: Duration, bytes: usize) -> Self {
         let names: Vec<String> = (0..writers.max(2)).map(|n| format!("user{n}")).collect();
         let people: Vec<_> = names.iter().map(|name| host(address, name)).collect();
         let people: Vec<_> = people.into_iter().map(|(host, seen)| (Arc::new(host), seen)).collect();
@@ -73,7 +73,7 @@ impl Load {
     }
 
     /// Waits until so many sends more were answered.
-    pub async fn more(&self, count: u64) {
+    pub(crate) async fn more(&self, count: u64) {
         let (goal, begun) = (self.acknowledged.load(Ordering::Relaxed) + count, Instant::now());
         while self.acknowledged.load(Ordering::Relaxed) < goal {
             assert!(begun.elapsed() < PATIENCE, "sends are not answered: {:?}", self.people[0].0.state());
@@ -82,7 +82,7 @@ impl Load {
     }
 
     /// Stops writing, waits for the answers, and looks at everybody's logs. The relay runs.
-    pub async fn end(self, address: SocketAddr) -> Verdict {
+    pub(crate) async fn end(self, address: SocketAddr) -> Verdict {
         self.stop.store(true, Ordering::Relaxed);
         let wrote = timeout(PATIENCE, self.writers.join_all()).await.expect("R6: every send is answered");
         let mut verdict = Verdict::default();

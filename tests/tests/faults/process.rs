@@ -1,6 +1,5 @@
 //! The relay's program, started so that it may fail: on any folder, with any environment, and killed at any moment.
 
-use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -16,9 +15,9 @@ use hongyan_tests::tokens::{KEY_ID, SECRET};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One data folder and one port, and what runs there now.
-pub struct Relay {
-    pub data: PathBuf,
-    pub address: SocketAddr,
+pub(crate) struct Relay {
+    pub(crate) data: PathBuf,
+    pub(crate) address: SocketAddr,
     environment: Vec<(String, String)>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
@@ -26,19 +25,19 @@ pub struct Relay {
 
 impl Relay {
     /// On a port that was free a moment ago. Nothing runs yet.
-    pub fn new(data: &Path) -> Self {
+    pub(crate) fn new(data: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         Self { data: data.to_owned(), address, environment: Vec::new(), child: None, log: Arc::default() }
     }
 
     /// For the starts that come.
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(other, _)| other != name);
         self.environment.push((name.into(), value.into()));
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HONGYAN_"))
@@ -63,7 +62,7 @@ impl Relay {
     }
 
     /// Starts it and does not wait for anything.
-    pub fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none());
         let mut child = self.command(&["serve", "--listen", &self.address.to_string()]).spawn().unwrap();
         self.log.lock().unwrap().clear();
@@ -73,7 +72,7 @@ impl Relay {
     }
 
     /// Starts it and waits until it serves, or has ended. Gives how long that took.
-    pub fn try_start(&mut self) -> Result<Duration, (ExitStatus, String)> {
+    pub(crate) fn try_start(&mut self) -> Result<Duration, (ExitStatus, String)> {
         let begun = Instant::now();
         self.spawn();
         loop {
@@ -90,12 +89,12 @@ impl Relay {
         }
     }
 
-    pub fn start(&mut self) -> Duration {
+    pub(crate) fn start(&mut self) -> Duration {
         self.try_start().unwrap_or_else(|(status, log)| panic!("no start: {status}\n{log}"))
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -103,7 +102,7 @@ impl Relay {
     }
 
     /// Waits for it to end by itself; gives its exit code and all that it printed.
-    pub fn ended(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn ended(&mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -118,14 +117,14 @@ impl Relay {
     }
 
     /// Runs `verify`; gives the exit code and what it printed.
-    pub fn verify(&self) -> (Option<i32>, String) {
+    pub(crate) fn verify(&self) -> (Option<i32>, String) {
         let output = self.command(&["verify"]).output().unwrap();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         (output.status.code(), text.concat())
     }
 
     /// What it printed since its last start.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 }
