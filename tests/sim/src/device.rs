@@ -8,7 +8,7 @@ use hongyan_client::{
     Answer, ChatError, Client, Command, Config, Generation, HostEvent, RequestId, Storage, Ticket, Write,
 };
 use hongyan_protocol::wire::DeviceKind;
-use hongyan_protocol::{Code, Time, UserId};
+use hongyan_protocol::{Code, ConversationId, Time, UserId};
 
 use crate::cache::Cache;
 use crate::clock::{BEGIN_MS, Clock};
@@ -23,6 +23,8 @@ pub(crate) enum Asked {
     CreateGroup,
     /// Something that must be refused: the one who asks is no member.
     Outsider,
+    /// A page of this conversation.
+    Page(ConversationId),
     /// The answer is kept for the step that asked.
     Call,
     Other,
@@ -279,7 +281,7 @@ impl World {
         let device = &mut self.devices[index];
         match device.asked.remove(&request) {
             None => {
-                self.broke("R6", "each request is answered once", format!("{request:?} twice, or unasked"))
+                self.broke("R6", "each request is answered once", format!("{request:?} twice, or unasked"));
             }
             Some(Asked::Send(text)) => self.watch_send_answered(index, &text, answer),
             Some(Asked::CreateGroup) => {
@@ -292,9 +294,14 @@ impl World {
                 Err(_) => {}
                 Ok(Answer::History(page)) if page.is_empty() => {}
                 Ok(_) => {
-                    self.broke("R8", "who is no member reads nothing of a group", "a request was answered")
+                    self.broke("R8", "who is no member reads nothing of a group", "a request was answered");
                 }
             },
+            Some(Asked::Page(conversation)) => {
+                if let Ok(Answer::History(page)) = answer {
+                    self.watch_page(index, &conversation, &page);
+                }
+            }
             Some(Asked::Call) => device.answer = Some(answer),
             Some(Asked::Other) => {}
         }

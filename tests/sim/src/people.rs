@@ -187,7 +187,8 @@ impl World {
             _ => (None, Some(Seq(chance.between(0, 40)))),
         };
         let limit = chance.index(HISTORY_PAGE_MESSAGES_MAX) + 1;
-        self.ask(index, Command::History { conversation, before, after, limit }, Asked::Other);
+        let asked = Asked::Page(conversation.clone());
+        self.ask(index, Command::History { conversation, before, after, limit }, asked);
     }
 
     fn create_group(&mut self, index: usize, chance: &mut Chance) {

@@ -43,6 +43,8 @@ pub(crate) struct RelayProcess {
     pub(crate) backup: Option<Tables>,
     pub(crate) config: CoreConfig,
     starting: bool,
+    /// Nobody starts it any more.
+    pub(crate) stopped: bool,
 }
 
 impl RelayProcess {
@@ -61,6 +63,7 @@ impl RelayProcess {
             backup: None,
             config: CoreConfig::default(),
             starting: false,
+            stopped: false,
         }
     }
 
@@ -117,7 +120,7 @@ impl World {
     }
 
     fn relay_comes_back(&mut self, low: u64, high: u64) {
-        if !self.relay.starting {
+        if !self.relay.starting && !self.relay.stopped {
             self.relay.starting = true;
             self.soon(low, high, Happening::RelayStarts);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hongyan_client::view::{Conversation, Message, SessionStatus, Status};
 use hongyan_client::{Answer, Command, HostEvent};
-use hongyan_protocol::{Code, ConversationId, Seq, wire};
+use hongyan_protocol::{Code, ConversationId, ConversationKind, Seq, wire};
 
 use crate::device::Device;
 use crate::truth;
@@ -64,6 +64,61 @@ impl World {
             }
             self.judge_told(index);
             self.judge_lists(index, &logs);
+        }
+        self.judge_cold(&logs);
+    }
+
+    /// Without a relay every device opens with the list as it was, and with the newest messages, from its cache.
+    fn judge_cold(&mut self, logs: &BTreeMap<String, Vec<wire::Message>>) {
+        let before: Vec<_> = (0..self.devices.len()).map(|index| self.list(index)).collect();
+        self.relay.stopped = true;
+        self.crash_relay();
+        for (index, before) in before.into_iter().enumerate() {
+            // What was kept in memory is gone, and the application was told so.
+            if self.devices[index].memory.is_some() {
+                continue;
+            }
+            self.device_ends(index, true);
+            self.device_starts(index);
+            let lines = self.list(index);
+            if self.breach.is_none() && lines != before {
+                return self.broke(
+                    "cache",
+                    format!("device {index} opens with its list {before:?}"),
+                    format!("{lines:?}"),
+                );
+            }
+            for (id, ..) in lines {
+                let Ok(id) = ConversationId::new(&id) else { continue };
+                let (Some(log), ConversationKind::Direct) = (logs.get(id.as_str()), id.kind()) else {
+                    continue;
+                };
+                let Some(page) = self.page(index, &id, None) else { return };
+                let shown: Vec<_> = page.into_iter().filter_map(|message| Some(message.seq?.0)).collect();
+                // After a reset the cache begins with the last message.
+                let begins_late = self.devices[index].disk.from.1 > 0;
+                let (head, most) = (log.len() as u64, log.len().min(50) as u64);
+                let least = if begins_late { 1 } else { most };
+                let count = shown.len() as u64;
+                if count < least || shown != (head + 1 - count.min(head)..=head).collect::<Vec<_>>() {
+                    return self.broke(
+                        "cache",
+                        format!("device {index} opens {id} with the newest {most} of {head}"),
+                        format!("{shown:?}"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// What a device lists: id, unread, read mark, head and whether it was left.
+    fn list(&mut self, index: usize) -> Vec<(String, u64, u64, u64, bool)> {
+        match self.call(index, Command::Conversations { limit: 1_000, before: None }) {
+            Some(Ok(Answer::Conversations(list))) => list
+                .into_iter()
+                .map(|line| (line.id.to_string(), line.unread, line.read_seq.0, line.last_seq.0, line.left))
+                .collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -61,7 +61,8 @@ impl World {
             Some(Verb::Resume(resume)) => link.window = (resume.cursor, resume.cursor),
             Some(Verb::Ack(ack)) => link.window.1 = link.window.1.max(ack.cursor),
             Some(Verb::Send(send)) => {
-                if !self.watch.keys.insert((user.unwrap_or_default(), send.key)) {
+                let is_new = self.watch.keys.insert((user.unwrap_or_default(), send.key));
+                if !is_new {
                     self.mattered(Fault::SendRepeated);
                 }
             }
@@ -484,7 +485,7 @@ impl World {
                 }
             }
             Ok(_) => {
-                self.broke("R6", "a send is answered as sent", format!("{text} of device {index} was not"))
+                self.broke("R6", "a send is answered as sent", format!("{text} of device {index} was not"));
             }
             Err(error) if matches!(error.code, Code::CLOSED | Code::LOGGED_OUT) => {}
             Err(error) => {
@@ -495,6 +496,32 @@ impl World {
                     state.refused = true;
                 }
             }
+        }
+    }
+
+    /// Promise R5, for a page in the middle of everything: it has no gaps, and is of one log.
+    pub(crate) fn watch_page(&mut self, index: usize, conversation: &ConversationId, page: &[Message]) {
+        let shown: Vec<_> =
+            page.iter().filter_map(|message| Some((message.seq?.0, message.content.text.clone()))).collect();
+        if shown.windows(2).any(|pair| pair[1].0 != pair[0].0 + 1) {
+            return self.broke(
+                "R5",
+                format!("device {index} shows a page of {conversation} without gaps"),
+                format!("{shown:?}"),
+            );
+        }
+        let is_of = |tables: &Tables| {
+            shown.iter().all(|(seq, text)| {
+                truth::message(tables, conversation.as_str(), *seq)
+                    .is_some_and(|message| truth::text(&message) == *text)
+            })
+        };
+        if !self.relay.store.look(is_of) && !self.archive.values().any(is_of) {
+            self.broke(
+                "R5",
+                format!("device {index} shows a page of {conversation} as it is in one log"),
+                format!("{shown:?}"),
+            );
         }
     }
 
