@@ -6,9 +6,12 @@
 //! never moves back within an epoch; and as long as the relay's batches are of one queue, each conversation's messages
 //! are told in ascending order, none twice.
 
+use core::mem::Discriminant;
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use hongyan_client::{Command, Generation, HostEvent, Input, Ticket};
-use hongyan_protocol::wire::{Content, RelayFrame, relay_frame::Event};
+use hongyan_protocol::wire::{Content, RelayFrame, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, Key, Seq, UserId};
 
 use crate::events::{self, EPOCHS, GROUP};
@@ -21,6 +24,11 @@ const INPUTS_MAX: usize = 4_000;
 
 /// The client's core under any inputs.
 pub fn client_core(data: &[u8]) {
+    verbs_of_client_core(data);
+}
+
+/// The same; gives the kinds of verbs that the client sent, so that a test knows how far a corpus reaches.
+pub fn verbs_of_client_core(data: &[u8]) -> HashSet<Discriminant<Verb>> {
     let mut program = Program::new(data);
     let mut host = Host::new();
     let conversations = [direct(0, 1), GROUP.to_owned(), direct(0, 0), direct(0, 2), direct(1, 2)];
@@ -32,6 +40,7 @@ pub fn client_core(data: &[u8]) {
         step(&mut program, &mut host, &conversations);
     }
     host.close();
+    host.said
 }
 
 fn step(program: &mut Program<'_>, host: &mut Host, conversations: &[String]) {

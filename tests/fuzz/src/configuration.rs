@@ -42,8 +42,9 @@ pub fn configuration(data: &[u8]) {
         1 => ("HONGYAN_TOKENS_EDDSA".to_owned(), secrets(program)),
         _ => (program.text(&VARIABLES), program.text(&VALUES)),
     });
-    let flags =
-        program.times(0..3, |program| (*program.pick(&["listen", "data", "no-such"]), program.text(&VALUES)));
+    let flags = program.times(0..3, |program| {
+        (*program.pick::<&str>(&["listen", "data", "no-such"]), program.text(&VALUES))
+    });
     let path = path();
     fs::write(&path, &file).expect("a file in the folder for temporary ones");
     match config::load(program.flag().then_some(path.as_path()), environment, &flags) {
@@ -83,7 +84,7 @@ fn line(program: &mut Program<'_>, file: &mut String) {
         }
         _ => {
             file.push_str(&program.text(&KEYS));
-            file.push_str(program.pick(&["=", " = ", ""]));
+            file.push_str(program.pick::<&str>(&["=", " = ", ""]));
             file.push_str(&program.text(&VALUES));
         }
     }

@@ -1,6 +1,7 @@
 //! A client with its host: cache, socket, clocks, and what must hold of everything that comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use core::mem::{Discriminant, discriminant};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 use hongyan_client::{
@@ -93,6 +94,8 @@ pub(crate) struct Host {
     /// All batches were of the one queue.
     honest: bool,
     processes: u8,
+    /// The kinds of verbs that the client sent.
+    pub(crate) said: HashSet<Discriminant<Verb>>,
 }
 
 impl Host {
@@ -118,6 +121,7 @@ impl Host {
             told: BTreeMap::new(),
             honest: true,
             processes: 0,
+            said: HashSet::new(),
         }
     }
 
@@ -266,6 +270,7 @@ impl Host {
     }
 
     fn says(&mut self, verb: Verb) {
+        self.said.insert(discriminant(&verb));
         match verb {
             Verb::Hello(hello) => {
                 let before = [self.hello.take(), self.acked.clone()];

@@ -23,11 +23,11 @@ mod token;
 mod verbs;
 mod wire;
 
-pub use client_core::client_core;
+pub use client_core::{client_core, verbs_of_client_core};
 #[cfg(feature = "server")]
 pub use configuration::configuration;
 pub use program::Program;
-pub use relay_core::relay_core;
+pub use relay_core::{events_of_relay_core, relay_core};
 pub use stored_records::stored_records;
 #[cfg(feature = "server")]
 pub use token::token;

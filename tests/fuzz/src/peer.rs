@@ -1,6 +1,7 @@
 //! What one connection said and was told, held against what may be told.
 
-use std::collections::BTreeMap;
+use core::mem::{Discriminant, discriminant};
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use hongyan_protocol::wire::{self, ClientFrame, RelayFrame, client_frame::Verb, entry, relay_frame::Event};
@@ -10,6 +11,8 @@ use hongyan_relay::store::{MemoryStore, Store, Table};
 /// What was told so far, to anybody.
 #[derive(Default)]
 pub(crate) struct Heard {
+    /// The kinds of events.
+    pub(crate) kinds: HashSet<Discriminant<Event>>,
     /// Groups, by their ids.
     pub(crate) groups: Vec<String>,
     /// Each user's entries.
@@ -54,6 +57,7 @@ impl Peer {
     pub(crate) fn hears(&mut self, bytes: Bytes, moment: u64, durable: &MemoryStore, heard: &mut Heard) {
         let frame = RelayFrame::from_bytes(bytes).expect("the relay's frames can be read");
         let event = frame.event.expect("the relay sends no empty frames");
+        heard.kinds.insert(discriminant(&event));
         if frame.request > 0 {
             let asked = self.asked.get_mut(&frame.request).expect("an answer to what was not asked");
             assert!(*asked > 0, "a request is answered twice");

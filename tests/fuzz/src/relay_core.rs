@@ -5,11 +5,12 @@
 //! without a gap; nobody is told of another's conversation; what waits for a connection or a commit is bounded; and
 //! when the program is over, every queue can be read to its head.
 
-use std::collections::{BTreeMap, VecDeque};
+use core::mem::Discriminant;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
-use hongyan_protocol::wire::{self, ClientFrame, client_frame::Verb};
+use hongyan_protocol::wire::{self, ClientFrame, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Time, UserId};
 use hongyan_relay::core::io::{Identity, Verifier};
 use hongyan_relay::core::limits::REFUSALS_PER_SECOND_MAX;
@@ -39,12 +40,18 @@ impl Verifier for Permissive {
 
 /// The relay's core under any inputs.
 pub fn relay_core(data: &[u8]) {
+    events_of_relay_core(data);
+}
+
+/// The same; gives the kinds of events that the relay sent, so that a test knows how far a corpus reaches.
+pub fn events_of_relay_core(data: &[u8]) -> HashSet<Discriminant<Event>> {
     let mut program = Program::new(data);
     let mut world = World::new(program.byte());
     while !program.is_over() && world.inputs < INPUTS_MAX {
         world.step(&mut program);
     }
     world.settle();
+    world.heard.kinds
 }
 
 /// One relay, its store, and who is connected to it.

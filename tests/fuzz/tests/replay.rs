@@ -1,9 +1,10 @@
 //! Replays what the fuzzer found, without the fuzzer: the corpus, and every input that once broke something.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hongyan_fuzz::TARGETS;
+use hongyan_fuzz::{TARGETS, events_of_relay_core, verbs_of_client_core};
 
 /// The inputs of a target in a folder, by name.
 fn inputs(folder: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -37,4 +38,16 @@ fn the_corpus_breaks_nothing() {
         let count = replay("corpus", name, *target);
         assert!(count > 0, "there is no corpus for {name}");
     }
+}
+
+/// Every event that there is comes out of the relay, and every verb out of the client: the programs get far enough to
+/// break something.
+#[test]
+fn the_corpus_reaches_every_event_and_every_verb() {
+    let events: HashSet<_> =
+        inputs("corpus", "relay_core").iter().flat_map(|(_, bytes)| events_of_relay_core(bytes)).collect();
+    assert_eq!(events.len(), 14, "the kinds of events that the relay sent");
+    let verbs: HashSet<_> =
+        inputs("corpus", "client_core").iter().flat_map(|(_, bytes)| verbs_of_client_core(bytes)).collect();
+    assert_eq!(verbs.len(), 15, "the kinds of verbs that the client sent");
 }
