@@ -35,6 +35,7 @@ mod cache;
 mod client;
 mod conversations;
 #[cfg(not(feature = "defects"))]
+#[allow(unreachable_pub, reason = "public with the feature only")]
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;

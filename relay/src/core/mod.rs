@@ -13,6 +13,7 @@ mod commit;
 mod conversations;
 mod deadlines;
 #[cfg(not(feature = "defects"))]
+#[allow(unreachable_pub, reason = "public with the feature only")]
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;

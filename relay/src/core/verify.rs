@@ -92,14 +92,17 @@ struct Check<'a, S> {
 /// A row's fault in words.
 type Fault = String;
 
-impl<S: Store> Check<'_, S> {
+/// Looks at one row.
+type Visit<'a, 's, S> = &'a mut dyn FnMut(&mut Check<'s, S>, &[u8], &[u8]) -> Result<(), Fault>;
+
+impl<'s, S: Store> Check<'s, S> {
     fn finding(&mut self, table: Table, key: &[u8], what: impl Into<String>) {
         self.summary.findings += 1;
         (self.tell)(Word::Finding(&Finding { table, key: Bytes::copy_from_slice(key), what: what.into() }));
     }
 
     /// Visits a table's rows in order. The visitor's fault is a finding; so is a read that fails, which ends the table.
-    fn walk(&mut self, table: Table, visit: &mut dyn FnMut(&mut Self, &[u8], &[u8]) -> Result<(), Fault>) {
+    fn walk(&mut self, table: Table, visit: Visit<'_, 's, S>) {
         let (mut rows, mut bytes) = (0, 0);
         let mut last = Bytes::new();
         let store = self.store;
@@ -122,8 +125,8 @@ impl<S: Store> Check<'_, S> {
         self.summary.tables.push((table, rows, bytes));
     }
 
-    fn each_row(&mut self, table: Table, row: fn(&mut Self, &[u8], &[u8]) -> Result<(), Fault>) {
-        self.walk(table, &mut |check, key, value| row(check, key, value));
+    fn each_row(&mut self, table: Table, mut row: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), Fault>) {
+        self.walk(table, &mut row);
     }
 
     fn meta(&mut self) {
@@ -202,13 +205,13 @@ impl<S: Store> Check<'_, S> {
             }
             match reference.target {
                 Some(Target::Message(seq)) if !check.is_in_log(&id, seq)? => {
-                    return Err(format!("it points to message {seq}, which is not there"));
+                    Err(format!("it points to message {seq}, which is not there"))
                 }
                 Some(Target::Read(seq)) if seq > check.head(Table::Messages, id.as_str())? => {
-                    return Err(format!("its read mark {seq} is beyond the log"));
+                    Err(format!("its read mark {seq} is beyond the log"))
                 }
                 Some(Target::Group(version)) if check.group(&id)?.is_none_or(|last| version > last) => {
-                    return Err(format!("it points to change {version} of the group, which is not there"));
+                    Err(format!("it points to change {version} of the group, which is not there"))
                 }
                 // A later version's kinds of reference are not for this one to judge.
                 _ => gap,
