@@ -55,6 +55,8 @@ defects! {
     OutboxOvertakes = "outbox-overtakes";
     /// A hello gives what was received, not what is durable.
     HelloBeforeDurable = "hello-before-durable";
+    /// What is durable is acknowledged although this connection did not stream it, or a reset is due.
+    AckBeyondStream = "ack-beyond-stream";
     /// Read marks that wait are told while a reset is due.
     ReadAcrossEpochs = "read-across-epochs";
     /// With nothing received, the epoch of a welcome is taken before its reset.

@@ -30,6 +30,8 @@ pub(crate) struct Queue {
     pub(crate) durable: Pos,
     /// What the relay was told, or was given in the hello.
     pub(crate) acked: Pos,
+    /// What this connection streamed, or its hello gave: the relay takes no acknowledgement above it.
+    streamed: Pos,
     /// Entries durable since then.
     unacked: u64,
     /// The head as the welcome named it.
@@ -82,10 +84,24 @@ impl Queue {
         if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable }
     }
 
+    /// What may be acknowledged. While a reset is due, positions are of another queue than the relay's.
+    fn tellable(&self) -> Pos {
+        if defects::is_on(Defect::AckBeforeDurable) {
+            self.received
+        } else if defects::is_on(Defect::AckBeyondStream) {
+            self.durable
+        } else if self.is_resetting() {
+            self.acked
+        } else {
+            self.durable.min(self.streamed)
+        }
+    }
+
     /// A connection begins.
     pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
         self.welcome_head = head;
         self.acked = self.cursor();
+        self.streamed = self.cursor();
         self.unacked = 0;
         self.stream = Stream::Continues;
         if self.epoch != epoch {
@@ -117,6 +133,7 @@ impl Client {
         for entry in batch.entries {
             let pos = Pos(entry.pos);
             if pos <= self.queue.received && !defects::is_on(Defect::AppliedTwice) {
+                self.queue.streamed = self.queue.streamed.max(pos);
                 continue;
             }
             if pos > self.queue.received && pos != self.queue.received.next() {
@@ -124,6 +141,7 @@ impl Client {
                 break;
             }
             self.queue.received = pos;
+            self.queue.streamed = self.queue.streamed.max(pos);
             applied += 1;
             if matches!(self.queue.stream, Stream::Resuming) {
                 self.queue.stream = Stream::Continues;
@@ -147,6 +165,8 @@ impl Client {
                 entries: applied,
             });
         }
+        // What was passed over may be durable already, and the relay waits to hear so.
+        self.acknowledge_soon(now);
     }
 
     /// Asks for the queue after `received`, once until it comes.
@@ -278,6 +298,7 @@ impl Client {
         self.queue.received = pos;
         self.queue.durable = Pos::ZERO;
         self.queue.acked = Pos::ZERO;
+        self.queue.streamed = pos;
         self.queue.unacked = 0;
         self.cache.clear();
         self.cache.gathering.meta = true;
@@ -331,7 +352,12 @@ impl Client {
         debug_assert!(pos >= self.queue.durable && pos <= self.queue.received);
         self.queue.durable = self.queue.durable.max(pos);
         self.queue.unacked += entries;
-        if self.queue.durable > self.queue.acked {
+        self.acknowledge_soon(now);
+    }
+
+    /// Acknowledges when enough is due, or after a while.
+    fn acknowledge_soon(&mut self, now: Now) {
+        if self.queue.tellable() > self.queue.acked {
             if self.queue.unacked >= ACK_ENTRIES {
                 self.acknowledge();
             } else if self.timers.get(Timer::Ack).is_none() && self.session.is_online() {
@@ -342,12 +368,8 @@ impl Client {
 
     /// Tells the relay what is durable.
     pub(crate) fn acknowledge(&mut self) {
-        if self.session.is_online() && self.queue.durable > self.queue.acked {
-            let told = if defects::is_on(Defect::AckBeforeDurable) {
-                self.queue.received
-            } else {
-                self.queue.durable
-            };
+        let told = self.queue.tellable();
+        if self.session.is_online() && told > self.queue.acked {
             self.queue.acked = told;
             self.queue.unacked = 0;
             self.timers.clear(Timer::Ack);

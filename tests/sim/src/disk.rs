@@ -121,8 +121,9 @@ impl SimStore {
         }
     }
 
-    /// Makes the batch that was written durable.
+    /// Makes the batch that was written durable, and lets readers see it.
     pub fn sync(&self) {
+        self.show();
         let mut inner = self.lock();
         inner.medium.sync();
         inner.unsynced.clear();

@@ -230,7 +230,6 @@ impl World {
 
     pub(crate) fn commit_synced(&mut self, life: u32) {
         if life == self.relay.life && self.relay.committing.is_some() {
-            self.relay.store.show();
             self.relay.store.sync();
             self.relay.synced = true;
         }

@@ -8,6 +8,7 @@ use hongyan_client::{Answer, Command, HostEvent};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, Seq, wire};
 
 use crate::device::Device;
+use crate::network::Link;
 use crate::truth;
 use crate::world::World;
 
@@ -70,14 +71,15 @@ impl World {
 
     /// Without a relay every device opens with the list as it was, and with the newest messages, from its cache.
     fn judge_cold(&mut self, logs: &BTreeMap<String, Vec<wire::Message>>) {
-        let before: Vec<_> = (0..self.devices.len()).map(|index| self.list(index)).collect();
         self.relay.stopped = true;
         self.crash_relay();
-        for (index, before) in before.into_iter().enumerate() {
+        self.pass(1_000);
+        for index in 0..self.devices.len() {
             // What was kept in memory is gone, and the application was told so.
             if self.devices[index].memory.is_some() {
                 continue;
             }
+            let before = self.list(index);
             self.device_ends(index, true);
             self.device_starts(index);
             let lines = self.list(index);
@@ -123,7 +125,10 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
+        // A frame of a connection that is gone may still come in, and change something.
+        let is_calm = |link: &Link| link.up.under_way == 0 || link.up.dead.is_some();
         self.relay.is_quiet()
+            && self.links.values().all(is_calm)
             && self.devices.iter().all(|device| {
                 let head = self.relay.store.look(|tables| truth::head(tables, device.user.as_str()));
                 let meta = device.cache().meta();

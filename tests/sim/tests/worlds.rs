@@ -75,3 +75,10 @@ fn an_epoch_is_taken_with_its_reset_only() {
 fn who_wrote_before_learning_of_having_joined_has_joined() {
     check(&[391]);
 }
+
+/// A device acknowledged what it had from an earlier connection before the new one streamed it; the relay took that
+/// for a bad frame and ended the connection for good.
+#[test]
+fn nothing_is_acknowledged_that_this_connection_did_not_stream() {
+    check(&[10_017_903]);
+}
