@@ -1,9 +1,11 @@
 //! Several people who write as fast as they are answered, and what must be true of it in the end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hongyan_client::Event;
@@ -143,17 +145,15 @@ async fn write(
             let conversation = to[usize::from(number.is_multiple_of(3))].clone();
             let text = format!("{name}-{number}-{}", "x".repeat(bytes));
             number += 1;
-            let send = {
-                let (host, conversation, text) = (Arc::clone(&host), conversation.clone(), text.clone());
-                tokio::spawn(async move { host.send(&conversation, &text).await })
-            };
+            let (host, what) = (Arc::clone(&host), (conversation.clone(), text.clone()));
+            let mut send = Box::pin(async move { host.send(&what.0, &what.1).await });
+            // Handed over before the next is made: it is the order of writing. The answer is looked at later.
+            poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx).is_ready())).await;
             under_way.push_back((conversation, text, send));
-            // The task hands its message over before the next is made: it is the order of writing.
             sleep(pause).await;
         }
         if let Some((conversation, text, send)) = under_way.pop_front() {
-            let message =
-                send.await.unwrap().unwrap_or_else(|error| panic!("R6: {name} was refused: {error}"));
+            let message = send.await.unwrap_or_else(|error| panic!("R6: {name} was refused: {error}"));
             acknowledged.fetch_add(1, Ordering::Relaxed);
             done.push((conversation, text, message.seq.unwrap()));
         }
