@@ -82,7 +82,7 @@ impl Job {
     /// How many messages are missing.
     fn missing(&self) -> u64 {
         let Some((from, to)) = self.range else { return self.limit };
-        let page = (to + 1).saturating_sub(from);
+        let page = if from > to { 0 } else { (to - from).saturating_add(1) };
         page.saturating_sub(u64::try_from(self.contiguous().len()).unwrap_or(page))
     }
 
@@ -96,8 +96,8 @@ impl Job {
             return Some(self.first_message());
         }
         let (before, after) = match (self.near, self.range) {
-            (Near::After(after), _) => (0, after.0 + count),
-            (Near::Head | Near::Before(_), Some((_, to))) => (to + 1 - count, 0),
+            (Near::After(after), _) => (0, after.0.saturating_add(count)),
+            (Near::Head | Near::Before(_), Some((_, to))) => (to.saturating_add(1).saturating_sub(count), 0),
             (Near::Before(before), None) => (before.0, 0),
             (Near::Head, None) => (0, 0),
         };
