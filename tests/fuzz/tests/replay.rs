@@ -1,5 +1,7 @@
 //! Replays what the fuzzer found, without the fuzzer: the corpus, and every input that once broke something.
 
+#![allow(clippy::print_stdout, reason = "a failure says which input it was")]
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
