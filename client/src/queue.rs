@@ -79,9 +79,12 @@ impl Queue {
             && self.durable <= self.welcome_head
     }
 
-    /// What a hello tells.
-    pub(crate) fn cursor(&self) -> Pos {
-        if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable }
+    /// What a hello tells. More may become durable before the welcome, and the relay does not know that.
+    pub(crate) fn hello(&mut self) -> Pos {
+        let cursor = if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable };
+        self.acked = cursor;
+        self.streamed = cursor;
+        cursor
     }
 
     /// What may be acknowledged. While a reset is due, positions are of another queue than the relay's.
@@ -100,8 +103,6 @@ impl Queue {
     /// A connection begins.
     pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
         self.welcome_head = head;
-        self.acked = self.cursor();
-        self.streamed = self.cursor();
         self.unacked = 0;
         self.stream = Stream::Continues;
         if self.epoch != epoch {

@@ -269,7 +269,7 @@ impl Client {
             device: self.device.as_ref().map(|device| device.as_str().into()).unwrap_or_default(),
             device_kind: self.config.device_kind.into(),
             epoch: self.queue.epoch.clone(),
-            cursor: self.queue.cursor().0,
+            cursor: self.queue.hello().0,
             agent: self.config.agent.clone(),
         };
         self.request(now, Pending::Hello, Verb::Hello(hello));

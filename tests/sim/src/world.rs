@@ -22,7 +22,7 @@ use crate::watch::Watch;
 /// More steps than that are a world that spins.
 const TURNS_MAX: u64 = 2_000_000;
 /// Lines of the last events that a report shows.
-const TRACE_LINES: usize = 120;
+const TRACE_LINES: usize = 200;
 
 /// A device in one of its lives.
 pub(crate) type Life = (usize, u32);

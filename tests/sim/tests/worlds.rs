@@ -82,3 +82,9 @@ fn who_wrote_before_learning_of_having_joined_has_joined() {
 fn nothing_is_acknowledged_that_this_connection_did_not_stream() {
     check(&[10_017_903]);
 }
+
+/// What became durable between hello and welcome counted as told, so a relay with a full window waited for ever.
+#[test]
+fn what_becomes_durable_between_hello_and_welcome_is_acknowledged() {
+    check(&[20_004_503]);
+}
