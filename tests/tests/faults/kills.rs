@@ -9,6 +9,9 @@ use tokio::time::sleep;
 use super::load::{Load, Verdict};
 use super::process::Relay;
 
+/// A start that takes longer is told.
+const SLOW: Duration = Duration::from_secs(3);
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
@@ -41,7 +44,11 @@ async fn nothing_acknowledged_is_lost_by_kills() {
             block_in_place(|| relay.kill());
             within_start += 1;
         }
-        longest = longest.max(block_in_place(|| relay.start()));
+        let start = block_in_place(|| relay.start());
+        if start > SLOW {
+            println!("round {round}: the start took {} ms", start.as_millis());
+        }
+        longest = longest.max(start);
         // The kill is in the middle of work only when work goes on.
         load.more(writers).await;
         if begun.elapsed() > Duration::from_secs(15) {
