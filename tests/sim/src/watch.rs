@@ -408,7 +408,7 @@ impl World {
         // What is told is durable, so the cache says of which epoch it is; what was told before a gap is older.
         let epochs: Vec<String> = if pos > 0 {
             vec![device.told.epoch.clone()]
-        } else if device.told.gaps.is_empty() {
+        } else if device.told.gaps.is_empty() && !device.logging_out {
             vec![device.cache().meta().epoch]
         } else {
             let is_older = |epoch: &&String| device.told.gaps.iter().all(|(gap, _)| gap != *epoch);
