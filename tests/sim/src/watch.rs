@@ -345,7 +345,9 @@ impl World {
                 None => device.disk.from = from,
             }
         }
-        if device.logging_out {
+        // Also when the goodbye of an earlier life, on its way for long, has logged this one out.
+        let reason = device.client.as_ref().and_then(|client| client.state().reason);
+        if device.logging_out || reason.is_some_and(|reason| reason.code == Code::LOGGED_OUT) {
             return;
         }
         let after = device.cache().outbox();
