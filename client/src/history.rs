@@ -154,6 +154,16 @@ impl Client {
         self.ask(now, request, What::History(Box::new(job)));
     }
 
+    /// The log is another one now: what pages hold of the one before is no part of them any more.
+    pub(crate) fn histories_begin_anew(&mut self) {
+        for ask in self.asks.waiting.values_mut() {
+            if let What::History(job) = &mut ask.what {
+                job.have.clear();
+                job.range = None;
+            }
+        }
+    }
+
     fn job(&mut self, number: u64) -> Option<&mut Job> {
         match &mut self.asks.waiting.get_mut(&number)?.what {
             What::History(job) => Some(job),

@@ -287,7 +287,9 @@ impl Client {
             && let Stream::Resetting { epoch, pos, states } = core::mem::take(&mut self.queue.stream)
         {
             self.replace(epoch, pos, states);
+            self.histories_begin_anew();
             self.pump_reads(now);
+            self.pump_asks(now);
         }
     }
 

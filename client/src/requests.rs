@@ -167,7 +167,8 @@ impl Client {
 
     /// Puts on the wire what waits to go there.
     pub(crate) fn pump_asks(&mut self, now: Now) {
-        if !self.session.is_online() {
+        // While a reset is due an answer is of another log than what is known here.
+        if !self.session.is_online() || self.queue.is_resetting() {
             return;
         }
         let due: Vec<_> = self

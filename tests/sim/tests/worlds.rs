@@ -88,3 +88,9 @@ fn nothing_is_acknowledged_that_this_connection_did_not_stream() {
 fn what_becomes_durable_between_hello_and_welcome_is_acknowledged() {
     check(&[20_004_503]);
 }
+
+/// A page of history began with the cache of the log before and was completed by a restored relay.
+#[test]
+fn a_page_is_of_one_log() {
+    check(&[50_004_530]);
+}
