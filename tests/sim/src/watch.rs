@@ -449,7 +449,8 @@ impl World {
         }
         let Some(state) = self.watch.sends.get_mut(text) else { return };
         match (message.status, error) {
-            (Status::Sent, _) => state.acknowledged = true,
+            // Also after a refusal: a frame of an older connection came in late, and the application learns of it.
+            (Status::Sent, _) => (state.acknowledged, state.refused) = (true, false),
             (Status::Failed, error) => {
                 state.refused = true;
                 let code = error.map(|error| error.code);
