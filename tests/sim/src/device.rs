@@ -134,14 +134,17 @@ impl Device {
         Some(self.clock.when(at.0).max(self.throttled_until))
     }
 
-    /// Nothing is under way.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Connected, and nothing from before is outstanding.
+    pub(crate) fn is_online(&self) -> bool {
         self.client.as_ref().is_some_and(|client| {
             let state = client.state();
             state.status == SessionStatus::Online && state.caught_up
-        }) && self.asked.is_empty()
-            && self.saving.is_none()
-            && self.told.sending.is_empty()
+        })
+    }
+
+    /// Nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_online() && self.asked.is_empty() && self.saving.is_none() && self.told.sending.is_empty()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hongyan_sim::{Scenario, play, play_all};
 
 /// How long the slice takes.
-const SLICE: Duration = Duration::from_secs(75);
+const SLICE: Duration = Duration::from_secs(45);
 /// Fewer worlds than this say little, however slow the machine is.
 const WORLDS_MIN: u64 = 50;
 
