@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * `npm run bench [-- --json FILE]`: all set-up, the release build, then the benchmark (`tests/src/bin/bench.rs`) and
+ * `npm run bench [-- --quick] [--json FILE]`: all set-up, the release build, then the benchmark (`tests/src/bin/bench.rs`) and
  * the sizes of the package, as one table: each figure with its unit and, where there is a limit or a peer, the ratio.
  */
 
@@ -28,7 +28,7 @@ import { setUp } from './setup.mjs'
  */
 
 await program(async () => {
-  const { json } = options()
+  const { json, quick } = options()
   await exclusively(async () => {
     await setUp({ browser: false })
     await buildSdk({ sizes: false })
@@ -38,7 +38,7 @@ await program(async () => {
   })
 
   say('')
-  const measured = await step('Benchmark: measuring; it takes some minutes', measure)
+  const measured = await step(`Benchmark: measuring; it takes ${quick ? 'half a minute' : 'some minutes'}`, () => measure(quick))
   const figures = [...measured, ...packageSizes()]
   say('')
   table(['figure', 'value', 'unit', 'beside it', 'ratio'], figures.map(row))
@@ -52,16 +52,19 @@ await program(async () => {
 
 function options() {
   try {
-    const { values } = parseArgs({ options: { json: { type: 'string' } } })
-    return { json: values.json === undefined ? undefined : resolve(process.env.INIT_CWD ?? process.cwd(), values.json) }
+    const { values } = parseArgs({ options: { json: { type: 'string' }, quick: { type: 'boolean', default: false } } })
+    return { quick: values.quick, json: values.json === undefined ? undefined : resolve(process.env.INIT_CWD ?? process.cwd(), values.json) }
   } catch (error) {
-    throw new Failure(`${error instanceof Error ? error.message : error} The option is --json FILE.`)
+    throw new Failure(`${error instanceof Error ? error.message : error} The options are --json FILE and --quick.`)
   }
 }
 
-/** @returns {Promise<Figure[]>} */
-async function measure() {
-  const output = await run('cargo', ['run', '--release', '-p', 'hongyan-tests', '--bin', 'bench'], { env: { HONGYAN_RELAY: relayProgram('release') } })
+/**
+ * @param {boolean} quick shorter and rougher
+ * @returns {Promise<Figure[]>}
+ */
+async function measure(quick) {
+  const output = await run('cargo', ['run', '--release', '-p', 'hongyan-tests', '--bin', 'bench', ...(quick ? ['--', '--quick'] : [])], { env: { HONGYAN_RELAY: relayProgram('release') } })
   const figures = output
     .split('\n')
     .filter((line) => line.startsWith('{'))
