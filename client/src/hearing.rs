@@ -95,7 +95,16 @@ impl Client {
                     self.ask_answered(now, ask, heard);
                 }
             }
-            (Heard::Welcome(_), _) => {}
+            (
+                Heard::Watched(_)
+                | Heard::Presence(_)
+                | Heard::Typed(_)
+                | Heard::DeviceList(_)
+                | Heard::SignedOut(_)
+                | Heard::Invisible(_)
+                | Heard::Welcome(_),
+                _,
+            ) => {}
         }
     }
 

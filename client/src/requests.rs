@@ -304,7 +304,7 @@ impl Client {
     fn leave(&mut self, logout: bool) {
         self.acknowledge();
         if self.session.is_online() {
-            self.transmit(0, Verb::Bye(wire::Bye { logout }));
+            self.transmit(0, Verb::Bye(wire::Bye { logout, ..wire::Bye::default() }));
         }
         self.hang_up(Code(1000));
     }

@@ -271,6 +271,7 @@ impl Client {
             epoch: self.queue.epoch.clone(),
             cursor: self.queue.hello().0,
             agent: self.config.agent.clone(),
+            ..wire::Hello::default()
         };
         self.request(now, Pending::Hello, Verb::Hello(hello));
     }

@@ -462,7 +462,7 @@ fn close_says_goodbye_persists_and_answers_what_waits() {
     let send = bed.send(&with("bob"), "k1");
     bed.frames.clear();
     let close = bed.command(Command::Close);
-    assert!(matches!(bed.frame().verb, Some(Verb::Bye(wire::Bye { logout: false }))));
+    assert!(matches!(bed.frame().verb, Some(Verb::Bye(wire::Bye { logout: false, .. }))));
     assert_eq!(
         (bed.status(), bed.reason(), bed.hangups.as_slice()),
         (Stopped, Some(Code::CLOSED), [Code(1000)].as_slice())
@@ -493,7 +493,7 @@ fn logout_empties_the_cache_unless_it_is_kept() {
         bed.frames.clear();
         let logout = bed.command(Command::Logout { keep_cache });
         let _ = bed.acks();
-        assert!(matches!(bed.frame().verb, Some(Verb::Bye(wire::Bye { logout: true }))));
+        assert!(matches!(bed.frame().verb, Some(Verb::Bye(wire::Bye { logout: true, .. }))));
         assert!(bed.answered(logout));
         assert_eq!((bed.status(), bed.reason()), (Stopped, Some(Code::LOGGED_OUT)));
         assert_eq!(bed.disk.messages.is_empty(), !keep_cache);

@@ -98,8 +98,8 @@ codes! {
     HELLO_TIMED_OUT = 4204, "hello-timed-out", "The connection said no hello in time.";
     /// Too many connections of this user or from this address.
     TOO_MANY_CONNECTIONS = 4205, "too-many-connections", "There are too many connections of this user or from this address.";
-    /// The same device connected again; the older connection ends.
-    REPLACED = 4206, "replaced", "A newer connection of the same device took over.";
+    /// A hello came late: a newer connection of the same device holds its lease.
+    REPLACED = 4206, "replaced", "A newer connection of the same device is open.";
 
     /// A frame that is not of this wire, or is too large.
     BAD_FRAME = 4300, "bad-frame", "The relay could not read a frame.";
@@ -127,6 +127,16 @@ codes! {
     LOGGED_OUT = 4311, "logged-out", "This device was signed out.";
     /// The client object was closed. Made by the client.
     CLOSED = 4312, "closed", "The chat was closed.";
+    /// Another page of this device, or by the policy another device, took its place.
+    SUPERSEDED = 4313, "superseded", "Another page or device of this user took this one's place.";
+    /// The user's tokens up to now were revoked.
+    TOKEN_REVOKED = 4314, "token-revoked", "The token was revoked; sign in again.";
+    /// The app's server ended the session.
+    KICKED = 4315, "kicked", "The app ended this session.";
+    /// More users are watched than one connection may.
+    WATCH_FULL = 4316, "watch-full", "Too many users are watched at once.";
+    /// A newer version of the SDK runs in another tab. Made by the client.
+    OUTDATED = 4317, "outdated", "A newer version of this app is open in another tab; reload this page.";
 }
 
 impl Code {

@@ -31,6 +31,20 @@ pub const BATCH_ENTRIES_MAX: usize = 256;
 pub const BATCH_BYTES_TARGET: usize = 128 * 1024;
 /// Conversations in one frame of a snapshot.
 pub const SNAPSHOT_CONVERSATIONS_MAX: usize = 100;
+/// Users named in one request about presence.
+pub const WATCH_USERS_MAX: usize = 200;
+/// Users that one connection watches.
+pub const WATCHED_MAX: usize = 1_000;
+/// Devices listed in one user's presence, the best first.
+pub const PRESENCE_DEVICES_MAX: usize = 16;
+/// Devices in a list of one's own.
+pub const DEVICES_MAX: usize = 200;
+/// The least and the longest time that a goodbye may name for coming back (DESIGN.md, "Presence"), milliseconds.
+pub const RETURN_MS: core::ops::RangeInclusive<u32> = 500..=4_000;
+/// A goodbye's ticket.
+pub const BYE_TICKET_BYTES_MAX: usize = 64;
+/// The body of a beacon.
+pub const BEACON_BYTES_MAX: usize = 256;
 /// Own messages listed in a conversation's state.
 pub const OWN_UNREAD_MAX: usize = 1_000;
 
@@ -52,5 +66,8 @@ const _: () = {
     assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < RELAY_FRAME_BYTES_MAX);
     // A snapshot's frame: each state may carry a last message and its own unread list.
     assert!(OWN_UNREAD_MAX * 10 < BATCH_BYTES_TARGET);
+    assert!(WATCH_USERS_MAX * (ID_BYTES_MAX + 48 + PRESENCE_DEVICES_MAX * 32) < RELAY_FRAME_BYTES_MAX);
+    assert!(DEVICES_MAX * (ID_BYTES_MAX + AGENT_BYTES_MAX + 32) < RELAY_FRAME_BYTES_MAX);
+    assert!(BYE_TICKET_BYTES_MAX + 32 < BEACON_BYTES_MAX);
     assert!(HISTORY_PAGE_MESSAGES_MAX <= BATCH_ENTRIES_MAX);
 };

@@ -120,6 +120,7 @@ fn client_rows() -> Vec<(&'static str, Expected)> {
         epoch: "e-1".into(),
         cursor: 300,
         agent: "hongyan-web/0.1.0".into(),
+        ..wire::Hello::default()
     };
     let send = wire::Send {
         conversation: "~5.alice.bob".into(),
@@ -136,7 +137,7 @@ fn client_rows() -> Vec<(&'static str, Expected)> {
         ("client/ack", 0, Verb::Ack(wire::Ack { cursor: 300 })),
         ("client/ping", 0, Verb::Ping(wire::Ping { nonce: 9 })),
         ("client/pong", 0, Verb::Pong(wire::Pong { nonce: 9 })),
-        ("client/bye", 0, Verb::Bye(wire::Bye { logout: true })),
+        ("client/bye", 0, Verb::Bye(wire::Bye { logout: true, ..wire::Bye::default() })),
         ("client/send", 128, Verb::Send(send)),
         ("client/mark_read", 129, Verb::MarkRead(wire::MarkRead { conversation: group(), seq: 300 })),
         ("client/history", 130, Verb::History(history)),
@@ -176,6 +177,7 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
         silence_ms: 15_000,
         content_bytes_max: 65_536,
         time: 1_790_000_000_000,
+        ..wire::Welcome::default()
     };
     let state = wire::ConversationState {
         conversation: group(),

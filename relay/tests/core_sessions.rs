@@ -353,7 +353,7 @@ fn rates_are_held_and_a_flood_is_closed() {
 #[test]
 fn goodbye_and_logout() {
     let mut world = World::new();
-    let bye = |logout| Verb::Bye(wire::Bye { logout });
+    let bye = |logout| Verb::Bye(wire::Bye { logout, ..wire::Bye::default() });
     let (one, two) = (world.login("alice", "a"), world.login("alice", "a"));
     let other = world.login("alice", "other");
     world.pass(1_000);

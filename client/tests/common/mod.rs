@@ -466,5 +466,6 @@ pub fn welcome(epoch: &str, head: u64) -> relay_frame::Event {
         silence_ms: 15_000,
         content_bytes_max: 64 * 1024,
         time: 1,
+        ..wire::Welcome::default()
     })
 }

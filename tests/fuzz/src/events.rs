@@ -137,6 +137,7 @@ pub(crate) fn welcome(program: &mut Program<'_>, epoch: &str) -> wire::Welcome {
         silence_ms: if odd & 4 == 0 { 15_000 } else { program.small() },
         content_bytes_max: if odd & 8 == 0 { 65_536 } else { program.small() },
         time: program.number(),
+        ..wire::Welcome::default()
     }
 }
 

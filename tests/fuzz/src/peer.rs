@@ -131,7 +131,13 @@ impl Peer {
             | Event::Renewed(_)
             | Event::Ping(_)
             | Event::Pong(_)
-            | Event::Retire(_) => {}
+            | Event::Retire(_)
+            | Event::Watched(_)
+            | Event::Presence(_)
+            | Event::Typed(_)
+            | Event::DeviceList(_)
+            | Event::SignedOut(_)
+            | Event::Invisible(_) => {}
         }
     }
 

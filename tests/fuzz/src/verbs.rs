@@ -23,7 +23,7 @@ pub(crate) fn verb(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
         2 | 3 => Verb::Ack(wire::Ack { cursor: program.number() }),
         4 => Verb::Ping(wire::Ping { nonce: program.number() }),
         5 => Verb::Pong(wire::Pong { nonce: program.number() }),
-        6 => Verb::Bye(wire::Bye { logout: program.flag() }),
+        6 => Verb::Bye(wire::Bye { logout: program.flag(), ..wire::Bye::default() }),
         7 => Verb::MarkRead(wire::MarkRead {
             conversation: conversation(program, groups),
             seq: program.number(),
@@ -77,6 +77,7 @@ pub(crate) fn hello(program: &mut Program<'_>, known: &Known<'_>) -> wire::Hello
         epoch: if odd & 0b1000 == 0 { known.epoch.to_owned() } else { program.text(&["", "another"]) },
         cursor: program.number(),
         agent: "fuzz".into(),
+        ..wire::Hello::default()
     }
 }
 

@@ -592,6 +592,14 @@ fn told_line(event: &relay_frame::Event) -> String {
         }
         relay_frame::Event::Renewed(_) => "renewed".into(),
         relay_frame::Event::MemberPage(_) => "a page of members".into(),
+        relay_frame::Event::Watched(watched) => format!("{} presences", watched.presences.len()),
+        relay_frame::Event::Presence(presence) => {
+            format!("{} is {}", presence.user, presence.status().as_str_name())
+        }
+        relay_frame::Event::Typed(typed) => format!("{} types in {}", typed.user, typed.conversation),
+        relay_frame::Event::DeviceList(list) => format!("{} devices", list.devices.len()),
+        relay_frame::Event::SignedOut(_) => "signed out".into(),
+        relay_frame::Event::Invisible(invisible) => format!("invisible: {}", invisible.invisible),
         relay_frame::Event::Ping(_) => "ping".into(),
         relay_frame::Event::Pong(_) => "pong".into(),
     }

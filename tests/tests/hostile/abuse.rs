@@ -155,7 +155,7 @@ async fn key_of_another_kind(scene: &Scene) -> Outcome {
 
 async fn after_goodbye(scene: &Scene) -> Outcome {
     let mut peer = scene.user("leaver").await;
-    let mut bytes = verb_bytes(1, Verb::Bye(wire::Bye { logout: true }));
+    let mut bytes = verb_bytes(1, Verb::Bye(wire::Bye { logout: true, ..wire::Bye::default() }));
     bytes.extend(verb_bytes(2, Verb::Send(send(&direct("leaver", "leaver")))));
     bytes.extend(verb_bytes(3, Verb::Ping(wire::Ping { nonce: 1 })));
     peer.write(&bytes).await;

@@ -226,7 +226,7 @@ async fn too_many(scene: &Scene) -> Outcome {
         assert_eq!(after(peer).await, Outcome::Works, "the others stay");
     }
     let mut first = open.swap_remove(0);
-    first.ask(Verb::Bye(wire::Bye { logout: false })).await;
+    first.ask(Verb::Bye(wire::Bye::default())).await;
     assert_eq!(first.closed().await, 1000);
     scene.user("crowd").await;
     outcome

@@ -87,7 +87,7 @@ rows! {
     Ack, NO, Silence, Silence, Silence, _ => wire::Ack { cursor: 0 };
     Ping, NO, Own, Own, Own, _ => wire::Ping { nonce: 1 };
     Pong, NO, Silence, Silence, Silence, _ => wire::Pong { nonce: 1 };
-    Bye, NO, Close(Code(1000)), Close(Code(1000)), Close(Code(1000)), _ => wire::Bye { logout: true };
+    Bye, NO, Close(Code(1000)), Close(Code(1000)), Close(Code(1000)), _ => wire::Bye { logout: true, ..wire::Bye::default() };
     Send, NO, STRANGER, STRANGER, STRANGER, ask => wire::Send {
         conversation: ask.conversation.clone(), key: device(), content: content("intruder"), ..wire::Send::default()
     };

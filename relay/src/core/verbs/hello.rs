@@ -66,6 +66,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
         silence_ms: u32::try_from(config.silence_ms).unwrap_or(u32::MAX),
         content_bytes_max: u32::try_from(config.content_bytes_max).unwrap_or(u32::MAX),
         time: relay.now.time.0,
+        ..wire::Welcome::default()
     };
     relay.answer(connection, request, Event::Welcome(welcome));
     relay.stream_from(connection, cursor, reset);

@@ -7,6 +7,7 @@ mod hello;
 mod history;
 mod mark_read;
 mod members;
+mod presence;
 mod send;
 mod session;
 
@@ -70,6 +71,13 @@ verbs! {
     RemoveMembers, Requests, groups::remove;
     LeaveGroup, Requests, groups::leave;
     Members, Requests, members::members;
+    SetAway, Free, presence::unknown;
+    Watch, Requests, presence::unknown;
+    Unwatch, Requests, presence::unknown;
+    Typing, Requests, presence::unknown;
+    Devices, Requests, presence::unknown;
+    SignOut, Requests, presence::unknown;
+    SetInvisible, Requests, presence::unknown;
 }
 
 /// Does what a frame asks for.
