@@ -53,6 +53,7 @@ mod sending;
 mod session;
 pub mod sorted;
 mod table;
+pub mod tabs;
 mod timers;
 pub mod view;
 

@@ -46,3 +46,12 @@ pub const UNSAVED_ENTRIES_MAX: u64 = 16_384;
 pub const STABLE_MS: u64 = 5_000;
 /// Pages asked of the relay for one page of history (a page may come shorter than asked).
 pub const HISTORY_ROUNDS_MAX: u32 = 8;
+
+/// A leader that has not said within this time that it heard another tab's ask is taken for hung, and its lock is
+/// taken away. A page may be busy for longer than a moment; being wrong costs a reconnect, nothing else.
+pub const LEADER_ANSWER_MS: u64 = 3_000;
+/// Events of the last saves that each tab remembers for a tab that comes back, a save counting as one more.
+pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
+/// How long a tab that takes over waits for the last notes of the one before, when the cache shows that some are on
+/// their way: a lock and a note come on different ways.
+pub const LAST_NOTES_MS: u64 = 100;
