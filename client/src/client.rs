@@ -113,6 +113,7 @@ impl Client {
             retry_at: self.session.retry_at(),
             storage: self.config.storage,
             caught_up: self.session.phase == Phase::Online && self.queue.is_caught_up(),
+            invisible: false,
         }
     }
 

@@ -90,21 +90,20 @@ impl Client {
                 let pending = self.answered(request);
                 self.marked_read(now, pending, &marked);
             }
-            (heard @ (Heard::HistoryPage(_) | Heard::GroupDone(_) | Heard::MemberPage(_)), _) => {
+            (
+                heard @ (Heard::HistoryPage(_)
+                | Heard::GroupDone(_)
+                | Heard::MemberPage(_)
+                | Heard::DeviceList(_)
+                | Heard::SignedOut(_)
+                | Heard::Invisible(_)),
+                _,
+            ) => {
                 if let Some(Pending::Ask(ask)) = self.answered(request) {
                     self.ask_answered(now, ask, heard);
                 }
             }
-            (
-                Heard::Watched(_)
-                | Heard::Presence(_)
-                | Heard::Typed(_)
-                | Heard::DeviceList(_)
-                | Heard::SignedOut(_)
-                | Heard::Invisible(_)
-                | Heard::Welcome(_),
-                _,
-            ) => {}
+            (Heard::Watched(_) | Heard::Presence(_) | Heard::Typed(_) | Heard::Welcome(_), _) => {}
         }
     }
 

@@ -44,6 +44,7 @@ mod history;
 pub mod io;
 pub mod limits;
 mod outbox;
+mod presence;
 mod probe;
 mod queue;
 mod random;

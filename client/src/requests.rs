@@ -5,18 +5,19 @@
 
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, relay_frame::Event as Heard};
-use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, UserId, limits};
+use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, DeviceId, UserId, limits};
 
 use crate::cache::After;
 use crate::client::Client;
 use crate::history::Job;
 use crate::io::{Answer, ChatError, Command, Moment, Now, RequestId};
 use crate::limits::{REQUEST_MS, REQUESTS_MAX};
+use crate::presence;
 use crate::sending::{Draft, later};
 use crate::session::{Pending, Phase};
 use crate::sorted::SortedMap;
 use crate::timers::Timer;
-use crate::view::Member;
+use crate::view::{Device, Member};
 
 /// What is asked of the relay.
 pub(crate) enum What {
@@ -68,6 +69,11 @@ impl Client {
                 | Command::RemoveMembers(..)
                 | Command::LeaveGroup(_)
                 | Command::Members { .. }
+                | Command::Watch { .. }
+                | Command::Typing(_)
+                | Command::Devices
+                | Command::SignOut(_)
+                | Command::SetInvisible(_)
                 | Command::Logout { .. } => Err(error.clone()),
             };
             self.reply(request, answer);
@@ -86,12 +92,12 @@ impl Client {
                 self.reply(request, Ok(Answer::Conversations(list)));
             }
             Command::MarkRead { conversation, seq } => self.mark_read(now, request, &conversation, seq),
-            Command::CreateGroup { title, members } => {
+            Command::CreateGroup { key, title, members } => {
                 if title.len() > limits::TITLE_BYTES_MAX || members.len() > limits::GROUP_CHANGE_USERS_MAX {
                     self.reply(request, Err(ChatError::new(Code::BAD_REQUEST)));
                     return;
                 }
-                let key = self.random.name();
+                let key = key.map_or_else(|| self.random.name(), |key| key.as_str().into());
                 self.ask_verb(
                     now,
                     request,
@@ -117,6 +123,19 @@ impl Client {
                     limit: u32::try_from(limit.clamp(1, limits::MEMBER_PAGE_MAX)).unwrap_or(1),
                 };
                 self.ask_group(now, request, &conversation, 0, Verb::Members(verb));
+            }
+            Command::Watch { users, .. } => {
+                let presences = users.into_iter().map(presence::unknown).collect();
+                self.reply(request, Ok(Answer::Presences(presences)));
+            }
+            Command::Typing(_) => self.reply(request, Ok(Answer::Done)),
+            Command::Devices => self.ask_verb(now, request, Verb::Devices(wire::Devices {})),
+            Command::SignOut(device) => {
+                let verb = wire::SignOut { device: device.as_str().into() };
+                self.ask_verb(now, request, Verb::SignOut(verb));
+            }
+            Command::SetInvisible(invisible) => {
+                self.ask_verb(now, request, Verb::SetInvisible(wire::SetInvisible { invisible }));
             }
             Command::Close => self.close(request),
             Command::Logout { keep_cache } => self.log_out(request, keep_cache),
@@ -202,6 +221,11 @@ impl Client {
             (What::Verb(Verb::Members(_)), Heard::MemberPage(page)) => {
                 Some(Answer::Members(page.members.iter().filter_map(member).collect(), page.more))
             }
+            (What::Verb(Verb::Devices(_)), Heard::DeviceList(list)) => {
+                Some(Answer::Devices(list.devices.into_iter().filter_map(device).collect()))
+            }
+            (What::Verb(Verb::SignOut(_)), Heard::SignedOut(_))
+            | (What::Verb(Verb::SetInvisible(_)), Heard::Invisible(_)) => Some(Answer::Done),
             (What::Verb(_), Heard::GroupDone(_)) => Some(Answer::Done),
             // An answer to something else than was asked.
             (What::Verb(_) | What::History(_), _) => None,
@@ -347,4 +371,14 @@ fn names(users: &[UserId]) -> Vec<String> {
 
 fn member(member: &wire::Member) -> Option<Member> {
     Some(Member { user: UserId::new(&member.user).ok()?, owner: member.role() == wire::Role::Owner })
+}
+
+fn device(device: wire::Device) -> Option<Device> {
+    Some(Device {
+        device: DeviceId::new(&device.device).ok()?,
+        kind: device.kind(),
+        status: presence::status(device.status()),
+        agent: device.agent,
+        seen: presence::time(device.seen),
+    })
 }

@@ -148,7 +148,7 @@ impl Session {
                 self.visible = visible;
             }
             HostEvent::Network(network) => self.network = network,
-            HostEvent::Wake => {}
+            HostEvent::Wake | HostEvent::Leave { .. } => {}
         }
     }
 
@@ -419,7 +419,7 @@ impl Client {
         self.session.note(now.moment, event);
         match event {
             HostEvent::Visible(true) | HostEvent::Network(true) | HostEvent::Wake => self.wake(now),
-            HostEvent::Visible(false) => {}
+            HostEvent::Visible(false) | HostEvent::Leave { .. } => {}
             HostEvent::Network(false) => match self.session.phase {
                 Phase::Waiting => {
                     self.timers.clear(Timer::Retry);

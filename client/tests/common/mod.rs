@@ -107,6 +107,7 @@ impl Disk {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            term: 1,
         }
     }
 
@@ -127,6 +128,8 @@ pub struct Bed {
     pub loads_at_once: bool,
     pub loads: VecDeque<(Ticket, ConversationId, Seq, Seq)>,
     pub frames: VecDeque<ClientFrame>,
+    pub beacons: Vec<wire::Beacon>,
+    pub prepared: Vec<Vec<Event>>,
     pub events: Vec<Event>,
     pub replies: BTreeMap<u64, Result<Answer, ChatError>>,
     pub tokens_asked: usize,
@@ -142,6 +145,8 @@ fn config(seed: u8, storage: Storage) -> Config {
         user: user("alice"),
         device_kind: DeviceKind::Web,
         agent: "test/1".into(),
+        tab: String::new(),
+        shared: false,
         storage,
         seed: [seed; 32],
     }
@@ -159,6 +164,8 @@ impl Bed {
             loads_at_once: true,
             loads: VecDeque::new(),
             frames: VecDeque::new(),
+            beacons: Vec::new(),
+            prepared: Vec::new(),
             events: Vec::new(),
             replies: BTreeMap::new(),
             tokens_asked: 0,
@@ -262,6 +269,8 @@ impl Bed {
                     Output::Load { ticket, conversation, from, to } => {
                         self.loads.push_back((ticket, conversation, from, to));
                     }
+                    Output::Beacon(bytes) => self.beacons.push(wire::Beacon::decode(bytes).unwrap()),
+                    Output::Prepare(events) => self.prepared.push(events),
                     Output::Event(event) => self.events.push(event),
                     Output::Reply(request, answer) => {
                         assert!(self.replies.insert(request.0, answer).is_none(), "one reply each");

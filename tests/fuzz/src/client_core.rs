@@ -213,7 +213,7 @@ fn command(program: &mut Program<'_>, conversations: &[String]) -> Command {
             before: program.flag().then_some(conversation),
         },
         6 | 7 => Command::MarkRead { conversation, seq: program.flag().then(|| Seq(program.number())) },
-        8 => Command::CreateGroup { title: program.text(&["Geese"]), members: users(program) },
+        8 => Command::CreateGroup { key: None, title: program.text(&["Geese"]), members: users(program) },
         9 => Command::AddMembers(conversation, users(program)),
         10 => Command::RemoveMembers(conversation, users(program)),
         11 => Command::LeaveGroup(conversation),
