@@ -37,8 +37,8 @@ struct Disk {
 /// A core that runs in the leading tab.
 struct Core {
     term: u64,
-    /// Saves under way: the number, after which position and up to which, and whether the disk has it.
-    under_way: VecDeque<(u64, u64, u64, bool)>,
+    /// Saves under way: the number, the position that it reaches, and whether the disk has it.
+    under_way: VecDeque<(u64, u64, bool)>,
     position: u64,
     asked: Vec<(u64, Word)>,
 }
@@ -213,8 +213,7 @@ impl Browser {
     fn reach_disk(&mut self, id: u64) {
         let Some(core) = self.tabs.get_mut(&id).and_then(|tab| tab.core.as_mut()) else { return };
         let term = core.term;
-        let Some((save, _, position, durable)) = core.under_way.iter_mut().find(|(.., durable)| !durable)
-        else {
+        let Some((save, position, durable)) = core.under_way.iter_mut().find(|(.., durable)| !durable) else {
             return;
         };
         if term == self.disk.term {
@@ -227,12 +226,9 @@ impl Browser {
 
     fn end_save(&mut self, id: u64) {
         let Some(core) = self.tabs.get_mut(&id).and_then(|tab| tab.core.as_mut()) else { return };
-        let Some((_, from, until, true)) = core.under_way.front().copied() else { return };
-        core.under_way.pop_front();
-        self.input(id, TabInput::Saved);
-        // The core tells what the save brought.
-        for number in from + 1..=until {
-            self.input(id, TabInput::Event { event: Word::Message(number), prepared: true });
+        if core.under_way.front().is_some_and(|(.., durable)| *durable) {
+            core.under_way.pop_front();
+            self.input(id, TabInput::Saved);
         }
     }
 
@@ -432,8 +428,7 @@ impl Browser {
                 let id = self.nth(tab);
                 if self.tabs.get(&id).is_some_and(|tab| tab.core.is_some()) {
                     self.moments += 1;
-                    let event = Word::Moment(self.moments);
-                    self.input(id, TabInput::Event { event, prepared: false });
+                    self.input(id, TabInput::Event(Word::Moment(self.moments)));
                 }
             }
             Step::Grant => self.grant(),

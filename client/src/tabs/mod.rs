@@ -66,13 +66,8 @@ pub enum TabInput<P> {
     Prepare(Vec<P>),
     /// The save is durable.
     Saved,
-    /// The core told its application something; `prepared` when it was in a [`TabInput::Prepare`].
-    Event {
-        /// What.
-        event: P,
-        /// See above.
-        prepared: bool,
-    },
+    /// The core tells something of the moment, which no save brings.
+    Event(P),
     /// How things are, for a tab that begins: kept until the next.
     Snapshot(P),
     /// This page is seen, or not.
@@ -266,7 +261,7 @@ impl<P: Clone> Tabs<P> {
             TabInput::Performed(number, result) => self.performed(number, result),
             TabInput::Prepare(events) => self.prepare(events),
             TabInput::Saved => self.saved(),
-            TabInput::Event { event, prepared } => self.event(event, prepared),
+            TabInput::Event(event) => self.event(event),
             TabInput::Snapshot(snapshot) => self.snapshot = Some(snapshot),
             TabInput::Visible(visible) => self.set_visible(visible),
             TabInput::Leave => self.leave(),
@@ -580,18 +575,20 @@ impl<P: Clone> Tabs<P> {
         self.post(Note::Prepared { term: self.term, save, events });
     }
 
-    /// The core tells this tab's application itself; the others are told here.
     fn saved(&mut self) {
         if self.role == Role::Leading
             && let Some((save, events)) = self.held.pop_front()
         {
-            self.remember(save, events);
             self.post(Note::Durable { term: self.term, save });
+            for event in &events {
+                self.output(TabOutput::Tell(event.clone()));
+            }
+            self.remember(save, events);
         }
     }
 
-    fn event(&mut self, event: P, prepared: bool) {
-        if !prepared && self.role == Role::Leading {
+    fn event(&mut self, event: P) {
+        if self.role == Role::Leading {
             self.post(Note::Now { term: self.term, event: event.clone() });
         }
         self.output(TabOutput::Tell(event));
