@@ -189,6 +189,9 @@ impl Browser {
 
     /// The core takes a batch of the queue, and saves it.
     fn take_batch(&mut self, id: u64, count: u64) {
+        if !self.tabs.get(&id).is_some_and(|tab| tab.machine.leads()) {
+            return;
+        }
         let Some(core) = self.tabs.get_mut(&id).and_then(|tab| tab.core.as_mut()) else { return };
         let until = (core.position + count).min(self.head);
         if until == core.position || core.under_way.len() > 1 {
@@ -199,14 +202,7 @@ impl Browser {
         core.position = until;
         self.input(id, TabInput::Prepare(words));
         let save = self.tabs[&id].machine.save();
-        self.tabs
-            .get_mut(&id)
-            .unwrap()
-            .core
-            .as_mut()
-            .unwrap()
-            .under_way
-            .push_back((save, from, until, false));
+        self.tabs.get_mut(&id).unwrap().core.as_mut().unwrap().under_way.push_back((save, until, false));
     }
 
     /// The disk takes the oldest save that it has not; a writer of an older term is refused.
