@@ -55,3 +55,18 @@ pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
 /// How long a tab that takes over waits for the last notes of the one before, when the cache shows that some are on
 /// their way: a lock and a note come on different ways.
 pub const LAST_NOTES_MS: u64 = 100;
+/// How long what was heard of watched users may be shown after the connection ended; then it is unknown. Longer than a
+/// connection that is made again at once, so that this shows nothing.
+pub const PRESENCE_STALE_MS: u64 = 5_000;
+/// Users who may not be watched are asked for again when something changed, at most this often.
+pub const REFUSED_ASK_MS: u64 = 1_000;
+/// Those who share this client and watch users.
+pub const WATCHERS_MAX: usize = 256;
+/// Requests to watch that are on the wire at once.
+pub const WATCHES_IN_FLIGHT_MAX: usize = 8;
+/// That the user writes is told at most this often in a conversation.
+pub const TYPING_EVERY_MS: u64 = 3_000;
+/// Who writes is shown for so long at most unless it is told again.
+pub const TYPING_EXPIRES_MAX_MS: u64 = 30_000;
+/// Those who write and are known here, and conversations in which this user writes.
+pub const TYPING_MAX: usize = 64;
