@@ -92,6 +92,14 @@ impl Client {
         self.timers.next()
     }
 
+    /// Saves what has gathered behind a save that is under way: the last thing of a process that ends. Nothing that
+    /// waits for a save happens any more.
+    pub fn flush(&mut self) {
+        if !self.cache.gathering.is_empty() {
+            self.begin_save();
+        }
+    }
+
     /// Who logs in.
     #[must_use]
     pub fn user(&self) -> &UserId {

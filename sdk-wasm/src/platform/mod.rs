@@ -18,8 +18,8 @@ pub(crate) type Sink = Rc<dyn Fn(Input)>;
 pub(crate) trait Cache {
     /// Where it lives.
     fn storage(&self) -> Storage;
-    /// Persists all or nothing, then gives `Saved` or `SaveFailed`.
-    fn save(&self, ticket: Ticket, writes: Vec<Write>, sink: Sink);
+    /// Persists all or nothing, as the save of this number, then tells its end.
+    fn save(&self, save: u64, writes: Vec<Write>, end: SaveEnd);
     /// Reads messages with `from` ≤ seq ≤ `to`, then gives `Loaded`. A failure to read gives none: what a cache
     /// does not give is asked of the relay.
     fn load(&self, ticket: Ticket, conversation: ConversationId, from: Seq, to: Seq, sink: Sink);
@@ -27,8 +27,22 @@ pub(crate) trait Cache {
     fn close(&self);
 }
 
+/// How a save ended.
+pub(crate) enum Saved {
+    Durable,
+    /// Nothing of it took effect; the words are the platform's.
+    Failed(String),
+    /// Nothing of it took effect: somebody else writes this cache now.
+    Superseded,
+}
+
+/// Takes the end of a save.
+pub(crate) type SaveEnd = Box<dyn FnOnce(Saved)>;
+
 /// A cache and what was in it.
 pub(crate) struct Opened {
     pub(crate) cache: Box<dyn Cache>,
     pub(crate) restored: Restored,
+    /// The number of the last save that is in it.
+    pub(crate) saves: u64,
 }
