@@ -117,7 +117,7 @@ impl Client {
         });
         if self.session.is_online() {
             for users in gone.chunks(WATCH_USERS_MAX) {
-                self.transmit(0, Verb::Unwatch(wire::Unwatch { users: names(users) }));
+                self.say(Verb::Unwatch(wire::Unwatch { users: names(users) }));
             }
         }
     }

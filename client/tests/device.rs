@@ -50,6 +50,24 @@ fn whether_somebody_looks_is_told_at_each_change_and_in_each_hello() {
     assert!(hello.away && away(&mut bed).is_empty());
 }
 
+/// An older relay, or one that limits their rate.
+#[test]
+fn a_refusal_of_what_wants_no_answer_ends_nothing() {
+    for code in [Code::VERB_UNKNOWN, Code::RATE_LIMITED, Code::BAD_REQUEST] {
+        let mut bed = Bed::online();
+        bed.host(HostEvent::Visible(false));
+        bed.command(Command::Typing(with("bob")));
+        bed.command(Command::Watch { by: 1, users: vec![user("bob")] });
+        bed.command(Command::Watch { by: 1, users: Vec::new() });
+        while let Some(frame) = bed.frames.pop_front() {
+            assert!(frame.request > 0);
+            bed.reject(frame.request, code, 0);
+        }
+        bed.pass(1_000);
+        assert_eq!((bed.status(), bed.hangups.len()), (Online, 0), "{code:?}");
+    }
+}
+
 #[test]
 fn being_invisible_is_part_of_the_state() {
     let mut bed = Bed::new();
