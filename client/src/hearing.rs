@@ -19,6 +19,13 @@ impl Client {
         self.transmit(request, verb);
     }
 
+    /// Sends what wants no answer. It has a number all the same: a relay that refuses it (an older one does not know
+    /// it) then refuses this, and not the connection.
+    pub(crate) fn say(&mut self, verb: Verb) {
+        self.session.requests += 1;
+        self.transmit(self.session.requests, verb);
+    }
+
     pub(crate) fn forget_resume(&mut self) {
         self.session.pending.retain(|_, (pending, _)| *pending != Pending::Resume);
     }

@@ -83,7 +83,7 @@ impl Client {
         if self.session.is_online() && self.session.away_told != away && !defects::is_on(Defect::AwayNotTold)
         {
             self.session.away_told = away;
-            self.transmit(0, Verb::SetAway(wire::SetAway { away }));
+            self.say(Verb::SetAway(wire::SetAway { away }));
         }
     }
 }

@@ -117,7 +117,7 @@ impl Client {
         });
         if self.session.is_online() {
             for users in gone.chunks(WATCH_USERS_MAX) {
-                self.transmit(0, Verb::Unwatch(wire::Unwatch { users: names(users) }));
+                self.say(Verb::Unwatch(wire::Unwatch { users: names(users) }));
             }
         }
     }
@@ -178,9 +178,12 @@ impl Client {
                 watched.asked = false;
             }
         }
-        let at = later(&mut self.random, now, self.presences.put_off, retry_after_ms);
-        self.presences.put_off = self.presences.put_off.saturating_add(1);
-        self.timers.set(Timer::Watch, at);
+        // Several may be put off at once; that is one time.
+        if self.timers.get(Timer::Watch).is_none() {
+            let at = later(&mut self.random, now, self.presences.put_off, retry_after_ms);
+            self.presences.put_off = self.presences.put_off.saturating_add(1);
+            self.timers.set(Timer::Watch, at);
+        }
     }
 
     /// Of those who were asked for and not named in the answer, nothing is known.
@@ -256,6 +259,7 @@ impl Client {
                 (watched.asked, watched.heard, watched.again) = (false, false, false);
             }
         }
+        self.presences.put_off = 0;
         // Who was not heard of since an earlier end waits since that one.
         if was_online && self.timers.get(Timer::Stale).is_none() && !self.presences.users.is_empty() {
             self.timers.set(Timer::Stale, now.moment.after_ms(PRESENCE_STALE_MS));

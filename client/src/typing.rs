@@ -41,7 +41,7 @@ impl Client {
         {
             return;
         }
-        self.transmit(0, Verb::Typing(wire::Typing { conversation: conversation.as_str().into() }));
+        self.say(Verb::Typing(wire::Typing { conversation: conversation.as_str().into() }));
         self.typings.told.insert(conversation, now.moment);
     }
 

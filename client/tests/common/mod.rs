@@ -107,7 +107,7 @@ impl Disk {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
-            term: 1,
+            term: 0,
         }
     }
 
@@ -136,17 +136,23 @@ pub struct Bed {
     pub dials: Vec<Generation>,
     pub hangups: Vec<Code>,
     pub socket: Generation,
+    /// The host's counter of takeovers.
+    pub term: u64,
+    /// Other tabs listen.
+    pub shared: bool,
+    /// The kinds of outputs since the last input of the test.
+    pub said_last: Vec<&'static str>,
     commands: u64,
     seed: u8,
 }
 
-fn config(seed: u8, storage: Storage) -> Config {
+fn config(seed: u8, storage: Storage, shared: bool) -> Config {
     Config {
         user: user("alice"),
         device_kind: DeviceKind::Web,
         agent: "test/1".into(),
         tab: String::new(),
-        shared: false,
+        shared,
         storage,
         seed: [seed; 32],
     }
@@ -156,7 +162,7 @@ impl Bed {
     /// A client that was made and not restored.
     pub fn fresh() -> Self {
         Self {
-            client: Client::new(config(1, Storage::IndexedDb)),
+            client: Client::new(config(1, Storage::IndexedDb, false)),
             now: 1_000,
             disk: Disk::default(),
             saves_at_once: true,
@@ -172,6 +178,9 @@ impl Bed {
             dials: Vec::new(),
             hangups: Vec::new(),
             socket: Generation(0),
+            term: 1,
+            shared: false,
+            said_last: Vec::new(),
             commands: 0,
             seed: 1,
         }
@@ -192,14 +201,14 @@ impl Bed {
     }
 
     pub fn restore(&mut self) {
-        let restored = self.disk.restored();
+        let restored = Restored { term: self.term, ..self.disk.restored() };
         self.feed(Input::Restored(restored));
     }
 
     /// The process ends without a word, and a new one starts with what the disk has.
     pub fn crash(&mut self) {
         self.seed += 1;
-        self.client = Client::new(config(self.seed, Storage::IndexedDb));
+        self.client = Client::new(config(self.seed, Storage::IndexedDb, self.shared));
         self.saves.clear();
         self.loads.clear();
         self.frames.clear();
@@ -241,9 +250,11 @@ impl Bed {
 
     pub fn feed(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
+        self.said_last.clear();
         while let Some(input) = inputs.pop_front() {
             self.client.handle(self.time(), input);
             while let Some(output) = self.client.poll() {
+                self.said_last.push(kind(&output));
                 match output {
                     Output::NeedToken => self.tokens_asked += 1,
                     Output::Dial(generation) => self.dials.push(generation),
@@ -462,6 +473,21 @@ impl Bed {
 
     pub fn reason(&self) -> Option<Code> {
         self.client.state().reason.map(|reason| reason.code)
+    }
+}
+
+fn kind(output: &Output) -> &'static str {
+    match output {
+        Output::NeedToken => "token",
+        Output::Dial(_) => "dial",
+        Output::Transmit(..) => "transmit",
+        Output::Hangup { .. } => "hangup",
+        Output::Save(..) => "save",
+        Output::Load { .. } => "load",
+        Output::Beacon(_) => "beacon",
+        Output::Prepare(_) => "prepare",
+        Output::Event(_) => "event",
+        Output::Reply(..) => "reply",
     }
 }
 

@@ -51,5 +51,5 @@ fn the_corpus_reaches_every_event_and_every_verb() {
     assert_eq!(events.len(), 14, "the kinds of events that the relay sent");
     let verbs: HashSet<_> =
         inputs("corpus", "client_core").iter().flat_map(|(_, bytes)| verbs_of_client_core(bytes)).collect();
-    assert_eq!(verbs.len(), 15, "the kinds of verbs that the client sent");
+    assert_eq!(verbs.len(), 22, "the kinds of verbs that the client sent");
 }
