@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod presence;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -230,6 +232,15 @@ impl<S: Store> World<S> {
         connection
     }
 
+    /// A connection that stands for one tab of the device, beside those of others.
+    pub fn login_tab(&mut self, user: &str, device: &str, tab: &str) -> ConnectionId {
+        let connection = self.open();
+        let hello = wire::Hello { tab: tab.into(), ..hello(user, device) };
+        let event = self.call(connection, Verb::Hello(hello));
+        assert!(matches!(event, Event::Welcome(_)), "welcome, not {}", name(&event));
+        connection
+    }
+
     pub fn login(&mut self, user: &str, device: &str) -> ConnectionId {
         self.login_at(user, device, "", 0)
     }
@@ -363,5 +374,11 @@ pub fn name(event: &Event) -> String {
         Event::HistoryPage(_) => "history page".into(),
         Event::GroupDone(_) => "group done".into(),
         Event::MemberPage(_) => "member page".into(),
+        Event::Watched(_) => "watched".into(),
+        Event::Presence(_) => "presence".into(),
+        Event::Typed(_) => "typed".into(),
+        Event::DeviceList(_) => "device list".into(),
+        Event::SignedOut(_) => "signed out".into(),
+        Event::Invisible(_) => "invisible".into(),
     }
 }
