@@ -36,6 +36,8 @@ pub struct World<S: Store = MemoryStore> {
     pub auto_commit: bool,
     /// Sockets take everything at once.
     pub auto_write: bool,
+    /// What is due at once is done at once.
+    pub auto_tick: bool,
     pub pending: VecDeque<(Ticket, Batch)>,
     pub inbox: BTreeMap<ConnectionId, VecDeque<wire::RelayFrame>>,
     /// Bytes given to a connection that its socket has not taken.
@@ -70,6 +72,7 @@ impl<S: Store> World<S> {
             now: START,
             auto_commit: true,
             auto_write: true,
+            auto_tick: true,
             pending: VecDeque::new(),
             inbox: BTreeMap::new(),
             unwritten: BTreeMap::new(),
@@ -125,7 +128,10 @@ impl<S: Store> World<S> {
                 inputs.push_back(Input::Committed(ticket, self.store.commit(&batch)));
             }
             // Deadlines that are due at once: streams that still have something to send.
-            if inputs.is_empty() && self.relay.next_deadline().is_some_and(|at| at <= Moment(self.now)) {
+            if self.auto_tick
+                && inputs.is_empty()
+                && self.relay.next_deadline().is_some_and(|at| at <= Moment(self.now))
+            {
                 inputs.push_back(Input::Tick);
             }
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hongyan_protocol::{ConversationId, ConversationKind, UserId};
 
+use super::watching::Doubt;
 use crate::core::io::{ConnectionId, Verifier, WatchPolicy};
 use crate::core::limits::{WATCH_GROUPS_MAX, WATCH_READS_PER_INPUT};
 use crate::core::records::{member_key, membership_key};
@@ -24,7 +25,7 @@ pub(super) enum Purpose {
     /// A request.
     Watch { request: u64 },
     /// A group that may have been the reason has been left; the other reasons count.
-    Doubt(BTreeMap<UserId, ConversationId>),
+    Doubt(BTreeMap<UserId, Doubt>),
 }
 
 /// Whom of these users the asker may watch.
@@ -145,7 +146,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             WatchPolicy::Members => {}
         }
         if let Purpose::Doubt(left) = purpose
-            && let Some(group) = left.get(user)
+            && let Some(Doubt::Left(group)) = left.get(user)
             && !self.has_membership(asker, group)?
         {
             // The group that was left was not the reason.

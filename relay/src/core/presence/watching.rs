@@ -24,12 +24,32 @@ pub(in crate::core) struct Watching {
     pub(super) owed: BTreeSet<UserId>,
     /// What is to be done for it, in this order.
     jobs: VecDeque<Job>,
-    /// Users whom it may not be permitted to watch any more, each with the group that she or it has left.
-    doubted: BTreeMap<UserId, ConversationId>,
+    /// Users whom it may not be permitted to watch any more.
+    doubted: BTreeMap<UserId, Doubt>,
     /// It stands in the line of those that have jobs.
     in_line: bool,
     /// What it used of its rate of typing.
     typing: Usage,
+}
+
+/// Why it is in doubt whether somebody may be watched.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// One of the two has left this group.
+    Left(ConversationId),
+    /// Several groups were left.
+    LeftSeveral,
+}
+
+impl Watching {
+    fn doubt(&mut self, user: &UserId, group: &ConversationId) {
+        let doubt = Doubt::Left(group.clone());
+        match self.doubted.get_mut(user) {
+            Some(before) if *before == doubt => {}
+            Some(before) => *before = Doubt::LeftSeveral,
+            None => drop(self.doubted.insert(user.clone(), doubt)),
+        }
+    }
 }
 
 /// One thing to do for a connection.
@@ -95,9 +115,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let own = self.users.get(user).map(|user| user.connections.clone()).unwrap_or_default();
         for connection in own {
             if let Some(session) = self.session_mut(connection) {
-                let watching = &mut session.watching;
-                let others = watching.users.iter().filter(|other| *other != user);
-                watching.doubted.extend(others.map(|other| (other.clone(), group.clone())));
+                let others: Vec<_> =
+                    session.watching.users.iter().filter(|other| *other != user).cloned().collect();
+                others.iter().for_each(|other| session.watching.doubt(other, group));
                 self.line_up_watcher(connection);
             }
         }
@@ -107,7 +127,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             if let Some(session) = self.session_mut(connection)
                 && session.user != *user
             {
-                session.watching.doubted.insert(user.clone(), group.clone());
+                session.watching.doubt(user, group);
                 self.line_up_watcher(connection);
             }
         }
