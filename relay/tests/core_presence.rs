@@ -174,6 +174,15 @@ fn tabs_stand_beside_each_other_and_the_last_decides() {
     world.frame(three, 0, bye(500, false));
     world.pass(500);
     assert_eq!(world.saw(bob), ["leaving closed", "offline closed"]);
+    // Of two that go by themselves the better goes first.
+    let (one, two) = (world.login_tab("alice", "a", "1"), world.login_tab("alice", "a", "2"));
+    world.frame(two, 0, set_away(true));
+    world.frame(one, 0, bye(500, true));
+    world.cut(two);
+    world.pass(500);
+    assert_eq!(world.saw(bob), ["online", "away background"]);
+    world.pass(200);
+    assert_eq!(world.saw(bob), ["offline lost"]);
     // One that stands for the whole device ends them all.
     let (one, two) = (world.login_tab("alice", "a", "1"), world.login_tab("alice", "a", "2"));
     world.saw(bob);

@@ -166,7 +166,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.presences.holders.remove(&lease.connection);
         }
         if !state.leases.is_empty() {
-            return;
+            return state.update(self.now);
         }
         let is_known = state.channel() == Channel::Steady
             || cause == Cause::Kicked
