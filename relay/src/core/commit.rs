@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hongyan_protocol::wire::relay_frame::Event;
-use hongyan_protocol::{ConversationId, Key, Pos, Seq, UserId};
+use hongyan_protocol::{ConversationId, DeviceId, Key, Pos, Seq, Time, UserId};
 
 use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
@@ -25,8 +25,8 @@ impl Mark {
 pub(super) enum Effect {
     /// A request is answered.
     Answer(ConnectionId, u64, Event),
-    /// These connections end, as logged out; the first of them said so itself.
-    LoggedOut(Vec<ConnectionId>),
+    /// The device's session ended, and with it these connections; the first of them said so itself.
+    LoggedOut(UserId, DeviceId, Vec<ConnectionId>),
     /// The log has grown.
     Log(ConversationId, Seq),
     /// What is known of the group is now durable.
@@ -35,6 +35,12 @@ pub(super) enum Effect {
     Key(UserId, Key),
     /// The membership is durable as it is here.
     Membership(UserId, ConversationId, MembershipRecord),
+    /// The device's record can be read from the store.
+    Device(UserId, DeviceId),
+    /// The user's record can be read from the store.
+    User(UserId),
+    /// The user is invisible to others or not, since then; the connection asked for it.
+    Invisible(UserId, ConnectionId, bool, Time),
 }
 
 /// New entries of one queue.

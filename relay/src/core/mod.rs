@@ -11,17 +11,20 @@
 mod batches;
 mod commit;
 mod conversations;
+mod counters;
 mod deadlines;
 #[cfg(not(feature = "defects"))]
 #[allow(unreachable_pub, reason = "public with the feature only")]
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
+mod devices;
 mod entropy;
 mod epoch;
 mod hot;
 pub mod io;
 pub mod limits;
+mod presence;
 mod rate;
 pub(crate) mod records;
 mod refusal;
@@ -33,6 +36,7 @@ mod users;
 mod verbs;
 pub mod verify;
 
+pub use counters::Counters;
 pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};
-pub use relay::{Counters, Relay};
+pub use relay::Relay;

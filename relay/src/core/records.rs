@@ -15,6 +15,7 @@
 //! | members | conversation, user | [`MemberRecord`] |
 //! | memberships | user, conversation | [`MembershipRecord`] |
 //! | devices | user, device | [`DeviceRecord`] |
+//! | users | user | [`UserRecord`] |
 
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
@@ -110,6 +111,33 @@ pub(crate) struct DeviceRecord {
     pub(crate) kind: i32,
     #[prost(string, tag = "3")]
     pub(crate) agent: String,
+    /// When it was last known to be there, or its end was known; 0 when nobody knows.
+    #[prost(uint64, tag = "4")]
+    pub(crate) seen: u64,
+    /// How it ended then, a `wire::PresenceCause`; 0 while it is there, and when the relay itself ended.
+    #[prost(int32, tag = "6")]
+    pub(crate) ended: i32,
+}
+
+/// A user, where a device's record is not the place.
+#[derive(Clone, Copy, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct UserRecord {
+    /// Shown to nobody as anything but offline.
+    #[prost(bool, tag = "1")]
+    pub(crate) invisible: bool,
+    /// Tokens issued up to then open nothing any more.
+    #[prost(uint64, tag = "2")]
+    pub(crate) revoked_before: u64,
+    /// When `invisible` was last set to what it is.
+    #[prost(uint64, tag = "3")]
+    pub(crate) invisible_set: u64,
+    /// When a device of the user that was since forgotten was last seen …
+    #[prost(uint64, tag = "4")]
+    pub(crate) seen: u64,
+    /// … and how it ended, a `wire::PresenceCause`.
+    #[prost(int32, tag = "5")]
+    pub(crate) ended: i32,
 }
 
 /// Reads a value.
@@ -152,6 +180,10 @@ pub(crate) fn membership_key(user: &UserId, conversation: &ConversationId) -> By
 
 pub(crate) fn device_key(user: &UserId, device: &DeviceId) -> Bytes {
     joined(user.as_str(), device.as_str())
+}
+
+pub(crate) fn user_key(user: &UserId) -> Bytes {
+    prefix(user.as_str())
 }
 
 /// Where the keys that begin with this id begin.

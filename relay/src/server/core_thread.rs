@@ -47,6 +47,8 @@ pub(crate) enum Inbound {
     Frame(ConnectionId, Bytes),
     /// It is gone.
     Closed(ConnectionId),
+    /// Somebody sent a goodbye besides the socket.
+    Goodbye(Bytes),
 }
 
 enum Order {
@@ -283,6 +285,7 @@ impl<M: Machine> Actor<M> {
                 self.connections.remove(&connection);
                 self.step(Input::Closed(connection));
             }
+            Inbound::Goodbye(body) => self.step(Input::Goodbye(body)),
         }
     }
 

@@ -25,6 +25,9 @@ pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one request.
 pub(crate) const HEADERS_MAX: usize = 64;
 
+/// From a request's head to the end of its body.
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
+
 /// Connections over the bounds that are still answered with a sentence; beyond, they are dropped.
 pub(crate) const REFUSALS_MAX: usize = 64;
 

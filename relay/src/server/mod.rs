@@ -5,6 +5,7 @@
 //! time are bounded by `limits` and [`settings`]; no body, token, key or address reaches a log line.
 
 mod addresses;
+mod bye;
 pub mod cli;
 pub mod config;
 mod core_thread;

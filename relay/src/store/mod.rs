@@ -33,13 +33,15 @@ pub enum Table {
     Members,
     /// What a user is in: (user, conversation) → read mark, left.
     Memberships,
-    /// A user's devices: (user, device) → cursor, kind.
+    /// A user's devices: (user, device) → cursor, kind, when it was last seen.
     Devices,
+    /// What holds for a user on all devices: user → invisible, when last seen.
+    Users,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Meta,
         Table::Messages,
         Table::Queue,
@@ -48,6 +50,7 @@ impl Table {
         Table::Members,
         Table::Memberships,
         Table::Devices,
+        Table::Users,
     ];
 
     /// The name that an engine gives it on disk.
@@ -62,6 +65,7 @@ impl Table {
             Table::Members => "members",
             Table::Memberships => "memberships",
             Table::Devices => "devices",
+            Table::Users => "users",
         }
     }
 }

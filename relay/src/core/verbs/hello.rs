@@ -5,11 +5,12 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Code, DeviceId, Epoch, Pos, Time, UserId, VERSION, VERSION_MIN};
 
 use crate::core::defects::{self, Defect};
+use crate::core::devices::DeviceAbout;
 use crate::core::io::{ConnectionId, Identity, Verifier};
+use crate::core::presence::{Claim, Order, Tab, Watching};
 use crate::core::refusal::{Refusal, Reject};
 use crate::core::relay::Relay;
 use crate::core::sessions::Session;
-use crate::core::stream::DeviceAbout;
 use crate::store::Store;
 
 pub(super) fn hello<S: Store, V: Verifier>(
@@ -28,12 +29,22 @@ pub(super) fn hello<S: Store, V: Verifier>(
     if body.agent.len() > AGENT_BYTES_MAX {
         return Err(Refusal::bad("The agent's name is too long."));
     }
+    let claim = Claim {
+        user: user.clone(),
+        device: device.clone(),
+        kind: body.device_kind,
+        tab: Tab::new(&body.tab)?,
+        order: Order { term: body.term, dial: body.dial },
+        away: body.away,
+    };
     let identity = relay.identify(&body.token, &user)?;
     relay.users.load(&relay.store, &user)?;
+    let superseded = relay.superseded_by(&claim)?.len();
     let connections = relay.users.get(&user).map_or(0, |user| user.connections.len());
-    if connections >= relay.config.connections_per_user_max {
+    if connections >= relay.config.connections_per_user_max.saturating_add(superseded) {
         return Err(Refusal::end(Code::TOO_MANY_CONNECTIONS));
     }
+    let invisible = relay.user_record(&user)?.is_some_and(|record| record.invisible);
 
     let cursor = Pos(body.cursor);
     let reset = match &epoch {
@@ -50,7 +61,9 @@ pub(super) fn hello<S: Store, V: Verifier>(
         acknowledged: Pos::ZERO,
         snapshot: None,
         leaving: false,
+        watching: Watching::default(),
     };
+    relay.take_lease(connection, claim)?;
     relay.begin_session(connection, session);
     let head = relay.durable_head(&user);
     let applied = if reset.is_none() && cursor <= head { cursor } else { Pos::ZERO };
@@ -66,7 +79,8 @@ pub(super) fn hello<S: Store, V: Verifier>(
         silence_ms: u32::try_from(config.silence_ms).unwrap_or(u32::MAX),
         content_bytes_max: u32::try_from(config.content_bytes_max).unwrap_or(u32::MAX),
         time: relay.now.time.0,
-        ..wire::Welcome::default()
+        bye_ticket: relay.ticket_of(connection),
+        invisible,
     };
     relay.answer(connection, request, Event::Welcome(welcome));
     relay.stream_from(connection, cursor, reset);
