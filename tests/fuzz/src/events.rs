@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hongyan_protocol::wire::{self, Content, GroupChangeKind, entry::Change, relay_frame::Event};
 use prost::Message as _;
 
-use crate::names::{KEYS, USERS, direct, user, users};
+use crate::names::{DEVICES, KEYS, USERS, direct, user, users};
 use crate::program::Program;
 
 /// Epochs of the relay.
@@ -112,7 +112,8 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
                 last_seq: program.number(),
             })
         }
-        16 | 17 => Event::GroupDone(wire::GroupDone { conversation, version: program.number() }),
+        16 => Event::GroupDone(wire::GroupDone { conversation, version: program.number() }),
+        17 => of_presence(program, conversation),
         _ => Event::MemberPage(wire::MemberPage {
             conversation,
             members: program.times(0..4, |program| wire::Member {
@@ -122,6 +123,46 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             more: program.flag(),
             version: program.number(),
         }),
+    }
+}
+
+/// What has to do with who is there.
+fn of_presence(program: &mut Program<'_>, conversation: String) -> Event {
+    match program.below(8) {
+        0 | 1 => Event::Watched(wire::Watched { presences: program.times(0..4, presence) }),
+        2 => Event::Typed(wire::Typed { conversation, user: user(program), expires_in_ms: program.small() }),
+        3 => Event::DeviceList(wire::DeviceList {
+            devices: program.times(0..3, |program| wire::Device {
+                device: program.text(&DEVICES),
+                kind: i32::from(program.byte() & 15),
+                agent: "fuzz".into(),
+                status: i32::from(program.byte() & 7),
+                seen: program.number(),
+            }),
+        }),
+        4 => Event::SignedOut(wire::SignedOut { device: program.text(&DEVICES) }),
+        5 => Event::Invisible(wire::Invisible { invisible: program.flag() }),
+        _ => Event::Presence(presence(program)),
+    }
+}
+
+/// Somebody's presence, with statuses and causes that this version does not know, too.
+fn presence(program: &mut Program<'_>) -> wire::Presence {
+    let (status, cause) = (i32::from(program.byte() & 7), i32::from(program.byte() & 7));
+    wire::Presence {
+        user: user(program),
+        status,
+        cause,
+        since: program.number(),
+        until: program.number(),
+        devices: program.times(0..3, |program| wire::DevicePresence {
+            kind: i32::from(program.byte() & 15),
+            status,
+            cause,
+            since: program.number(),
+            until: program.number(),
+        }),
+        refused: program.flag(),
     }
 }
 
