@@ -11,6 +11,8 @@ import { join } from 'node:path'
 
 import { browserProgram } from '../../../scripts/lib/browser.mjs'
 import { FLAGS } from './chromium.mjs'
+import { SdkPage } from './sdk.mjs'
+import { until } from './wait.mjs'
 
 /** The longest that an answer may take. */
 const ANSWER_MS = 30_000
@@ -86,6 +88,20 @@ export class Devtools {
   }
 
   /**
+   * A page with the SDK, connected, in front of the others.
+   * @param {string} user
+   * @param {string} origin of a front
+   */
+  async openSdk(user, origin) {
+    const tab = await this.openTab('about:blank')
+    const page = new SdkPage(tab, user)
+    await page.load(origin)
+    await page.connect()
+    await page.online()
+    return { tab, page }
+  }
+
+  /**
    * A tab in front of the others.
    * @param {string} url
    */
@@ -131,6 +147,12 @@ export class Tab {
     const answer = await this.send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true })
     if (answer.exceptionDetails) throw new Error(answer.exceptionDetails.exception?.description ?? answer.exceptionDetails.text)
     return answer.result.value
+  }
+
+  /** @param {string} url */
+  async goto(url) {
+    await this.send('Page.navigate', { url })
+    await until(`${url} is loaded`, () => this.evaluate((url) => location.href === url && document.readyState === 'complete', url))
   }
 
   /** To the front: the tab that was there is hidden. */
