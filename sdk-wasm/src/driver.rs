@@ -455,13 +455,14 @@ impl Driver {
             seed,
         };
         let (term, saves, life) = (opened.restored.term, opened.saves, self.life.get());
+        let kept = opened.kept.clone();
         let sink: Sink = Rc::new(self.teller(move |input| Happened::Core(life, input)));
         let superseded = Rc::new(self.teller(move |ticket| Happened::Superseded(life, ticket)));
         let (engine, outputs) = Engine::start(config, opened, sink, superseded);
         self.tab_input(TabInput::Snapshot(snapshot_of(&engine)));
         self.engine.replace(Some(engine));
         self.backlog.replace(outputs);
-        self.tab_input(TabInput::Opened { term, saves });
+        self.tab_input(TabInput::Opened { term, saves, kept });
     }
 
     /// This tab leads no more: what was accepted is saved, and the core ends.
@@ -492,11 +493,12 @@ impl Driver {
 
     /// `prepared`: what a save's end tells was told already, as it was prepared.
     fn perform_all(&self, outputs: Vec<Output>, prepared: bool) {
+        let mut tells = Vec::new();
         for output in outputs {
             let output = match output {
                 Output::Prepare(events) => {
-                    let events = events.iter().map(|event| convert::event(event, now())).collect();
-                    self.tab_input(TabInput::Prepare(events));
+                    tells = events.iter().map(|event| convert::event(event, now())).collect();
+                    self.tab_input(TabInput::Prepare(tells.clone()));
                     continue;
                 }
                 Output::Event(event) if prepared && is_of_a_save(&event) => continue,
@@ -504,7 +506,7 @@ impl Driver {
             };
             let save = self.tabs.borrow().save();
             let rest = match self.engine.borrow_mut().as_mut() {
-                Some(engine) => engine.perform(output, &self.options.url, save),
+                Some(engine) => engine.perform(output, &self.options.url, save, &mut tells),
                 None => return,
             };
             if let Some(rest) = rest {
