@@ -154,7 +154,11 @@ impl Present {
             self.own.become_as(Shown { since: now.time.max(self.own.since), ..best });
         }
         let seen = if self.invisible.is_some() { self.hidden() } else { self.own };
-        self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        if defects::is_on(Defect::SinceMovesBack) {
+            self.others = seen;
+        } else {
+            self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        }
     }
 
     /// As one sees her.
