@@ -178,7 +178,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             (self.now.time.max(present.since()), cause)
         } else {
             state.update(self.now);
-            (state.shown().since, Cause::NoChannel)
+            let since = state.shown().since;
+            present.bound_unknown();
+            (since, Cause::NoChannel)
         };
         self.note_seen(user, device, Seen { time, ended });
     }
