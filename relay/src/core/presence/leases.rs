@@ -1,5 +1,7 @@
 //! What happens to leases: hello takes one, goodbye, an ended connection and time let go of it.
 
+use std::collections::BTreeMap;
+
 use hongyan_protocol::wire;
 use hongyan_protocol::{Code, DeviceId, Time, UserId};
 
@@ -56,7 +58,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         claim: Claim,
     ) -> Result<(), StoreError> {
         if !self.presences.present.contains_key(&claim.user) {
-            let present = self.resting(&claim.user)?;
+            // That she is invisible must be known. A damaged record of another device holds nobody off.
+            let record = self.user_record(&claim.user)?;
+            let devices = self.device_records(&claim.user).unwrap_or_else(|error| {
+                self.note_fault(&error);
+                BTreeMap::new()
+            });
+            let present = Present::resting(record, &devices, self.recovering());
             self.presences.present.insert(claim.user.clone(), present);
         }
         let Some(present) = self.presences.present.get_mut(&claim.user) else { return Ok(()) };
@@ -178,7 +186,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             (self.now.time.max(present.since()), cause)
         } else {
             state.update(self.now);
-            (state.shown().since, Cause::NoChannel)
+            let since = state.shown().since;
+            present.bound_unknown();
+            (since, Cause::NoChannel)
         };
         self.note_seen(user, device, Seen { time, ended });
     }
@@ -242,8 +252,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// A user without a lease, as the store knows her.
     pub(super) fn resting(&self, user: &UserId) -> Result<Present, StoreError> {
-        let recovering = self.presences.recovery.window(self.now).map(|(began, end)| (began.time, end.time));
-        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, recovering))
+        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, self.recovering()))
+    }
+
+    /// Since when devices come back after the relay's start, and until when.
+    fn recovering(&self) -> Option<(Time, Time)> {
+        self.presences.recovery.window(self.now).map(|(began, end)| (began.time, end.time))
     }
 
     /// A user as one sees her, permitted or not: the one function that tells it.

@@ -130,6 +130,17 @@ impl Present {
         self.devices.values().any(|device| !device.leases.is_empty())
     }
 
+    /// Of the devices without a lease only the latest are kept: no more are shown.
+    pub(super) fn bound_unknown(&mut self) {
+        let unknown = self.devices.iter().filter(|(_, device)| device.leases.is_empty());
+        if unknown.clone().count() > PRESENCE_DEVICES_MAX
+            && let Some((first, _)) = unknown.min_by_key(|(_, device)| device.shown.since)
+        {
+            let first = first.clone();
+            self.devices.remove(&first);
+        }
+    }
+
     /// When something of it ends by itself.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.devices.values().flat_map(|device| device.leases.values()).filter_map(Lease::deadline).min()
@@ -154,7 +165,11 @@ impl Present {
             self.own.become_as(Shown { since: now.time.max(self.own.since), ..best });
         }
         let seen = if self.invisible.is_some() { self.hidden() } else { self.own };
-        self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        if defects::is_on(Defect::SinceMovesBack) {
+            self.others = seen;
+        } else {
+            self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        }
     }
 
     /// As one sees her.
