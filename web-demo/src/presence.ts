@@ -5,6 +5,8 @@ export interface Seen {
   readonly status: PresenceStatus
   readonly cause?: PresenceCause
   readonly since?: number
+  /** When it changes by itself at the latest. */
+  readonly until?: number
 }
 
 /** The part of a dictionary that says how somebody is. */
@@ -16,6 +18,7 @@ export interface PresenceWords {
   readonly offline: string
   readonly lastSeen: (when: string) => string
   readonly unknown: string
+  readonly unknownYet: string
   readonly because: (words: string, cause: string) => string
   readonly causes: Readonly<Record<PresenceCause, string>>
   readonly kinds: Readonly<Record<DeviceKind, string>>
@@ -39,6 +42,8 @@ const STATUSES: Readonly<Record<PresenceStatus, Row>> = {
 
 /** How somebody is, in words. `moment` says a time. */
 export function presenceText(words: PresenceWords, seen: Seen, moment: (time: number) => string): string {
+  // After a restart the relay waits for those who come back, and says until when.
+  if (seen.status === 'unknown' && seen.until !== undefined) return words.unknownYet
   const row = STATUSES[seen.status]
   const text = row.since && seen.since !== undefined ? row.since(words, moment(seen.since)) : row.plain(words)
   const { cause } = seen

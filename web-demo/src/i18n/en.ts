@@ -103,6 +103,7 @@ export const en = {
     offline: 'offline',
     lastSeen: (when: string) => `last seen ${when}`,
     unknown: 'unknown: no way to know',
+    unknownYet: 'not known yet',
     because: (words: string, cause: string) => `${words} (${cause})`,
     causes: {
       closed: 'closed',
@@ -137,7 +138,7 @@ export const en = {
     devices: 'Your devices',
     thisDevice: 'This device',
     signOutDevice: (device: string) => `Sign out the device ${device}`,
-    noDevices: 'The list of devices comes from the relay: it needs a connection.',
+    noDevices: 'The list comes from the relay, as soon as there is a connection.',
   },
 
   lab: {
@@ -208,6 +209,7 @@ export const en = {
     superseded: 'You are signed in elsewhere.',
     'token-revoked': 'Your sign-in was revoked.',
     kicked: 'This session was ended by the service.',
+    'verb-unknown': 'The relay does not know this request; it may be too old for it.',
     'watch-full': 'Too many people are watched at once.',
     closed: 'The chat was closed.',
   },

@@ -102,6 +102,7 @@ export const zh: Dictionary = {
     offline: '离线',
     lastSeen: (when) => `最后在线 ${when}`,
     unknown: '未知：无从得知',
+    unknownYet: '尚不清楚',
     because: (words, cause) => `${words}（${cause}）`,
     causes: {
       closed: '已关闭',
@@ -136,7 +137,7 @@ export const zh: Dictionary = {
     devices: '你的设备',
     thisDevice: '本机',
     signOutDevice: (device) => `让设备 ${device} 退出登录`,
-    noDevices: '设备列表来自服务，需要先连接。',
+    noDevices: '设备列表来自服务，连接后显示。',
   },
 
   lab: {
@@ -207,6 +208,7 @@ export const zh: Dictionary = {
     superseded: '你已在别处登录。',
     'token-revoked': '你的登录已被撤销。',
     kicked: '服务结束了这次登录。',
+    'verb-unknown': '服务不认识这个请求，可能版本太旧。',
     'watch-full': '同时关注的人太多了。',
     closed: '聊天已关闭。',
   },
