@@ -46,7 +46,9 @@ export const lines = {
     return words.join(' ')
   },
   presence({ user, devices, ...seen }: Presence): string {
-    const each = devices.map((device) => `${device.kind} ${condition(device)}`)
+    // A single device is as its user is.
+    const [only, second] = devices
+    const each = only && !second ? [only.kind] : devices.map((device) => `${device.kind} ${condition(device)}`)
     return `${user} ${condition(seen)}${each.length > 0 ? ` [${each.join('; ')}]` : ''}`
   },
   typing({ user, typing, conversation }: Typing): string {
