@@ -37,7 +37,7 @@ test('no line has what somebody wrote', () => {
 })
 
 function tab(id: string, began: number): Tab {
-  return { id, began, leads: false, hidden: false, status: 'online' }
+  return { id, began, leads: false, hidden: false, frozen: false, status: 'online' }
 }
 
 test('tabs are listed once, the oldest first, up to a bound', () => {

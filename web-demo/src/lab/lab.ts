@@ -58,8 +58,10 @@ export function createLab(chat: Chat): Lab {
       window.setTimeout(() => window.location.replace('about:blank'), CLOSE_MS)
     },
     freeze: () => {
+      tabs.now({ frozen: true })
       const end = performance.now() + FREEZE_MS
       while (performance.now() < end);
+      tabs.now({ frozen: false })
       note('tab', `${TAB_ID} was frozen for ${FREEZE_MS} ms`)
     },
   }
@@ -79,6 +81,7 @@ export function createLab(chat: Chat): Lab {
 
   function stateChanged(next: Chat['state']): void {
     const line = lines.state(next)
+    if (line === state && next.leader === leads) return
     if (line !== state) note('state', line)
     if (next.leader !== leads && (next.leader || leads)) note('leader', `${TAB_ID} ${next.leader ? 'leads' : 'leads no more'}`)
     state = line

@@ -8,6 +8,8 @@ export interface Tab {
   readonly began: number
   readonly leads: boolean
   readonly hidden: boolean
+  /** It does nothing for a while: its last word before. */
+  readonly frozen: boolean
   readonly status: State['status']
 }
 

@@ -27,7 +27,7 @@ export class Tabs {
   readonly all = shallowRef<readonly Tab[]>([])
   private readonly channel: BroadcastChannel | undefined
   private readonly name: string
-  private me: Tab = { id: TAB_ID, began: BEGAN, leads: false, hidden: document.hidden, status: 'connecting' }
+  private me: Tab = { id: TAB_ID, began: BEGAN, leads: false, hidden: document.hidden, frozen: false, status: 'connecting' }
   private readonly over = new AbortController()
   private entered = false
 
@@ -57,11 +57,9 @@ export class Tabs {
   }
 
   /** This tab is so now. */
-  now(change: Partial<Pick<Tab, 'leads' | 'hidden' | 'status'>>): void {
-    const me = { ...this.me, ...change }
-    if (me.leads === this.me.leads && me.hidden === this.me.hidden && me.status === this.me.status) return
-    this.me = me
-    this.all.value = withTab(this.all.value, me)
+  now(change: Partial<Omit<Tab, 'id' | 'began'>>): void {
+    this.me = { ...this.me, ...change }
+    this.all.value = withTab(this.all.value, this.me)
     if (this.entered) this.here(false)
   }
 
