@@ -6,6 +6,7 @@ import { HELD_BYTES_MAX, install, type Host } from '../src/lab/network.ts'
 class Played extends EventTarget {
   static all: Played[] = []
   binaryType = 'blob'
+  readyState = 0
   sent: unknown[] = []
   closedWith: number | undefined
   constructor(readonly url: string) {
@@ -19,6 +20,7 @@ class Played extends EventTarget {
     this.closedWith = code
   }
   says(event: Event): void {
+    this.readyState = event.type === 'open' ? 1 : event.type === 'close' ? 3 : this.readyState
     this.dispatchEvent(event)
   }
 }
@@ -90,12 +92,23 @@ test('a cut network is silent both ways and tells nobody; healed, what was held 
   socket.send('two')
   native?.says(new MessageEvent('message', { data: 'a' }))
   native?.says(new MessageEvent('message', { data: 'b' }))
-  native?.says(new CloseEvent('close', { code: 4202 }))
   assert.deepEqual([heard, native?.sent], [['open'], []])
   network.heal()
-  assert.deepEqual(heard, ['open', 'a', 'b', 'close'])
+  assert.deepEqual(heard, ['open', 'a', 'b'])
   assert.deepEqual(native?.sent.map((data) => (data instanceof ArrayBuffer ? [...new Uint8Array(data)] : data)), [[1, 2], 'two'])
   assert.equal(network.isCut, false)
+})
+
+test('that the other side closed meanwhile is told when the network heals, and nothing is sent to it', () => {
+  const { network, open } = scene()
+  const { socket, heard, native } = open()
+  native?.says(new Event('open'))
+  network.cut()
+  socket.send('late')
+  native?.says(new CloseEvent('close', { code: 4202 }))
+  assert.deepEqual([heard, socket.readyState], [['open'], 1])
+  network.heal()
+  assert.deepEqual([heard, socket.readyState, native?.sent], [['open', 'close'], 3, []])
 })
 
 test('what connects while the network is cut waits; given up, it never connects', () => {

@@ -57,7 +57,7 @@ export class Person {
    * @param {string} device
    */
   async opened(act, device) {
-    const [page] = await Promise.all([this.page.waitForEvent('popup'), act()])
+    const [page] = await Promise.all([this.profile.waitForEvent('page'), act()])
     page.on('pageerror', (error) => this.scene.problem(`${this.user}${device}'s page: ${error.stack ?? error.message}`))
     const person = new Person(this.scene, this.profile, page, this.user, this.origin)
     this.scene.shows(`${this.user}${device}`, () => person.look())

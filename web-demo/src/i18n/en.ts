@@ -176,7 +176,6 @@ export const en = {
     freezeHint: 'It does nothing at all meanwhile. Write something in another tab: that one takes over.',
     reload: 'Reload this tab',
     reloadHint: 'Others see you leaving at most, and never offline.',
-    popupBlocked: 'The browser does not let this page open a tab. Allow it, or open one yourself.',
     log: 'Events',
     logHint: 'By the names that the SDK gives them; no message’s text is in here.',
     logEmpty: 'Nothing yet.',

@@ -175,7 +175,6 @@ export const zh: Dictionary = {
     freezeHint: '这期间它什么都做不了。在另一个标签页里写点什么，那一页就会接手。',
     reload: '刷新这个标签页',
     reloadHint: '别人最多看到你正在离开，不会看到离线。',
-    popupBlocked: '浏览器不让本页打开标签页。请允许，或自己打开一个。',
     log: '事件',
     logHint: '名称与 SDK 中的相同；不含任何消息内容。',
     logEmpty: '还没有。',

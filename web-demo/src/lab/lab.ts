@@ -22,10 +22,8 @@ export interface Lab {
   readonly isCut: Ref<boolean>
   /** Cuts the network of all tabs of this user here, or heals it. */
   setCut(cut: boolean): void
-  /** Another tab of this user; false when the browser forbids it. */
-  openTab(): boolean
-  /** An empty tab in front of this one; false when the browser forbids it. */
-  hide(): boolean
+  /** The address of another tab of this user, with the lab open. */
+  readonly address: string
   /** The leading tab, if one is known, does this to itself. */
   toLeader(order: Order): void
   text(): string
@@ -50,6 +48,11 @@ export function createLab(chat: Chat): Lab {
     isCut.value = is
     note('network', is ? 'cut' : 'healed')
   }
+
+  const address = new URL(window.location.href)
+  address.searchParams.set('user', chat.user)
+  address.searchParams.set('lab', '')
+  address.hash = ''
 
   const orders: Record<Order, () => void> = {
     close: () => {
@@ -108,13 +111,7 @@ export function createLab(chat: Chat): Lab {
       cut(is)
       tabs.network(is)
     },
-    openTab: () => {
-      const address = new URL(window.location.href)
-      address.searchParams.set('user', chat.user)
-      address.hash = ''
-      return window.open(address) !== null
-    },
-    hide: () => window.open('about:blank') !== null,
+    address: address.href,
     toLeader: (order) => {
       const leader = tabs.all.value.find((tab) => tab.leads)
       if (leader) tabs.order(leader.id, order)

@@ -67,12 +67,12 @@ export function install(host: Host): Network {
     }
 
     send(data: string | ArrayBufferView<ArrayBuffer> | ArrayBuffer): void {
-      if (cut === undefined && this.native) this.native.send(data)
-      else if (this.readyState === CuttableSocket.OPEN) {
-        // What is given may be a view of memory that changes.
-        const kept = copied(data)
-        this.pass(sizeOf(kept), () => this.native?.send(kept))
-      }
+      // What is given may be a view of memory that changes before the network heals.
+      const kept = cut === undefined ? data : copied(data)
+      this.pass(sizeOf(kept), () => {
+        // The other side may have closed meanwhile.
+        if (this.native?.readyState === CuttableSocket.OPEN) this.native.send(kept)
+      })
     }
 
     close(code?: number, reason?: string): void {
