@@ -156,7 +156,6 @@ export const en = {
     storages: { indexeddb: 'IndexedDB', host: 'of the host app', memory: 'in memory only' },
     device: 'Device',
     tabs: 'Tabs of this device',
-    tab: (id: string) => `Tab ${id}`,
     here: 'here',
     shown: 'in sight',
     hidden: 'hidden',

@@ -155,7 +155,6 @@ export const zh: Dictionary = {
     storages: { indexeddb: 'IndexedDB', host: '由宿主应用保存', memory: '只在内存中' },
     device: '设备',
     tabs: '这台设备的标签页',
-    tab: (id) => `标签页 ${id}`,
     here: '当前',
     shown: '可见',
     hidden: '隐藏',
