@@ -62,6 +62,9 @@ impl World {
                 self.presence_hello(id, &hello);
             }
             Some(Verb::Bye(bye)) => self.presence_bye(id, &bye),
+            Some(Verb::Unwatch(body)) => {
+                link.telling.forget(&body.users);
+            }
             Some(Verb::SetAway(body)) => self.presence_away(id, body.away),
             Some(Verb::Resume(resume)) => link.window = (resume.cursor, resume.cursor),
             Some(Verb::Ack(ack)) => link.window.1 = link.window.1.max(ack.cursor),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hongyan_client::limits::PRESENCE_STALE_MS;
 use hongyan_client::view::{Presence, PresenceStatus, SessionStatus};
-use hongyan_client::{Answer, Client, Command, HostEvent};
+use hongyan_client::{Client, Command, HostEvent};
 use hongyan_protocol::UserId;
 use hongyan_protocol::wire::{self, DeviceKind};
 use hongyan_relay::core::ConnectionId;
@@ -311,16 +311,15 @@ impl World {
         let before = self.devices[index].app.seen.clone();
         let watcher = self.devices[index].user.as_str().to_owned();
         for (by, _) in watched.iter().enumerate() {
-            let by = u32::try_from(by).unwrap_or(0);
-            self.call(index, Command::Watch { by, users: Vec::new() });
+            self.app_watches(index, by, Vec::new());
         }
-        self.devices[index].app.seen.clear();
         for (by, users) in watched.into_iter().enumerate() {
-            let by = u32::try_from(by).unwrap_or(0);
-            let command = Command::Watch { by, users };
-            if let Some(Ok(Answer::Presences(presences))) = self.call(index, command) {
-                self.app_answered(index, presences);
-            }
+            self.app_watches(index, by, users);
+        }
+        let waits =
+            |world: &World| world.devices[index].asked.values().any(|asked| matches!(asked, Asked::Watch));
+        while self.breach.is_none() && waits(self) {
+            self.pass(20);
         }
         for (user, seen) in before {
             let fresh = self.devices[index].app.seen.get(&user);

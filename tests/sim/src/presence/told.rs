@@ -17,8 +17,9 @@ use crate::faults::Fault;
 use crate::truth;
 use crate::world::{Happening, USERS, World};
 
-/// The relay tells a change within this time: it has a pace of four in a second.
-const TOLD_MS: u64 = 600;
+/// The relay tells a change within this time: it has a pace of four in a second, and a store that could not be
+/// read is read again.
+const TOLD_MS: u64 = 1_000;
 /// A user who does not exist.
 pub(super) const NOBODY: &str = "nobody";
 
@@ -34,6 +35,13 @@ pub(crate) struct Telling {
     pub(crate) backlog: usize,
 }
 
+impl Telling {
+    /// These are not watched any more.
+    pub(crate) fn forget(&mut self, users: &[String]) {
+        self.told.retain(|user, _| !users.contains(user));
+    }
+}
+
 /// What the checker follows of the relay.
 #[derive(Default)]
 pub(crate) struct Tellings {
@@ -44,6 +52,8 @@ pub(crate) struct Tellings {
     pub(super) typed: BTreeSet<(String, String)>,
     /// The commit under way changes who may.
     contacts_change: bool,
+    /// The commit that has just ended did.
+    contacts_changed: bool,
     /// Within the present input.
     welcomed: Vec<ConnectionId>,
     closed: Vec<(ConnectionId, Code)>,
@@ -110,7 +120,10 @@ impl World {
         known.begins(now);
         match input {
             relay::Input::Closed(id) => drop(known.ends(*id, Code(1006), now)),
-            relay::Input::Committed(_, Ok(())) => known.commits(),
+            relay::Input::Committed(_, Ok(())) => {
+                known.commits();
+                self.tellings.contacts_changed = std::mem::take(&mut self.tellings.contacts_change);
+            }
             relay::Input::Drain { .. } => known.stops = true,
             _ => {}
         }
@@ -158,13 +171,13 @@ impl World {
             self.note(|| format!("known: {user} is {own:?}"));
             self.schedule(self.now + TOLD_MS, Happening::PresenceDue(user));
         }
-        let before = has_committed && std::mem::take(&mut self.tellings.contacts_change);
-        let contacts = before.then(|| self.tellings.contacts.clone()).unwrap_or_default();
-        if before {
+        let mut contacts_before = BTreeSet::new();
+        if std::mem::take(&mut self.tellings.contacts_changed) {
+            contacts_before.clone_from(&self.tellings.contacts);
             self.contacts_are_durable();
         }
         for (id, watcher, presence) in std::mem::take(&mut self.tellings.told) {
-            self.judge_told_presence(id, &watcher, presence, &contacts);
+            self.judge_told_presence(id, &watcher, presence, &contacts_before);
         }
     }
 
