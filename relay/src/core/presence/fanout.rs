@@ -61,8 +61,10 @@ impl View {
         Self { presence, version: 1, frame: None }
     }
 
-    /// Whether that is a change.
-    fn become_as(&mut self, presence: wire::Presence) -> bool {
+    /// Whether that is a change. What was told never moves back: the clock may have jumped, or the store know of an
+    /// earlier beginning only.
+    fn become_as(&mut self, mut presence: wire::Presence) -> bool {
+        presence.since = presence.since.max(self.presence.since);
         let changes = presence != self.presence;
         if changes {
             *self = Self { presence, version: self.version + 1, frame: None };

@@ -283,11 +283,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.refresh(user, None);
     }
 
-    /// When what is shown of the user began, by whoever sees the later beginning.
-    pub(in crate::core) fn shown_since(&self, user: &UserId) -> Time {
-        self.presences.present.get(user).map_or(Time::ZERO, Present::shown_since)
-    }
-
     /// Others see nothing of the user.
     pub(in crate::core) fn is_invisible(&self, user: &UserId) -> bool {
         self.presences.present.get(user).is_some_and(Present::is_invisible)

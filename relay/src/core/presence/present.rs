@@ -205,11 +205,6 @@ impl Present {
         self.own.since
     }
 
-    /// The later of that and of what others see.
-    pub(super) fn shown_since(&self) -> Time {
-        self.own.since.max(self.others.since)
-    }
-
     /// Others see nothing of her.
     pub(super) fn is_invisible(&self) -> bool {
         self.invisible.is_some()

@@ -58,9 +58,7 @@ pub(super) fn set_invisible<S: Store, V: Verifier>(
     let mut record = relay.user_record(user)?.unwrap_or_default();
     if record.invisible != body.invisible {
         record.invisible = body.invisible;
-        // The clock may have jumped back, and what others see never begins earlier than before.
-        let since = relay.now.time.max(relay.shown_since(user));
-        record.invisible_set = record.invisible_set.max(since.0);
+        record.invisible_set = record.invisible_set.max(relay.now.time.0);
         relay.put_user_record(user, record);
         let set = Time(record.invisible_set);
         relay.commits.then(Effect::Invisible(user.clone(), caller.connection, record.invisible, set));
