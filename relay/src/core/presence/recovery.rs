@@ -37,8 +37,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    /// It is over: some of those who are watched are looked at, and the others at once.
+    /// It is over: some of those who are watched are looked at, and the others at once. A relay that stops says nothing
+    /// of those whom it did not let in any more.
     pub(in crate::core) fn end_recovery(&mut self) {
+        if !self.is_serving() {
+            return;
+        }
         let from = self.presences.recovery.after.take().map_or(Bound::Unbounded, Bound::Excluded);
         let watched = self.presences.watched.range((from, Bound::Unbounded));
         let users: Vec<_> = watched.take(RECOVERED_PER_INPUT).map(|(user, _)| user.clone()).collect();
