@@ -36,9 +36,10 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    /// These are not watched any more.
+    /// These are not watched any more. If they are again, that begins anew.
     pub(crate) fn forget(&mut self, users: &[String]) {
         self.told.retain(|user, _| !users.contains(user));
+        self.since.retain(|user, _| !users.contains(user));
     }
 }
 
