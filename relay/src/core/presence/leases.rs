@@ -143,6 +143,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         });
     }
 
+    pub(in crate::core) fn has_lease(&self, user: &UserId, device: &DeviceId) -> bool {
+        let device = self.presences.present.get(user).and_then(|user| user.devices.get(device));
+        device.is_some_and(|device| !device.leases.is_empty())
+    }
+
     /// A device's session has ended for good: it is offline, whatever kind it is. Its record may be gone, so the
     /// user's keeps when she was last seen.
     pub(in crate::core) fn end_device(&mut self, user: &UserId, device: &DeviceId, cause: Cause) {
