@@ -14,6 +14,7 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 
 use super::present::Eyes;
 use crate::core::deadlines::Timer;
+use crate::core::defects::{self, Defect};
 use crate::core::io::{ConnectionId, Verifier};
 use crate::core::limits::{PRESENCE_PUSHES_PER_INPUT, PRESENCE_REREAD_MS, PRESENCE_WATCHERS_AT_ONCE};
 use crate::core::rate::Usage;
@@ -64,7 +65,9 @@ impl View {
     /// Whether that is a change. What was told never moves back: the clock may have jumped, or the store know of an
     /// earlier beginning only.
     fn become_as(&mut self, mut presence: wire::Presence) -> bool {
-        presence.since = presence.since.max(self.presence.since);
+        if !defects::is_on(Defect::SinceMovesBack) {
+            presence.since = presence.since.max(self.presence.since);
+        }
         let changes = presence != self.presence;
         if changes {
             *self = Self { presence, version: self.version + 1, frame: None };

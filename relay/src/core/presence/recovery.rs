@@ -6,6 +6,7 @@ use std::ops::Bound;
 use hongyan_protocol::UserId;
 
 use crate::core::deadlines::Timer;
+use crate::core::defects::{self, Defect};
 use crate::core::io::{Now, Verifier};
 use crate::core::limits::RECOVERED_PER_INPUT;
 use crate::core::relay::Relay;
@@ -23,7 +24,7 @@ pub(super) struct Recovery {
 impl Recovery {
     /// Its beginning and end, unless it is over.
     pub(super) fn window(&self, now: Now) -> Option<(Now, Now)> {
-        self.window.filter(|(_, end)| end.moment > now.moment)
+        self.window.filter(|(_, end)| end.moment > now.moment && !defects::is_on(Defect::OfflineAfterRestart))
     }
 }
 
