@@ -226,6 +226,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             match effect {
                 Effect::Answer(connection, request, event) => self.answer(connection, request, event),
                 Effect::LoggedOut(user, device, connections) => {
+                    // The end of a lease that was over before has written of the device again.
+                    if !self.has_lease(&user, &device) {
+                        self.forget_device(&user, &device);
+                    }
                     self.end_device(&user, &device, PresenceCause::Logout);
                     let mut code = Code(1000);
                     for connection in connections {
