@@ -22,6 +22,7 @@ pub mod defects;
 mod device;
 pub mod disk;
 pub mod faults;
+mod lines;
 mod network;
 mod people;
 mod presence;

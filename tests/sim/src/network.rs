@@ -172,6 +172,7 @@ impl World {
             return self.mattered(fault);
         }
         if link.at_relay == Some(self.relay.life) {
+            self.presence_hears(id);
             self.watch_up(id, &bytes);
             self.relay_input(relay::Input::Frame(id, bytes));
         }

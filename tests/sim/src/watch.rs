@@ -11,6 +11,7 @@ use hongyan_relay::core::ConnectionId;
 
 use crate::disk::Tables;
 use crate::faults::Fault;
+use crate::lines;
 use crate::truth;
 use crate::world::World;
 
@@ -95,7 +96,7 @@ impl World {
             return;
         };
         if !matches!(event, relay_frame::Event::Ping(_) | relay_frame::Event::Pong(_)) {
-            self.note(|| format!("connection {}: {user} is told {}", id.0, told_line(&event)));
+            self.note(|| format!("connection {}: {user} is told {}", id.0, lines::told(&event)));
         }
         match event {
             relay_frame::Event::Sent(sent) => self.watch_told_sent(&user, sent),
@@ -252,7 +253,7 @@ impl World {
         let Ok(frame) = ClientFrame::from_bytes(bytes.clone()) else {
             return self.broke("R9", "a client's frames are well-formed", "one is not");
         };
-        if let Some(line) = frame.verb.as_ref().and_then(said_line) {
+        if let Some(line) = frame.verb.as_ref().and_then(lines::said) {
             self.note(|| format!("device {index} says {line}"));
         }
         let device = &mut self.devices[index];
@@ -593,53 +594,6 @@ impl World {
             }
         }
         lost
-    }
-}
-
-/// A frame of the relay, for the report.
-fn told_line(event: &relay_frame::Event) -> String {
-    match event {
-        relay_frame::Event::Welcome(welcome) => format!("welcome, head {}", welcome.head),
-        relay_frame::Event::Batch(batch) => {
-            let pos = |entry: Option<&wire::Entry>| entry.map_or(0, |entry| entry.pos);
-            format!("{}…{} of {}", pos(batch.entries.first()), pos(batch.entries.last()), batch.head)
-        }
-        relay_frame::Event::Reset(reset) => format!("reset to {}", reset.pos),
-        relay_frame::Event::Snapshot(snapshot) => format!("a snapshot, done: {}", snapshot.done),
-        relay_frame::Event::Sent(sent) => format!("sent {} of {}", sent.seq, sent.conversation),
-        relay_frame::Event::MarkedRead(read) => format!("read {} of {}", read.seq, read.conversation),
-        relay_frame::Event::Reject(reject) => format!("reject {}: {}", reject.code, reject.reason),
-        relay_frame::Event::Retire(_) => "retire".into(),
-        relay_frame::Event::HistoryPage(page) => {
-            format!("a page of {} messages of {}", page.messages.len(), page.conversation)
-        }
-        relay_frame::Event::GroupDone(done) => {
-            format!("{} is at version {}", done.conversation, done.version)
-        }
-        relay_frame::Event::Renewed(_) => "renewed".into(),
-        relay_frame::Event::MemberPage(_) => "a page of members".into(),
-        relay_frame::Event::Watched(watched) => format!("{} presences", watched.presences.len()),
-        relay_frame::Event::Presence(presence) => {
-            format!("{} is {}", presence.user, presence.status().as_str_name())
-        }
-        relay_frame::Event::Typed(typed) => format!("{} types in {}", typed.user, typed.conversation),
-        relay_frame::Event::DeviceList(list) => format!("{} devices", list.devices.len()),
-        relay_frame::Event::SignedOut(_) => "signed out".into(),
-        relay_frame::Event::Invisible(invisible) => format!("invisible: {}", invisible.invisible),
-        relay_frame::Event::Ping(_) => "ping".into(),
-        relay_frame::Event::Pong(_) => "pong".into(),
-    }
-}
-
-/// A frame of a device, for the report; what is written is told where it is written.
-fn said_line(verb: &Verb) -> Option<String> {
-    match verb {
-        Verb::Hello(hello) => Some(format!("hello, cursor {} of {:?}", hello.cursor, hello.epoch)),
-        Verb::Resume(resume) => Some(format!("resume from {}", resume.cursor)),
-        Verb::Ack(ack) => Some(format!("ack {}", ack.cursor)),
-        Verb::MarkRead(mark) => Some(format!("mark {} of {}", mark.seq, mark.conversation)),
-        Verb::Send(send) => Some(format!("send to {}", send.conversation)),
-        _ => None,
     }
 }
 

@@ -172,6 +172,7 @@ impl World {
         if self.shape.presence.is_none() {
             return;
         }
+        self.look_at_silence();
         for index in 0..self.devices.len() {
             if self.breach.is_some() {
                 return;

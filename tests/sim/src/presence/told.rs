@@ -20,6 +20,8 @@ use crate::world::{Happening, USERS, World};
 /// The relay tells a change within this time: it has a pace of four in a second, and a store that could not be
 /// read is read again.
 const TOLD_MS: u64 = 1_000;
+/// A deadline is looked at that much late, at most.
+const SILENCE_SLACK_MS: u64 = 50;
 /// A user who does not exist.
 pub(super) const NOBODY: &str = "nobody";
 
@@ -31,6 +33,8 @@ pub(crate) struct Telling {
     pub(super) told: BTreeMap<String, wire::Presence>,
     /// The last beginning that was told of each user.
     since: BTreeMap<String, u64>,
+    /// When the relay heard of it last.
+    heard: u64,
     /// Bytes that the socket has not taken.
     pub(crate) backlog: usize,
 }
@@ -330,6 +334,28 @@ impl World {
                 format!("{} a state since {before} or later", whose()),
                 format!("{status:?} since {since}"),
             );
+        }
+    }
+
+    /// The relay hears something of a connection.
+    pub(crate) fn presence_hears(&mut self, id: ConnectionId) {
+        let now = self.moment();
+        if let Some(link) = self.links.get_mut(&id) {
+            link.telling.heard = now;
+        }
+    }
+
+    /// A connection of which nothing is heard for the silence bound stands for nobody.
+    pub(super) fn look_at_silence(&mut self) {
+        let (now, bound) = (self.moment(), self.relay.config.silence_ms + SILENCE_SLACK_MS);
+        let silent = self
+            .links
+            .iter()
+            .find(|(id, link)| link.telling.heard + bound < now && self.tellings.known.lease(**id).is_some());
+        if let Some((id, link)) = silent.filter(|_| self.relay.is_up()) {
+            let (expected, silence) =
+                (format!("connection {} ends when it is silent", id.0), now - link.telling.heard);
+            self.broke("no ghost", expected, format!("nothing was heard of it for {silence} ms"));
         }
     }
 

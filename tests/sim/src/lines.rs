@@ -1,0 +1,56 @@
+//! Frames as lines of the report.
+
+use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame};
+
+/// A frame of the relay, for the report.
+pub(crate) fn told(event: &relay_frame::Event) -> String {
+    match event {
+        relay_frame::Event::Welcome(welcome) => format!("welcome, head {}", welcome.head),
+        relay_frame::Event::Batch(batch) => {
+            let pos = |entry: Option<&wire::Entry>| entry.map_or(0, |entry| entry.pos);
+            format!("{}…{} of {}", pos(batch.entries.first()), pos(batch.entries.last()), batch.head)
+        }
+        relay_frame::Event::Reset(reset) => format!("reset to {}", reset.pos),
+        relay_frame::Event::Snapshot(snapshot) => format!("a snapshot, done: {}", snapshot.done),
+        relay_frame::Event::Sent(sent) => format!("sent {} of {}", sent.seq, sent.conversation),
+        relay_frame::Event::MarkedRead(read) => format!("read {} of {}", read.seq, read.conversation),
+        relay_frame::Event::Reject(reject) => format!("reject {}: {}", reject.code, reject.reason),
+        relay_frame::Event::Retire(_) => "retire".into(),
+        relay_frame::Event::HistoryPage(page) => {
+            format!("a page of {} messages of {}", page.messages.len(), page.conversation)
+        }
+        relay_frame::Event::GroupDone(done) => {
+            format!("{} is at version {}", done.conversation, done.version)
+        }
+        relay_frame::Event::Renewed(_) => "renewed".into(),
+        relay_frame::Event::MemberPage(_) => "a page of members".into(),
+        relay_frame::Event::Watched(watched) => format!("{} presences", watched.presences.len()),
+        relay_frame::Event::Presence(presence) => {
+            format!("{} is {}", presence.user, presence.status().as_str_name())
+        }
+        relay_frame::Event::Typed(typed) => format!("{} types in {}", typed.user, typed.conversation),
+        relay_frame::Event::DeviceList(list) => format!("{} devices", list.devices.len()),
+        relay_frame::Event::SignedOut(_) => "signed out".into(),
+        relay_frame::Event::Invisible(invisible) => format!("invisible: {}", invisible.invisible),
+        relay_frame::Event::Ping(_) => "ping".into(),
+        relay_frame::Event::Pong(_) => "pong".into(),
+    }
+}
+
+/// A frame of a device, for the report; what is written is told where it is written.
+pub(crate) fn said(verb: &Verb) -> Option<String> {
+    match verb {
+        Verb::Hello(hello) => Some(format!("hello, cursor {} of {:?}", hello.cursor, hello.epoch)),
+        Verb::Resume(resume) => Some(format!("resume from {}", resume.cursor)),
+        Verb::Ack(ack) => Some(format!("ack {}", ack.cursor)),
+        Verb::MarkRead(mark) => Some(format!("mark {} of {}", mark.seq, mark.conversation)),
+        Verb::Send(send) => Some(format!("send to {}", send.conversation)),
+        Verb::Bye(bye) if bye.logout => Some("bye, and logs out".into()),
+        Verb::Bye(bye) => Some(format!("bye, back in {} ms, certainly: {}", bye.returns_in_ms, bye.returns)),
+        Verb::SetAway(away) => Some(format!("away: {}", away.away)),
+        Verb::Watch(watch) => Some(format!("watch {:?}", watch.users)),
+        Verb::Unwatch(unwatch) => Some(format!("unwatch {:?}", unwatch.users)),
+        Verb::Typing(typing) => Some(format!("types in {}", typing.conversation)),
+        _ => None,
+    }
+}
