@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use hongyan_protocol::wire::relay_frame::Event;
-use hongyan_protocol::{ConversationId, Key, Pos, Seq, UserId};
+use hongyan_protocol::{ConversationId, DeviceId, Key, Pos, Seq, Time, UserId};
 
 use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
 use super::limits::WAITING_ANSWER_BYTES;
-use super::records::MembershipRecord;
+use super::queries::{Answer, QueryId};
+use super::records::{MembershipRecord, UserRecord};
 use crate::store::{Batch, Table};
 use bytes::Bytes;
 
@@ -35,6 +36,12 @@ pub(super) enum Effect {
     Key(UserId, Key),
     /// The membership is durable as it is here.
     Membership(UserId, ConversationId, MembershipRecord),
+    /// The user's record is durable as it is here: sessions with a token that it revokes end.
+    User(UserId, UserRecord),
+    /// The device is signed out for good: its sessions end.
+    SignedOut(UserId, DeviceId),
+    /// The app's server is answered.
+    Reply(QueryId, Answer),
 }
 
 /// New entries of one queue.
@@ -54,11 +61,11 @@ pub(super) struct Outcome {
     bytes: usize,
 }
 
-/// A membership that a commit changes.
-pub(super) struct PendingMembership {
+/// A record that a commit changes.
+pub(super) struct Pending<R> {
     /// As the store had it before; `None` when it is new.
-    pub(super) durable: Option<MembershipRecord>,
-    pub(super) assigned: MembershipRecord,
+    pub(super) durable: Option<R>,
+    pub(super) assigned: R,
     pub(super) commit: Mark,
 }
 
@@ -78,7 +85,10 @@ pub(super) struct Commits {
     ended: u64,
     /// Overlays of the store: what is not durable yet, or was not when the commit under way began.
     pub(super) keys: BTreeMap<(UserId, Key), PendingKey>,
-    pub(super) memberships: BTreeMap<(UserId, ConversationId), PendingMembership>,
+    pub(super) memberships: BTreeMap<(UserId, ConversationId), Pending<MembershipRecord>>,
+    pub(super) users: BTreeMap<UserId, Pending<UserRecord>>,
+    /// Devices that are being signed out, since when and with which commit.
+    pub(super) sign_outs: BTreeMap<(UserId, DeviceId), (Time, Mark)>,
     /// Answers that wait.
     waiting: usize,
 }
@@ -123,7 +133,7 @@ impl Commits {
 
     /// With a commit that has not ended.
     pub(super) fn then_at(&mut self, mark: Mark, effect: Effect) {
-        self.waiting += usize::from(matches!(effect, Effect::Answer(..)));
+        self.waiting += answers(core::slice::from_ref(&effect));
         let gathers = self.mark();
         let outcome = match &mut self.under_way {
             Some(outcome) if mark < gathers => outcome,
@@ -172,11 +182,12 @@ impl Commits {
 
     /// A membership is durable as given; a later change of it may still be pending.
     pub(super) fn settle_membership(&mut self, user: &UserId, id: &ConversationId, record: MembershipRecord) {
-        let key = (user.clone(), id.clone());
-        match self.memberships.get_mut(&key) {
-            Some(pending) if pending.commit.0 > self.ended => pending.durable = Some(record),
-            _ => drop(self.memberships.remove(&key)),
-        }
+        settle(&mut self.memberships, &(user.clone(), id.clone()), record, self.ended);
+    }
+
+    /// A user's record is durable as given; a later change of it may still be pending.
+    pub(super) fn settle_user(&mut self, user: &UserId, record: UserRecord) {
+        settle(&mut self.users, user, record, self.ended);
     }
 
     /// The store failed: everything that waits, first come first.
@@ -189,6 +200,13 @@ impl Commits {
     }
 }
 
+fn settle<K: Ord, R>(pending: &mut BTreeMap<K, Pending<R>>, key: &K, record: R, ended: u64) {
+    match pending.get_mut(key) {
+        Some(pending) if pending.commit.0 > ended => pending.durable = Some(record),
+        _ => drop(pending.remove(key)),
+    }
+}
+
 fn answers(effects: &[Effect]) -> usize {
-    effects.iter().filter(|effect| matches!(effect, Effect::Answer(..))).count()
+    effects.iter().filter(|effect| matches!(effect, Effect::Answer(..) | Effect::Reply(..))).count()
 }

@@ -1,6 +1,6 @@
 //! The core's own bounds, which nobody configures. The wire's are in `hongyan_protocol::limits`.
 
-use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
+use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, DEVICES_MAX, HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
 
 /// Entries that a connection may have been sent beyond what it acknowledged, unless the configuration says otherwise.
 pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
@@ -16,6 +16,10 @@ pub const OWN_UNREAD_SCAN_MAX: usize = 2_000;
 pub const OWN_UNREAD_SCAN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long an acknowledged cursor may wait for its commit, in milliseconds.
 pub const CURSOR_DELAY_MS: u64 = 1_000;
+/// Records of a user's devices that are read for a list of them.
+pub const DEVICES_SCANNED_MAX: usize = 2_000;
+/// How long a device that was signed out is remembered, in milliseconds: 90 days.
+pub const SIGNED_OUT_KEPT_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// Users that stay in memory although nobody of them is connected.
 pub const IDLE_USERS_MAX: usize = 50_000;
 /// Conversations that stay in memory.
@@ -34,6 +38,7 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
 const _: () = {
+    assert!(DEVICES_SCANNED_MAX > DEVICES_MAX);
     assert!(UNACKNOWLEDGED_MAX >= 4 * BATCH_ENTRIES_MAX as u64);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);
     assert!(MEMBER_PAGE_MAX >= 1);

@@ -17,11 +17,13 @@ mod deadlines;
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
+mod devices;
 mod entropy;
 mod epoch;
 mod hot;
 pub mod io;
 pub mod limits;
+pub mod queries;
 mod rate;
 pub(crate) mod records;
 mod refusal;
@@ -29,10 +31,12 @@ mod relay;
 mod sessions;
 mod snapshot;
 mod stream;
+mod tokens;
 mod users;
 mod verbs;
 pub mod verify;
 
+pub use devices::DevicesMax;
 pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};
 pub use relay::{Counters, Relay};

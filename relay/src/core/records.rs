@@ -15,6 +15,7 @@
 //! | members | conversation, user | [`MemberRecord`] |
 //! | memberships | user, conversation | [`MembershipRecord`] |
 //! | devices | user, device | [`DeviceRecord`] |
+//! | users | user | [`UserRecord`] |
 
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
@@ -110,6 +111,19 @@ pub(crate) struct DeviceRecord {
     pub(crate) kind: i32,
     #[prost(string, tag = "3")]
     pub(crate) agent: String,
+    /// When it was signed out from elsewhere; 0 while it is not. Such a record stays, so that the device learns of
+    /// it whenever it comes.
+    #[prost(uint64, tag = "5")]
+    pub(crate) signed_out: u64,
+}
+
+/// What is true of a user as a whole.
+#[derive(Clone, Copy, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct UserRecord {
+    /// Tokens issued up to then (milliseconds since 1970) are revoked; 0 for none.
+    #[prost(uint64, tag = "2")]
+    pub(crate) revoked_before: u64,
 }
 
 /// Reads a value.
@@ -152,6 +166,10 @@ pub(crate) fn membership_key(user: &UserId, conversation: &ConversationId) -> By
 
 pub(crate) fn device_key(user: &UserId, device: &DeviceId) -> Bytes {
     joined(user.as_str(), device.as_str())
+}
+
+pub(crate) fn user_key(user: &UserId) -> Bytes {
+    prefix(user.as_str())
 }
 
 /// Where the keys that begin with this id begin.

@@ -14,6 +14,7 @@ use super::entropy::Entropy;
 use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
+use super::queries::{Answer, QueryId};
 use super::rate::Rate;
 use super::refusal::{Refusal, Reject};
 use super::sessions::{Connection, Connections, Session};
@@ -129,6 +130,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Input::Closed(connection) => self.forget(connection),
             Input::Committed(ticket, result) => self.committed(ticket, result),
             Input::Drain { spread_ms } => self.drain(spread_ms),
+            Input::Query(id, query) => self.query(id, query),
             Input::Tick => {}
         }
         self.look_at_deadlines();
@@ -236,17 +238,27 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.deliver(&user, &pushes);
         }
         for effect in effects {
-            match effect {
-                Effect::Answer(connection, request, event) => self.answer(connection, request, event),
-                Effect::LoggedOut(connections) => {
-                    let mut code = Code(1000);
-                    for connection in connections {
-                        self.close(connection, code);
-                        code = Code::LOGGED_OUT;
-                    }
+            self.run(effect);
+        }
+    }
+
+    /// What is durable now is told.
+    fn run(&mut self, effect: Effect) {
+        match effect {
+            Effect::Answer(connection, request, event) => self.answer(connection, request, event),
+            Effect::Reply(id, answer) => self.reply(id, answer),
+            Effect::LoggedOut(connections) => {
+                let mut code = Code(1000);
+                for connection in connections {
+                    self.close(connection, code);
+                    code = Code::LOGGED_OUT;
                 }
-                _ => {}
             }
+            Effect::SignedOut(user, device) => {
+                self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
+            }
+            Effect::User(user, record) => self.end_revoked(&user, record),
+            Effect::Log(..) | Effect::Group(..) | Effect::Key(..) | Effect::Membership(..) => {}
         }
     }
 
@@ -269,7 +281,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.commits.keys.remove(&(user.clone(), key.clone()));
             }
             Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
-            Effect::Answer(..) | Effect::LoggedOut(..) => {}
+            Effect::User(user, record) => self.commits.settle_user(user, *record),
+            Effect::SignedOut(user, device) => {
+                self.commits.sign_outs.remove(&(user.clone(), device.clone()));
+            }
+            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Reply(..) => {}
         }
     }
 
@@ -288,6 +304,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                         self.close(connection, Code::STORAGE_FAILED);
                     }
                 }
+                Effect::Reply(id, _) => self.reply(id, Answer::Refused(Code::STORAGE_FAILED)),
                 _ => {}
             }
         }
@@ -379,11 +396,21 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// An answer that may be given when `mark` is durable.
     pub(super) fn answer_at(&mut self, mark: Mark, connection: ConnectionId, request: u64, event: Event) {
+        self.run_at(mark, Effect::Answer(connection, request, event));
+    }
+
+    /// Does what is to be done when `mark` is durable.
+    pub(super) fn run_at(&mut self, mark: Mark, effect: Effect) {
         if self.commits.is_durable(mark) {
-            self.answer(connection, request, event);
+            self.run(effect);
         } else {
-            self.commits.then_at(mark, Effect::Answer(connection, request, event));
+            self.commits.then_at(mark, effect);
         }
+    }
+
+    /// The answer to the app's server.
+    pub(super) fn reply(&mut self, id: QueryId, answer: Answer) {
+        self.outputs.push_back(Output::Answer(id, answer));
     }
 
     pub(super) fn push_event(&mut self, connection: ConnectionId, event: Event) {
@@ -490,6 +517,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Phase::Draining | Phase::Drained => Err(Refusal::reject(Code::GOING_AWAY)),
             Phase::Failed => Err(Refusal::reject(Code::STORAGE_FAILED)),
         }
+    }
+
+    /// Nothing becomes durable any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.phase == Phase::Failed
     }
 
     pub(super) fn count_send(&mut self) {

@@ -28,7 +28,7 @@ use crate::store::{Order, Store, StoreError, Table};
 /// What devices said of themselves and that is not in the store yet: at most one record each.
 #[derive(Default)]
 pub(super) struct Cursors {
-    waiting: BTreeMap<(UserId, DeviceId), (Pos, Option<DeviceAbout>)>,
+    pub(super) waiting: BTreeMap<(UserId, DeviceId), (Pos, Option<DeviceAbout>)>,
 }
 
 /// What a hello says of its device.
@@ -277,9 +277,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.deadlines.set_at_latest(Timer::Cursors, self.now.moment.after_ms(CURSOR_DELAY_MS));
     }
 
-    /// Forgets a device, with the commit that gathers.
+    /// Forgets a device, with the commit that gathers; not one that is being signed out.
     pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) {
         self.cursors.waiting.remove(&(user.clone(), device.clone()));
+        if self.commits.sign_outs.contains_key(&(user.clone(), device.clone())) {
+            return;
+        }
         self.commits.delete(Table::Devices, device_key(user, device));
     }
 
@@ -302,6 +305,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             record.cursor = record.cursor.max(cursor.0);
             if let Some(about) = about {
                 (record.kind, record.agent) = (about.kind, about.agent);
+            }
+            // The store may not have it yet.
+            if let Some((at, _)) = self.commits.sign_outs.get(&(user, device)) {
+                record.signed_out = at.0;
             }
             if record != before {
                 self.commits.put(Table::Devices, key, encode(&record));

@@ -10,8 +10,8 @@ use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Seq, 
 
 use super::records::{
     DeviceRecord, FORMAT, GroupRecord, KeyRecord, META_EPOCH, META_FORMAT, MemberRecord, MembershipRecord,
-    Reference, Target, group_change_key, group_key, member_key, membership_key, message_key, prefix,
-    prefix_end,
+    Reference, Target, UserRecord, group_change_key, group_key, member_key, membership_key, message_key,
+    prefix, prefix_end,
 };
 use super::users::last_number;
 use crate::store::{Order, Store, StoreError, Table};
@@ -74,6 +74,7 @@ pub fn verify<S: Store>(store: &S, tell: &mut dyn FnMut(Word<'_>)) -> Summary {
     check.each_row(Table::Members, Check::member_row);
     check.each_row(Table::Memberships, Check::membership_row);
     check.each_row(Table::Devices, Check::device_row);
+    check.each_row(Table::Users, Check::user_row);
     check.summary
 }
 
@@ -357,6 +358,15 @@ impl<'s, S: Store> Check<'s, S> {
             return Err(format!("its cursor {cursor} is beyond the queue's end {head}"));
         }
         Ok(())
+    }
+
+    fn user_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let user = first(key)?;
+        if key.len() != user.len() + 1 {
+            return Err("the key is no single id".into());
+        }
+        UserId::new(user).map_err(|_| "it is no valid id")?;
+        decode::<UserRecord>(value).map(drop)
     }
 
     // ------------------------------------------------------------ what rows say of each other

@@ -63,6 +63,8 @@ struct Claims {
     sub: String,
     /// Seconds since 1970; some libraries write fractions.
     exp: f64,
+    /// The same; without it the token counts as issued before everything.
+    iat: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -204,12 +206,21 @@ impl Verifier for Arc<Keyring> {
 fn identity(claims: &Claims) -> Result<Identity, String> {
     let user =
         UserId::new(&claims.sub).map_err(|error| format!("The token's `sub` is no user id: {error}."))?;
-    if !(0.0..1e12).contains(&claims.exp) {
-        return Err("The token's `exp` is no time in seconds since 1970.".into());
+    let expires = time(claims.exp).ok_or("The token's `exp` is no time in seconds since 1970.")?;
+    let issued = match claims.iat {
+        Some(seconds) => Some(time(seconds).ok_or("The token's `iat` is no time in seconds since 1970.")?),
+        None => None,
+    };
+    Ok(Identity { user, expires, issued })
+}
+
+/// Seconds since 1970.
+fn time(seconds: f64) -> Option<Time> {
+    if !(0.0..1e12).contains(&seconds) {
+        return None;
     }
-    let expires = UNIX_EPOCH + Duration::from_secs_f64(claims.exp);
-    let millis = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    Ok(Identity { user, expires: Time(u64::try_from(millis).unwrap_or(u64::MAX)) })
+    let millis = Duration::from_secs_f64(seconds).as_millis();
+    Some(Time(u64::try_from(millis).unwrap_or(u64::MAX)))
 }
 
 /// What is wrong, without any part of the token.

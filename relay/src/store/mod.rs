@@ -35,11 +35,13 @@ pub enum Table {
     Memberships,
     /// A user's devices: (user, device) → cursor, kind.
     Devices,
+    /// What is true of a user as a whole: user → revoked tokens.
+    Users,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Meta,
         Table::Messages,
         Table::Queue,
@@ -48,6 +50,7 @@ impl Table {
         Table::Members,
         Table::Memberships,
         Table::Devices,
+        Table::Users,
     ];
 
     /// The name that an engine gives it on disk.
@@ -62,6 +65,7 @@ impl Table {
             Table::Members => "members",
             Table::Memberships => "memberships",
             Table::Devices => "devices",
+            Table::Users => "users",
         }
     }
 }

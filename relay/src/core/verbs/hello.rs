@@ -29,10 +29,17 @@ pub(super) fn hello<S: Store, V: Verifier>(
         return Err(Refusal::bad("The agent's name is too long."));
     }
     let identity = relay.identify(&body.token, &user)?;
+    if relay.is_signed_out(&user, &device)? {
+        return Err(Refusal::end(Code::LOGGED_OUT));
+    }
     relay.users.load(&relay.store, &user)?;
+    let superseded = relay.superseded_by(&user, &device, body.device_kind);
     let connections = relay.users.get(&user).map_or(0, |user| user.connections.len());
-    if connections >= relay.config.connections_per_user_max {
+    if connections - superseded.len() >= relay.config.connections_per_user_max {
         return Err(Refusal::end(Code::TOO_MANY_CONNECTIONS));
+    }
+    for connection in superseded {
+        relay.close(connection, Code::SUPERSEDED);
     }
 
     let cursor = Pos(body.cursor);
@@ -44,7 +51,10 @@ pub(super) fn hello<S: Store, V: Verifier>(
     let session = Session {
         user: user.clone(),
         device: device.clone(),
+        kind: body.device_kind,
+        began: relay.now,
         expires: identity.expires,
+        issued: identity.issued(),
         sent: Pos::ZERO,
         sent_max: Pos::ZERO,
         acknowledged: Pos::ZERO,
@@ -78,7 +88,7 @@ pub(super) fn token_expires_in_ms(expires: Time, now: Time) -> u64 {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// Whose the token is, if it is this user's and has not ended.
+    /// Whose the token is, if it is this user's, has not ended and was not revoked.
     pub(super) fn identify(&self, token: &str, user: &UserId) -> Result<Identity, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             let reason = "The token is too long.";
@@ -93,6 +103,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
         if identity.user != *user {
             return Err(Refusal::end(Code::TOKEN_USER_MISMATCH));
+        }
+        if self.is_revoked(user, identity.issued())? {
+            return Err(Refusal::end(Code::TOKEN_REVOKED));
         }
         Ok(identity)
     }

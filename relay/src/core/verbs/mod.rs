@@ -2,6 +2,7 @@
 //!
 //! *How to add a verb:* its message in the `.proto`, a row here, its handler in a file beside this one.
 
+mod devices;
 mod groups;
 mod hello;
 mod history;
@@ -75,8 +76,8 @@ verbs! {
     Watch, Requests, presence::unknown;
     Unwatch, Requests, presence::unknown;
     Typing, Requests, presence::unknown;
-    Devices, Requests, presence::unknown;
-    SignOut, Requests, presence::unknown;
+    Devices, Requests, devices::list;
+    SignOut, Requests, devices::sign_out;
     SetInvisible, Requests, presence::unknown;
 }
 

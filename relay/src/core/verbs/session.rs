@@ -20,7 +20,7 @@ pub(super) fn renew<S: Store, V: Verifier>(
 ) -> Result<(), Refusal> {
     let identity = relay.identify(&body.token, &caller.user)?;
     if let Some(session) = relay.session_mut(caller.connection) {
-        session.expires = identity.expires;
+        (session.expires, session.issued) = (identity.expires, identity.issued());
     }
     relay.look_later(caller.connection);
     let token_expires_in_ms = token_expires_in_ms(identity.expires, relay.now.time);
