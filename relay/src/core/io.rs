@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hongyan_protocol::{Code, Time, UserId};
 
-use super::devices::DevicesMax;
+use super::accounts::DevicesMax;
 use super::queries::{Answer, Query, QueryId};
 use crate::store::{Batch, StoreError};
 

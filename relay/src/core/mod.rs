@@ -8,6 +8,7 @@
 //!
 //! *How to add a verb:* its handler in a file of [`verbs`], and a row in the table there.
 
+mod accounts;
 mod batches;
 mod commit;
 mod conversations;
@@ -17,7 +18,6 @@ mod deadlines;
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
-mod devices;
 mod entropy;
 mod epoch;
 mod hot;
@@ -36,7 +36,7 @@ mod users;
 mod verbs;
 pub mod verify;
 
-pub use devices::DevicesMax;
+pub use accounts::DevicesMax;
 pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};
 pub use relay::{Counters, Relay};

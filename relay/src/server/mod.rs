@@ -5,6 +5,7 @@
 //! time are bounded by `limits` and [`settings`]; no body, token, key or address reaches a log line.
 
 mod addresses;
+mod api;
 pub mod cli;
 pub mod config;
 mod core_thread;
@@ -16,6 +17,7 @@ mod logging;
 mod origin;
 mod outgoing;
 mod run;
+mod secrets;
 pub mod settings;
 mod socket;
 mod tokens;

@@ -33,7 +33,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
         return Err(Refusal::end(Code::LOGGED_OUT));
     }
     relay.users.load(&relay.store, &user)?;
-    let superseded = relay.superseded_by(&user, &device, body.device_kind);
+    let superseded = relay.outnumbered_by(&user, &device, body.device_kind);
     let connections = relay.users.get(&user).map_or(0, |user| user.connections.len());
     if connections - superseded.len() >= relay.config.connections_per_user_max {
         return Err(Refusal::end(Code::TOO_MANY_CONNECTIONS));

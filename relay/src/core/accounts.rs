@@ -1,4 +1,4 @@
-//! A user's devices: which there are, how many of a kind may be connected, and how their sessions end.
+//! A user's devices as she may know and end them: which there are, sign-outs, and how many of a kind may be connected.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -197,7 +197,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// The connections that end when this device says hello: of those devices of its kind that are connected the
     /// longest, as many as are too many.
-    pub(super) fn superseded_by(&self, user: &UserId, device: &DeviceId, kind: i32) -> Vec<ConnectionId> {
+    pub(super) fn outnumbered_by(&self, user: &UserId, device: &DeviceId, kind: i32) -> Vec<ConnectionId> {
         let max = DeviceKind::try_from(kind).ok().and_then(|kind| self.config.devices_max.of(kind));
         let Some(max) = max else { return Vec::new() };
         let of_kind =
