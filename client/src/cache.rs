@@ -36,7 +36,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.after.is_empty() && self.changed.is_empty() && !self.meta
     }
 

@@ -15,6 +15,7 @@ use crate::io::{
     ChatError, Config, Event, Input, Moment, Now, Output, RequestId, Restored, Storage, Ticket, Write,
 };
 use crate::outbox::{Entry, Outbox};
+use crate::presence::Presences;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::records::{MetaRecord, RECORDS_VERSION};
@@ -23,6 +24,7 @@ use crate::session::{Phase, Session};
 use crate::sorted::SortedMap;
 use crate::table::{self, Kind, Rule};
 use crate::timers::Timers;
+use crate::typing::Typings;
 use crate::view::{Conversation, State};
 
 /// One device's client.
@@ -38,6 +40,8 @@ pub struct Client {
     pub(crate) conversations: Conversations,
     pub(crate) outbox: Outbox,
     pub(crate) asks: Asks,
+    pub(crate) presences: Presences,
+    pub(crate) typings: Typings,
     outputs: VecDeque<Output>,
     /// The state that the application was told last.
     told: Option<State>,
@@ -59,6 +63,8 @@ impl Client {
             conversations: Conversations::default(),
             outbox: Outbox::default(),
             asks: Asks::default(),
+            presences: Presences::default(),
+            typings: Typings::default(),
             outputs: VecDeque::new(),
             told: None,
         }
@@ -84,6 +90,14 @@ impl Client {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         self.timers.next()
+    }
+
+    /// Saves what has gathered behind a save that is under way: the last thing of a process that ends. Nothing that
+    /// waits for a save happens any more.
+    pub fn flush(&mut self) {
+        if !self.cache.gathering.is_empty() {
+            self.begin_save();
+        }
     }
 
     /// Who logs in.
@@ -113,6 +127,7 @@ impl Client {
             retry_at: self.session.retry_at(),
             storage: self.config.storage,
             caught_up: self.session.phase == Phase::Online && self.queue.is_caught_up(),
+            invisible: self.session.invisible,
         }
     }
 
@@ -146,6 +161,7 @@ impl Client {
 
     /// What the cache held becomes what is shown. A cache that can't be trusted is dropped.
     fn restore(&mut self, now: Now, restored: Restored) {
+        self.session.term = restored.term;
         let empty =
             restored.meta.is_none() && restored.conversations.is_empty() && restored.outbox.is_empty();
         let meta = restored.meta.and_then(|record| MetaRecord::decode(record).ok());
@@ -234,8 +250,22 @@ impl Client {
             let late: Vec<_> = transaction.writes.extract_if(.., is_message).collect();
             self.cache.gathering.writes.extend(late);
         }
+        if self.config.shared {
+            let events = self.announced(&transaction);
+            self.outputs.push_back(Output::Prepare(events));
+        }
         let writes = self.cache.begin(ticket, transaction);
         self.outputs.push_back(Output::Save(ticket, writes));
+    }
+
+    /// What will be told once the transaction is durable.
+    fn announced(&self, transaction: &Transaction) -> Vec<Event> {
+        let events = transaction.after.iter().filter_map(|after| match after {
+            After::Event(event) => Some(event.clone()),
+            After::Reply(..) | After::Durable { .. } | After::Queued(_) => None,
+        });
+        let changed = transaction.changed.as_slice().iter();
+        events.chain(changed.filter_map(|id| self.view_of(id).map(Event::Conversation))).collect()
     }
 
     fn saved(&mut self, now: Now, ticket: Ticket) {
@@ -248,7 +278,7 @@ impl Client {
     fn follow(&mut self, now: Now, transaction: Transaction) {
         for after in transaction.after {
             match after {
-                After::Event(event) => self.event(event),
+                After::Event(event) => self.tell(event),
                 After::Reply(request, answer) => self.reply(request, answer),
                 After::Durable { life, pos, entries } => self.durable(now, life, pos, entries),
                 After::Queued(order) => {
@@ -265,6 +295,18 @@ impl Client {
         }
         self.resume_after_overrun(now);
         self.pump_outbox(now);
+    }
+
+    /// Tells what is durable. Who wrote a message has ceased to write it.
+    fn tell(&mut self, event: Event) {
+        let written = match &event {
+            Event::Message(message) => Some((message.conversation.clone(), message.from.clone())),
+            _ => None,
+        };
+        self.event(event);
+        if let Some((conversation, user)) = written {
+            self.typing_ceased(&conversation, &user);
+        }
     }
 
     /// The host keeps the cache in memory from here on, so the same writes go there once more. If even that fails,

@@ -65,6 +65,10 @@ defects! {
     JoinOvertaken = "join-overtaken";
     /// A transaction that failed is taken for one that is durable.
     FailedSaveForgotten = "failed-save-forgotten";
+    /// What was told of watched users before a reconnect is kept as if it were live: nobody is asked for again.
+    PresenceKeptAsLive = "presence-kept-as-live";
+    /// The relay is not told that nobody looks at the device any more.
+    AwayNotTold = "away-not-told";
 }
 
 #[cfg(feature = "defects")]

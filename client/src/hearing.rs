@@ -19,6 +19,13 @@ impl Client {
         self.transmit(request, verb);
     }
 
+    /// Sends what wants no answer. It has a number all the same: a relay that refuses it (an older one does not know
+    /// it) then refuses this, and not the connection.
+    pub(crate) fn say(&mut self, verb: Verb) {
+        self.session.requests += 1;
+        self.transmit(self.session.requests, verb);
+    }
+
     pub(crate) fn forget_resume(&mut self) {
         self.session.pending.retain(|_, (pending, _)| *pending != Pending::Resume);
     }
@@ -90,21 +97,31 @@ impl Client {
                 let pending = self.answered(request);
                 self.marked_read(now, pending, &marked);
             }
-            (heard @ (Heard::HistoryPage(_) | Heard::GroupDone(_) | Heard::MemberPage(_)), _) => {
+            (
+                heard @ (Heard::HistoryPage(_)
+                | Heard::GroupDone(_)
+                | Heard::MemberPage(_)
+                | Heard::DeviceList(_)
+                | Heard::SignedOut(_)
+                | Heard::Invisible(_)),
+                _,
+            ) => {
+                // Also told when another device set it.
+                if let Heard::Invisible(told) = &heard {
+                    self.session.invisible = told.invisible;
+                }
                 if let Some(Pending::Ask(ask)) = self.answered(request) {
                     self.ask_answered(now, ask, heard);
                 }
             }
-            (
-                Heard::Watched(_)
-                | Heard::Presence(_)
-                | Heard::Typed(_)
-                | Heard::DeviceList(_)
-                | Heard::SignedOut(_)
-                | Heard::Invisible(_)
-                | Heard::Welcome(_),
-                _,
-            ) => {}
+            (Heard::Watched(watched), _) => {
+                if let Some(Pending::Watch(users)) = self.answered(request) {
+                    self.watched(now, &users, watched);
+                }
+            }
+            (Heard::Presence(presence), _) => self.presence_came(presence),
+            (Heard::Typed(typed), _) => self.typed(now, &typed),
+            (Heard::Welcome(_), _) => {}
         }
     }
 
@@ -116,7 +133,7 @@ impl Client {
     fn welcome(&mut self, now: Now, welcome: wire::Welcome) {
         if !(VERSION_MIN..=VERSION).contains(&welcome.version) {
             self.hang_up(Code::VERSION_UNSUPPORTED);
-            self.stop(ChatError::new(Code::VERSION_UNSUPPORTED));
+            self.stop(now, ChatError::new(Code::VERSION_UNSUPPORTED));
             return;
         }
         self.timers.clear(Timer::Hello);
@@ -130,6 +147,10 @@ impl Client {
             Ok(0) | Err(_) => limits::CONTENT_BYTES_MAX,
         };
         self.session.silence_ms = welcome.silence_ms.into();
+        self.session.invisible = welcome.invisible;
+        if welcome.bye_ticket.len() <= limits::BYE_TICKET_BYTES_MAX {
+            self.session.bye_ticket = welcome.bye_ticket;
+        }
         if self.session.silence_ms > 0 {
             self.timers.set(Timer::Silence, now.moment.after_ms(self.session.silence_ms));
         }
@@ -142,10 +163,12 @@ impl Client {
         if fresh {
             self.cache.gathering.meta = true;
         }
+        self.tell_away();
         self.acknowledge();
         self.pump_outbox(now);
         self.pump_reads(now);
         self.pump_asks(now);
+        self.pump_watch(now);
     }
 
     fn rejected(&mut self, now: Now, request: u64, reject: wire::Reject) {
@@ -153,7 +176,10 @@ impl Client {
         let message = if reject.reason.is_empty() { code.sentence().into() } else { reject.reason };
         let error = ChatError { code, message };
         let retry_after_ms = u64::from(reject.retry_after_ms);
-        let pending = if request == 0 { Some(Pending::Hello) } else { self.answered(request) };
+        let ends_session =
+            [Code::SUPERSEDED, Code::TOKEN_REVOKED, Code::KICKED, Code::OUTDATED].contains(&code);
+        let pending =
+            if request == 0 || ends_session { Some(Pending::Hello) } else { self.answered(request) };
         // Who was already given up (a deadline passed) has nobody to tell.
         let Some(pending) = pending else { return };
         let ends_connection = match (&pending, code.class()) {
@@ -161,7 +187,11 @@ impl Client {
             // The stream can't go on without it.
             (Pending::Resume, _) => true,
             (
-                Pending::Renew | Pending::Send(_) | Pending::MarkRead(_) | Pending::Ask(_),
+                Pending::Renew
+                | Pending::Send(_)
+                | Pending::MarkRead(_)
+                | Pending::Ask(_)
+                | Pending::Watch(_),
                 Class::Retry | Class::Stop,
             ) => false,
         };
@@ -173,6 +203,7 @@ impl Client {
         match pending {
             Pending::Send(order) => self.send_rejected(now, order, error, retry_after_ms),
             Pending::MarkRead(id) => self.read_rejected(now, &id, &error, retry_after_ms),
+            Pending::Watch(users) => self.watch_rejected(now, &users, &error, retry_after_ms),
             Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
             Pending::Renew => {
                 // The open connection lives until its token ends; until then another one is tried.

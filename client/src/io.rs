@@ -4,9 +4,9 @@ use core::fmt;
 
 use bytes::Bytes;
 use hongyan_protocol::wire::{Content, DeviceKind};
-use hongyan_protocol::{Class, Code, ConversationId, Key, Seq, Time, UserId};
+use hongyan_protocol::{Class, Code, ConversationId, DeviceId, Key, Seq, Time, UserId};
 
-use crate::view::{Conversation, GroupUpdate, Member, Message, State};
+use crate::view::{Conversation, Device, GroupUpdate, Member, Message, Presence, State};
 
 /// Milliseconds of a clock that never jumps (`performance.now()`, `Instant`), from any origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,11 @@ pub struct Config {
     pub device_kind: DeviceKind,
     /// Program and version for the relay's statistics.
     pub agent: String,
+    /// Names the page where the tabs of a device can't share a connection; empty when the connection stands for the
+    /// whole device.
+    pub tab: String,
+    /// Other tabs listen, so each transaction is announced to them with [`Output::Prepare`].
+    pub shared: bool,
     /// Where the cache lives, as the host found it.
     pub storage: Storage,
     /// Entropy: back-off jitter, keys and the device's id come from it. The host draws it anew at each start.
@@ -116,6 +121,8 @@ pub struct Restored {
     pub conversations: Vec<Bytes>,
     /// The records of [`Write::Outbox`], ascending by order.
     pub outbox: Vec<(u64, Bytes)>,
+    /// Rises with each process that takes this cache over: it orders the device's connections at the relay.
+    pub term: u64,
 }
 
 /// What the host knows of itself.
@@ -125,8 +132,16 @@ pub enum HostEvent {
     Visible(bool),
     /// The host's belief about the network. `true` may be wrong, `false` is obeyed.
     Network(bool),
-    /// The page was shown, resumed or restored: an open socket may be dead, so it is probed.
+    /// The page was shown, resumed or restored: an open socket may be dead, so it is probed. It also ends a
+    /// [`HostEvent::Leave`].
     Wake,
+    /// The page ends, is kept for going back to, or is frozen: goodbye, and no dialling until [`HostEvent::Wake`].
+    Leave {
+        /// How long this device needs to come back if it only reloads.
+        returns_in_ms: u32,
+        /// It certainly comes back.
+        returns: bool,
+    },
 }
 
 /// What an application may ask. Each is answered by one [`Output::Reply`].
@@ -175,6 +190,8 @@ pub enum Command {
     },
     /// Make a group.
     CreateGroup {
+        /// The idempotency key; made here when absent.
+        key: Option<Key>,
         /// Its title.
         title: String,
         /// Besides oneself.
@@ -195,6 +212,22 @@ pub enum Command {
         /// At most so many.
         limit: usize,
     },
+    /// Be told how these users are. It replaces what the same `by` watched before; all that any `by` watches is
+    /// watched. Answered with what is known once the relay answered, or at once without a connection.
+    Watch {
+        /// Who asks, of those that share this client; the host numbers them.
+        by: u32,
+        /// Whom.
+        users: Vec<UserId>,
+    },
+    /// The user writes something there. Told to the others at most once in a while.
+    Typing(ConversationId),
+    /// The user's own devices.
+    Devices,
+    /// End the session of another device of the user.
+    SignOut(DeviceId),
+    /// Be shown to nobody, on all devices; or be shown again.
+    SetInvisible(bool),
     /// Say goodbye and stop. Nothing comes out afterwards but its effects and its reply.
     Close,
     /// End this device's session at the relay, empty the cache unless it is to be kept, and stop.
@@ -216,6 +249,10 @@ pub enum Answer {
     Group(ConversationId),
     /// To [`Command::Members`]; the flag says that there are more.
     Members(Vec<Member>, bool),
+    /// To [`Command::Watch`], in its order.
+    Presences(Vec<Presence>),
+    /// To [`Command::Devices`].
+    Devices(Vec<Device>),
     /// To all others.
     Done,
 }
@@ -285,6 +322,11 @@ pub enum Output {
         /// The highest.
         to: Seq,
     },
+    /// Post these bytes to the relay's `/bye`, as well as a page that ends can: the goodbye once more.
+    Beacon(Bytes),
+    /// With [`Config::shared`], right before each [`Output::Save`] of a new transaction: what the application will be
+    /// told once that is durable, in order.
+    Prepare(Vec<Event>),
     /// Tell the application.
     Event(Event),
     /// Answer the application.
@@ -313,6 +355,7 @@ pub enum Write {
 }
 
 /// What the application learns without asking.
+#[derive(Clone)]
 pub enum Event {
     /// A reference of the queue brought a message; each once, in queue order. One's own are among them.
     Message(Message),
@@ -327,4 +370,15 @@ pub enum Event {
     Gap,
     /// A group's membership changed.
     Group(GroupUpdate),
+    /// A watched user is as given now.
+    Presence(Presence),
+    /// A user began or ceased to write something.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// Whether she does.
+        typing: bool,
+    },
 }

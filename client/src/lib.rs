@@ -23,6 +23,13 @@
 //! - The newest page of history is answered from what is here when there is no connection; with nothing here it
 //!   waits while a connection is on its way. An older page of which nothing is here waits up to
 //!   [`limits::REQUEST_MS`].
+//! - A page that left ([`HostEvent::Leave`]) waits for [`HostEvent::Wake`] and nothing else: a page in the
+//!   back/forward cache or frozen must not hold a connection. Waking dials at once, also where the page is hidden.
+//! - A goodbye follows a hello that was not answered yet, too: the relay takes frames in their order.
+//! - [`Command::Watch`] is answered at once without a connection, with what is known, and waits for the relay while a
+//!   connection is there or on its way. What the answer holds is not told as an event again.
+//! - What was heard of watched users is shown [`limits::PRESENCE_STALE_MS`] beyond the connection, then as unknown.
+//! - The codes that end a session (superseded, kicked, token revoked, outdated) stop the client wherever they come.
 //! - After a stop other than by closing or logging out, sends are still taken into the outbox: the next process
 //!   sends them.
 //!
@@ -39,11 +46,14 @@ mod conversations;
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
+mod goodbye;
 mod hearing;
 mod history;
+mod host;
 pub mod io;
 pub mod limits;
 mod outbox;
+mod presence;
 mod probe;
 mod queue;
 mod random;
@@ -53,7 +63,9 @@ mod sending;
 mod session;
 pub mod sorted;
 mod table;
+pub mod tabs;
 mod timers;
+mod typing;
 pub mod view;
 
 pub use client::Client;

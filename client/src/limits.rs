@@ -46,3 +46,24 @@ pub const UNSAVED_ENTRIES_MAX: u64 = 16_384;
 pub const STABLE_MS: u64 = 5_000;
 /// Pages asked of the relay for one page of history (a page may come shorter than asked).
 pub const HISTORY_ROUNDS_MAX: u32 = 8;
+
+/// A leader that has not said within this time that it heard another tab's ask is taken for hung, and its lock is
+/// taken away. A page may be busy for longer than a moment; being wrong costs a reconnect, nothing else.
+pub const LEADER_ANSWER_MS: u64 = 3_000;
+/// Events of the last saves that each tab remembers for a tab that comes back, a save counting as one more.
+pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
+/// How long what was heard of watched users may be shown after the connection ended; then it is unknown. Longer than a
+/// connection that is made again at once, so that this shows nothing.
+pub const PRESENCE_STALE_MS: u64 = 5_000;
+/// Users who may not be watched are asked for again when something changed, at most this often.
+pub const REFUSED_ASK_MS: u64 = 1_000;
+/// Those who share this client and watch users.
+pub const WATCHERS_MAX: usize = 256;
+/// Requests to watch that are on the wire at once.
+pub const WATCHES_IN_FLIGHT_MAX: usize = 8;
+/// That the user writes is told at most this often in a conversation.
+pub const TYPING_EVERY_MS: u64 = 3_000;
+/// Who writes is shown for so long at most unless it is told again.
+pub const TYPING_EXPIRES_MAX_MS: u64 = 30_000;
+/// Those who write and are known here, and conversations in which this user writes.
+pub const TYPING_MAX: usize = 64;

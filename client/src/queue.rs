@@ -166,6 +166,7 @@ impl Client {
                 entries: applied,
             });
         }
+        self.ask_refused(now);
         // What was passed over may be durable already, and the relay waits to hear so.
         self.acknowledge_soon(now);
     }
@@ -186,6 +187,9 @@ impl Client {
             return;
         }
         let own = view.from == self.user;
+        if let Some(peer) = id.peer_of(&self.user) {
+            self.may_be_permitted(Some(&peer));
+        }
         self.note_message(&id, &message, own);
         if defects::is_on(Defect::ToldBeforeDurable) {
             self.event(Event::Message(view.clone()));
@@ -234,6 +238,7 @@ impl Client {
             return;
         }
         let new = known.is_none_or(|line| line.group.is_none() && line.last_seq == Seq::ZERO);
+        self.may_be_permitted(None);
         let users = conversations::users(&change.users);
         let concerned = users.contains(&self.user);
         let gone = match kind {
@@ -288,6 +293,8 @@ impl Client {
         {
             self.replace(epoch, pos, states);
             self.histories_begin_anew();
+            self.may_be_permitted(None);
+            self.ask_refused(now);
             self.pump_reads(now);
             self.pump_asks(now);
         }

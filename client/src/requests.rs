@@ -5,18 +5,18 @@
 
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, relay_frame::Event as Heard};
-use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, UserId, limits};
+use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, DeviceId, UserId, limits};
 
-use crate::cache::After;
 use crate::client::Client;
 use crate::history::Job;
 use crate::io::{Answer, ChatError, Command, Moment, Now, RequestId};
 use crate::limits::{REQUEST_MS, REQUESTS_MAX};
+use crate::presence;
 use crate::sending::{Draft, later};
-use crate::session::{Pending, Phase};
+use crate::session::Pending;
 use crate::sorted::SortedMap;
 use crate::timers::Timer;
-use crate::view::Member;
+use crate::view::{Device, Member};
 
 /// What is asked of the relay.
 pub(crate) enum What {
@@ -24,6 +24,8 @@ pub(crate) enum What {
     Verb(Verb),
     /// A page of history.
     History(Box<Job>),
+    /// That these users were heard of; it is for `presence` to ask.
+    Watch(Vec<UserId>),
 }
 
 /// A request that waits for an answer.
@@ -48,6 +50,12 @@ impl Asks {
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+
+    /// Those that wait to hear of users.
+    pub(crate) fn watches(&self) -> Vec<u64> {
+        let waiting = self.waiting.iter();
+        waiting.filter(|(_, ask)| matches!(ask.what, What::Watch(_))).map(|(number, _)| *number).collect()
+    }
 }
 
 impl Client {
@@ -57,7 +65,11 @@ impl Client {
             && matches!(error.code, Code::CLOSED | Code::LOGGED_OUT)
         {
             let answer = match command {
-                Command::Close => Ok(Answer::Done),
+                Command::Close => {
+                    // A peer that ended the session in these words has answered nobody here.
+                    self.refuse_senders(error);
+                    Ok(Answer::Done)
+                }
                 Command::Send { .. }
                 | Command::Discard(_)
                 | Command::History { .. }
@@ -68,6 +80,11 @@ impl Client {
                 | Command::RemoveMembers(..)
                 | Command::LeaveGroup(_)
                 | Command::Members { .. }
+                | Command::Watch { .. }
+                | Command::Typing(_)
+                | Command::Devices
+                | Command::SignOut(_)
+                | Command::SetInvisible(_)
                 | Command::Logout { .. } => Err(error.clone()),
             };
             self.reply(request, answer);
@@ -86,12 +103,12 @@ impl Client {
                 self.reply(request, Ok(Answer::Conversations(list)));
             }
             Command::MarkRead { conversation, seq } => self.mark_read(now, request, &conversation, seq),
-            Command::CreateGroup { title, members } => {
+            Command::CreateGroup { key, title, members } => {
                 if title.len() > limits::TITLE_BYTES_MAX || members.len() > limits::GROUP_CHANGE_USERS_MAX {
                     self.reply(request, Err(ChatError::new(Code::BAD_REQUEST)));
                     return;
                 }
-                let key = self.random.name();
+                let key = key.map_or_else(|| self.random.name(), |key| key.as_str().into());
                 self.ask_verb(
                     now,
                     request,
@@ -118,8 +135,21 @@ impl Client {
                 };
                 self.ask_group(now, request, &conversation, 0, Verb::Members(verb));
             }
-            Command::Close => self.close(request),
-            Command::Logout { keep_cache } => self.log_out(request, keep_cache),
+            Command::Watch { by, users } => self.watch(now, request, by, users),
+            Command::Typing(conversation) => {
+                self.tell_typing(now, conversation);
+                self.reply(request, Ok(Answer::Done));
+            }
+            Command::Devices => self.ask_verb(now, request, Verb::Devices(wire::Devices {})),
+            Command::SignOut(device) => {
+                let verb = wire::SignOut { device: device.as_str().into() };
+                self.ask_verb(now, request, Verb::SignOut(verb));
+            }
+            Command::SetInvisible(invisible) => {
+                self.ask_verb(now, request, Verb::SetInvisible(wire::SetInvisible { invisible }));
+            }
+            Command::Close => self.close(now, request),
+            Command::Logout { keep_cache } => self.log_out(now, request, keep_cache),
         }
     }
 
@@ -180,6 +210,7 @@ impl Client {
                 let verb = match &ask.what {
                     What::Verb(verb) => Some(verb.clone()),
                     What::History(job) => job.verb(),
+                    What::Watch(_) => None,
                 }?;
                 ask.in_flight = true;
                 Some((*number, verb))
@@ -202,9 +233,14 @@ impl Client {
             (What::Verb(Verb::Members(_)), Heard::MemberPage(page)) => {
                 Some(Answer::Members(page.members.iter().filter_map(member).collect(), page.more))
             }
+            (What::Verb(Verb::Devices(_)), Heard::DeviceList(list)) => {
+                Some(Answer::Devices(list.devices.into_iter().filter_map(device).collect()))
+            }
+            (What::Verb(Verb::SignOut(_)), Heard::SignedOut(_))
+            | (What::Verb(Verb::SetInvisible(_)), Heard::Invisible(_)) => Some(Answer::Done),
             (What::Verb(_), Heard::GroupDone(_)) => Some(Answer::Done),
             // An answer to something else than was asked.
-            (What::Verb(_) | What::History(_), _) => None,
+            (What::Verb(_) | What::History(_) | What::Watch(_), _) => None,
         };
         let answer = answer.ok_or_else(|| ChatError::new(Code::BAD_FRAME));
         self.end_ask(number, answer);
@@ -255,7 +291,7 @@ impl Client {
             .map(|(number, _)| *number)
             .collect();
         for number in late {
-            self.history_or_error(number, ChatError::new(Code::TIMED_OUT));
+            self.give_up(number, ChatError::new(Code::TIMED_OUT));
         }
         for ask in self.asks.waiting.values_mut() {
             if ask.not_before <= now.moment {
@@ -278,73 +314,35 @@ impl Client {
     pub(crate) fn asks_stopped(&mut self, error: &ChatError) {
         let numbers: Vec<_> = self.asks.waiting.iter().map(|(number, _)| *number).collect();
         for number in numbers {
-            self.history_or_error(number, error.clone());
+            self.give_up(number, error.clone());
         }
     }
 
-    /// Says goodbye and stops; what was gathered is persisted first.
-    fn close(&mut self, request: RequestId) {
-        self.leave(false);
-        self.end_with(ChatError::new(Code::CLOSED));
-        self.session.closing = Some(request);
-    }
-
-    fn log_out(&mut self, request: RequestId, keep_cache: bool) {
-        self.leave(true);
-        let error = ChatError::new(Code::LOGGED_OUT);
-        if keep_cache {
-            self.end_with(error);
+    /// Nothing more comes for this request: it is answered with what is here, or with the error.
+    fn give_up(&mut self, number: u64, error: ChatError) {
+        let is_watch = self.asks.waiting.get(&number).is_some_and(|ask| matches!(ask.what, What::Watch(_)));
+        if is_watch && error.class() != Class::Stop {
+            self.answer_watch(number);
         } else {
-            self.forget_everything(&error);
-            self.end_with(error);
-        }
-        self.session.closing = Some(request);
-    }
-
-    fn leave(&mut self, logout: bool) {
-        self.acknowledge();
-        if self.session.is_online() {
-            self.transmit(0, Verb::Bye(wire::Bye { logout, ..wire::Bye::default() }));
-        }
-        self.hang_up(Code(1000));
-    }
-
-    fn end_with(&mut self, error: ChatError) {
-        self.outbox.disconnected();
-        for entry in self.outbox.entries.values_mut() {
-            for waiter in core::mem::take(&mut entry.waiters) {
-                self.cache.after(After::Reply(waiter, Err(error.clone())));
-            }
-        }
-        self.stop(error);
-    }
-
-    /// The device is signed out: nothing of the user stays on it.
-    pub(crate) fn forget_everything(&mut self, error: &ChatError) {
-        let entries = core::mem::take(&mut self.outbox.entries);
-        for waiter in entries.into_values().flat_map(|entry| entry.waiters) {
-            self.cache.after(After::Reply(waiter, Err(error.clone())));
-        }
-        self.conversations.clear();
-        self.cache.clear();
-        self.cache.gathering.meta = false;
-    }
-
-    /// Answers a close once everything is persisted.
-    pub(crate) fn finish_closing(&mut self) {
-        if self.session.phase == Phase::Stopped
-            && self.cache.is_idle()
-            && let Some(request) = self.session.closing.take()
-        {
-            self.reply(request, Ok(Answer::Done));
+            self.history_or_error(number, error);
         }
     }
 }
 
-fn names(users: &[UserId]) -> Vec<String> {
+pub(crate) fn names(users: &[UserId]) -> Vec<String> {
     users.iter().map(|user| user.as_str().into()).collect()
 }
 
 fn member(member: &wire::Member) -> Option<Member> {
     Some(Member { user: UserId::new(&member.user).ok()?, owner: member.role() == wire::Role::Owner })
+}
+
+fn device(device: wire::Device) -> Option<Device> {
+    Some(Device {
+        device: DeviceId::new(&device.device).ok()?,
+        kind: device.kind(),
+        status: presence::status(device.status()),
+        agent: device.agent,
+        seen: presence::time(device.seen),
+    })
 }

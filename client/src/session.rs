@@ -3,12 +3,13 @@
 //! *Invariant:* one socket and one question to the token provider at most; a socket dies by its own end, by a
 //! frame that ends it, or by an unanswered probe, never by a late timer alone.
 
+use bytes::Bytes;
 use hongyan_protocol::wire;
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::{Class, Code, ConversationId, VERSION, limits};
+use hongyan_protocol::{Class, Code, ConversationId, UserId, VERSION, limits};
 
 use crate::client::Client;
-use crate::io::{ChatError, Generation, HostEvent, Moment, Now, Output, RequestId};
+use crate::io::{ChatError, Generation, Moment, Now, Output, RequestId};
 use crate::limits::{
     ANSWER_SLOW_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DIAL_MS, HELLO_MS, HIDDEN_IDLE_MS, PROBE_MS,
     RENEW_BEFORE_MS, STABLE_MS, TOKEN_MS,
@@ -46,6 +47,8 @@ pub(crate) enum Pending {
     /// Of this order in the outbox.
     Send(u64),
     MarkRead(ConversationId),
+    /// How these users are.
+    Watch(Vec<UserId>),
     /// Of this number among the application's requests.
     Ask(u64),
 }
@@ -59,7 +62,7 @@ pub(crate) struct Session {
     pub(crate) requests: u64,
     pub(crate) pending: SortedMap<u64, (Pending, Moment)>,
     pub(crate) reason: Option<ChatError>,
-    failures: u32,
+    pub(crate) failures: u32,
     pub(crate) online_since: Moment,
     pub(crate) good: bool,
     pub(crate) token: Option<String>,
@@ -72,10 +75,20 @@ pub(crate) struct Session {
     pub(crate) probe: Option<Probe>,
     /// Not before this moment, whatever the host says: the relay asked for it.
     not_before: Moment,
-    waits_until: Option<Moment>,
-    visible: bool,
-    network: bool,
-    hidden_since: Moment,
+    pub(crate) waits_until: Option<Moment>,
+    pub(crate) visible: bool,
+    pub(crate) network: bool,
+    pub(crate) hidden_since: Moment,
+    /// The page left: no dialling until it wakes.
+    pub(crate) left: bool,
+    /// What this connection heard last of whether somebody looks.
+    pub(crate) away_told: bool,
+    /// For the beacon of this connection; empty when there is none.
+    pub(crate) bye_ticket: Bytes,
+    /// Orders this process among those of the device.
+    pub(crate) term: u64,
+    /// The user is shown to nobody, as the relay told last.
+    pub(crate) invisible: bool,
     pub(crate) closing: Option<RequestId>,
 }
 
@@ -103,6 +116,11 @@ impl Default for Session {
             visible: true,
             network: true,
             hidden_since: Moment(0),
+            left: false,
+            away_told: false,
+            bye_ticket: Bytes::new(),
+            term: 0,
+            invisible: false,
             closing: None,
         }
     }
@@ -138,20 +156,6 @@ impl Session {
         self.good = true;
     }
 
-    /// Takes what the host tells of itself.
-    pub(crate) fn note(&mut self, now: Moment, event: HostEvent) {
-        match event {
-            HostEvent::Visible(visible) => {
-                if self.visible && !visible {
-                    self.hidden_since = now;
-                }
-                self.visible = visible;
-            }
-            HostEvent::Network(network) => self.network = network,
-            HostEvent::Wake => {}
-        }
-    }
-
     fn token_is_good(&self, now: Moment) -> bool {
         self.token.is_some() && self.token_ends.is_none_or(|ends| ends > now)
     }
@@ -165,7 +169,7 @@ impl Client {
     }
 
     /// A token, then a socket; or waiting for what the host lacks.
-    fn connect(&mut self, now: Now) {
+    pub(crate) fn connect(&mut self, now: Now) {
         if self.session.phase != Phase::Waiting {
             return;
         }
@@ -200,6 +204,7 @@ impl Client {
         let session = &self.session;
         let looked_at = session.visible || now.since(session.hidden_since) < HIDDEN_IDLE_MS;
         session.network
+            && !session.left
             && (looked_at || self.outbox.is_waiting() || !self.asks.is_empty() || self.has_read_pending())
     }
 
@@ -262,6 +267,7 @@ impl Client {
         self.timers.clear(Timer::Dial);
         self.timers.set(Timer::Hello, now.moment.after_ms(HELLO_MS));
         self.session.phase = Phase::Greeting;
+        self.session.away_told = !self.session.visible;
         let hello = wire::Hello {
             version: VERSION,
             token: self.session.token.clone().unwrap_or_default(),
@@ -271,7 +277,10 @@ impl Client {
             epoch: self.queue.epoch.clone(),
             cursor: self.queue.hello().0,
             agent: self.config.agent.clone(),
-            ..wire::Hello::default()
+            tab: self.config.tab.clone(),
+            term: self.session.term,
+            dial: generation.0,
+            away: self.session.away_told,
         };
         self.request(now, Pending::Hello, Verb::Hello(hello));
     }
@@ -350,7 +359,7 @@ impl Client {
     pub(crate) fn lose(&mut self, now: Now, error: ChatError, class: Class, retry_after_ms: u64) {
         self.disconnected(now);
         if class == Class::Stop {
-            self.stop(error);
+            self.stop(now, error);
             return;
         }
         self.session.reason = Some(error);
@@ -366,10 +375,9 @@ impl Client {
     }
 
     /// What belonged to the connection ends with it.
-    fn disconnected(&mut self, now: Now) {
-        if self.session.is_online()
-            && (self.session.good || now.moment.since(self.session.online_since) >= STABLE_MS)
-        {
+    pub(crate) fn disconnected(&mut self, now: Now) {
+        let was_online = self.session.is_online();
+        if was_online && (self.session.good || now.moment.since(self.session.online_since) >= STABLE_MS) {
             self.session.failures = 0;
         }
         self.session.phase = Phase::Waiting;
@@ -377,6 +385,7 @@ impl Client {
         self.session.probe = None;
         self.session.silence_ms = 0;
         self.session.pending.clear();
+        self.session.bye_ticket.clear();
         for timer in [
             Timer::Dial,
             Timer::Hello,
@@ -389,6 +398,8 @@ impl Client {
             Timer::Renew,
             Timer::Outbox,
             Timer::Reads,
+            Timer::Watch,
+            Timer::Refused,
         ] {
             self.timers.clear(timer);
         }
@@ -398,54 +409,25 @@ impl Client {
             line.read_in_flight = false;
         }
         self.asks_disconnected(now);
+        self.presences_disconnected(now, was_online);
+        self.typings_disconnected();
     }
 
     /// For good. What waits for the relay is refused; what is in the outbox stays there.
-    pub(crate) fn stop(&mut self, error: ChatError) {
+    pub(crate) fn stop(&mut self, now: Now, error: ChatError) {
         debug_assert!(self.session.socket.is_none());
         self.session.phase = Phase::Stopped;
         self.session.pending.clear();
         self.session.token = None;
         self.timers = crate::timers::Timers::default();
         self.asks_stopped(&error);
+        self.presences_stopped(now);
+        self.typings_disconnected();
         self.session.reason = Some(error);
     }
 
     pub(crate) fn stopped_by(&self) -> Option<ChatError> {
         self.session.reason.clone().filter(|_| self.session.phase == Phase::Stopped)
-    }
-
-    pub(crate) fn host(&mut self, now: Now, event: HostEvent) {
-        self.session.note(now.moment, event);
-        match event {
-            HostEvent::Visible(true) | HostEvent::Network(true) | HostEvent::Wake => self.wake(now),
-            HostEvent::Visible(false) => {}
-            HostEvent::Network(false) => match self.session.phase {
-                Phase::Waiting => {
-                    self.timers.clear(Timer::Retry);
-                    self.session.waits_until = None;
-                }
-                Phase::Token | Phase::Dialling | Phase::Greeting => {
-                    self.hang_up(Code(1000));
-                    self.lose(now, network_gone(), Class::Reconnect, 0);
-                }
-                // A browser errs here: the socket itself is asked.
-                Phase::Online => self.probe(now),
-                Phase::Fresh | Phase::Stopped => {}
-            },
-        }
-    }
-
-    /// The host woke: dial at once (the relay's own wish is still respected), or make sure that the socket lives.
-    fn wake(&mut self, now: Now) {
-        match self.session.phase {
-            Phase::Waiting => {
-                self.session.failures = 0;
-                self.connect(now);
-            }
-            Phase::Online => self.probe(now),
-            Phase::Fresh | Phase::Token | Phase::Dialling | Phase::Greeting | Phase::Stopped => {}
-        }
     }
 
     pub(crate) fn timer(&mut self, now: Now, timer: Timer, due: Moment) {
@@ -479,14 +461,10 @@ impl Client {
             Timer::Requests => self.asks_due(now),
             Timer::Outbox => self.pump_outbox(now),
             Timer::Reads => self.pump_reads(now),
+            Timer::Watch => self.pump_watch(now),
+            Timer::Refused => self.ask_refused(now),
+            Timer::Stale => self.presences_stale(now),
+            Timer::Typing => self.typings_due(now),
         }
-    }
-}
-
-/// What the host said of the network.
-fn network_gone() -> ChatError {
-    ChatError {
-        code: Code::TIMED_OUT,
-        message: "There is no network; the connection will be made when it is back.".into(),
     }
 }

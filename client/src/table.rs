@@ -16,7 +16,8 @@
 //! | Tick | ignored | acts | acts | acts | acts | acts | acts |
 //!
 //! A frame, opening or closing of a generation other than the present one is ignored in every phase. In `Stopped`,
-//! a command is answered from what is here or with the reason of the stop.
+//! a command is answered from what is here or with the reason of the stop. When the page left, the phase is `Waiting`
+//! and stays so until it wakes, whatever else comes.
 //!
 //! Invariants, and the tests that hold them:
 //!
@@ -48,6 +49,24 @@
 //! 13. No bytes make the client panic (R9) — `no_bytes_of_a_relay_make_the_client_panic`,
 //!     `no_bytes_of_a_cache_make_the_client_panic`,
 //!     `a_cache_that_cannot_be_trusted_is_dropped_and_keeps_its_device_only_for_its_user`
+//! 14. What is shown of a watched user is the relay's word of this connection, or of one that ended a short while ago,
+//!     or unknown; each change is told once — `presence_is_the_relays_or_unknown_whatever_happens`,
+//!     `what_was_heard_on_a_connection_that_is_gone_becomes_unknown`,
+//!     `a_short_loss_shows_nothing_but_real_differences`
+//! 15. Who is watched and who writes is bounded (R7) —
+//!     `watching_is_bounded_and_goes_in_requests_within_their_limit`,
+//!     `those_who_write_are_bounded_and_others_than_the_user`
+//! 16. Whoever writes ceases — `who_writes_is_told_once_and_ceases_when_that_expires`,
+//!     `a_message_or_the_end_of_the_connection_ends_it_at_once`
+//! 17. The relay knows whether somebody looks — `whether_somebody_looks_is_told_at_each_change_and_in_each_hello`
+//! 18. Who goes on purpose says so, and does not come back before it is to —
+//!     `a_page_that_leaves_says_goodbye_on_the_socket_and_by_beacon`,
+//!     `a_page_that_left_does_not_dial_whatever_comes_until_it_wakes`, `a_client_that_closes_does_not_come_back`
+//! 19. A code that ends the session stops; one that does not, dials ever more rarely: nothing loops —
+//!     `a_code_that_ends_the_session_stops_for_good_wherever_it_comes`,
+//!     `a_hello_that_came_too_late_is_said_again_ever_more_rarely`
+//! 20. Other tabs are told before each save what it will tell —
+//!     `each_transaction_is_announced_right_before_its_save_with_all_that_will_be_told`
 
 use crate::io::Input;
 use crate::session::Phase;
@@ -183,6 +202,10 @@ mod tests {
             include_str!("../tests/queue.rs"),
             include_str!("../tests/outbox.rs"),
             include_str!("../tests/requests.rs"),
+            include_str!("../tests/presence.rs"),
+            include_str!("../tests/device.rs"),
+            include_str!("../tests/typing.rs"),
+            include_str!("../tests/prepare.rs"),
         ]
         .concat();
         let named = include_str!("table.rs")
@@ -195,6 +218,6 @@ mod tests {
             assert!(tests.contains(&format!("fn {name}(")), "{name}");
             count += 1;
         }
-        assert!(count >= 18, "{count}");
+        assert!(count >= 34, "{count}");
     }
 }

@@ -29,10 +29,18 @@ pub(crate) enum Timer {
     Outbox,
     /// The next try to tell read marks.
     Reads,
+    /// The next request to watch users, after one that was put off.
+    Watch,
+    /// Users who were refused may be asked for again.
+    Refused,
+    /// What was heard of watched users on a connection that ended is too old to be shown.
+    Stale,
+    /// The first who writes is to be heard of again.
+    Typing,
 }
 
 impl Timer {
-    const ALL: [Timer; 12] = [
+    const ALL: [Timer; 16] = [
         Timer::Dial,
         Timer::Hello,
         Timer::Token,
@@ -45,6 +53,10 @@ impl Timer {
         Timer::Requests,
         Timer::Outbox,
         Timer::Reads,
+        Timer::Watch,
+        Timer::Refused,
+        Timer::Stale,
+        Timer::Typing,
     ];
 
     const fn row(self) -> usize {

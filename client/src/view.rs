@@ -1,7 +1,7 @@
 //! What the application sees: plain data, the same in every host.
 
-use hongyan_protocol::wire::Content;
-use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Seq, Time, UserId};
+use hongyan_protocol::wire::{Content, DeviceKind};
+use hongyan_protocol::{ConversationId, ConversationKind, DeviceId, GroupVersion, Key, Seq, Time, UserId};
 
 use crate::io::{ChatError, Moment, Storage};
 
@@ -116,6 +116,87 @@ pub struct GroupUpdate {
     pub time: Time,
 }
 
+/// How a user or a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresenceStatus {
+    /// There, and looking.
+    Online,
+    /// There, but hidden or in the background.
+    Away,
+    /// Said goodbye, and may come back until the deadline.
+    Leaving,
+    /// Gone.
+    Offline,
+    /// Nobody can know: never a guess.
+    Unknown,
+}
+
+/// Why she is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresenceCause {
+    /// It said goodbye.
+    Closed,
+    /// Its connection ended, or was silent for too long.
+    Lost,
+    /// It logged out.
+    Logout,
+    /// It was signed out by another device, by the policy or by the app's server.
+    Kicked,
+    /// It is hidden or in the background.
+    Background,
+    /// There is no channel on which the truth could come.
+    NoChannel,
+}
+
+/// A user as others see her: the best of her devices.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// Who.
+    pub user: UserId,
+    /// How.
+    pub status: PresenceStatus,
+    /// Why; `None` while she is online.
+    pub cause: Option<PresenceCause>,
+    /// Since when; of an offline user, when she was last seen. `None` when nobody knows.
+    pub since: Option<Time>,
+    /// When it changes by itself at the latest.
+    pub until: Option<Time>,
+    /// Those of her devices that are not offline.
+    pub devices: Vec<DevicePresence>,
+    /// She may not be watched from here: the status is unknown.
+    pub refused: bool,
+}
+
+/// One device of a user as others see it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DevicePresence {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// How.
+    pub status: PresenceStatus,
+    /// Why; `None` while it is online.
+    pub cause: Option<PresenceCause>,
+    /// Since when; `None` when nobody knows.
+    pub since: Option<Time>,
+    /// When it changes by itself at the latest.
+    pub until: Option<Time>,
+}
+
+/// One of the user's own devices.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its id.
+    pub device: DeviceId,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Program and version.
+    pub agent: String,
+    /// How it is.
+    pub status: PresenceStatus,
+    /// When it was last seen; `None` when nobody knows.
+    pub seen: Option<Time>,
+}
+
 /// The connection as a person understands it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {
@@ -142,4 +223,6 @@ pub struct State {
     pub storage: Storage,
     /// The queue is applied up to what the relay's welcome named: nothing older is outstanding.
     pub caught_up: bool,
+    /// The user is shown to nobody, as the relay told last.
+    pub invisible: bool,
 }

@@ -234,7 +234,8 @@ fn one_who_left_reads_what_the_cache_has() {
 #[test]
 fn groups_are_made_and_changed_by_requests_that_survive_a_reconnect() {
     let mut bed = Bed::new();
-    let make = bed.command(Command::CreateGroup { title: "Geese".into(), members: vec![user("bob")] });
+    let make =
+        bed.command(Command::CreateGroup { key: None, title: "Geese".into(), members: vec![user("bob")] });
     bed.pass(1_000);
     bed.go_online(0);
     let first = bed.frame();

@@ -458,7 +458,7 @@ fn close_says_goodbye_persists_and_answers_what_waits() {
     bed.saves_at_once = false;
     bed.say(0, bobs(1, 1));
     bed.say(0, bobs(2, 2));
-    let group = bed.command(Command::CreateGroup { title: "t".into(), members: vec![] });
+    let group = bed.command(Command::CreateGroup { key: None, title: "t".into(), members: vec![] });
     let send = bed.send(&with("bob"), "k1");
     bed.frames.clear();
     let close = bed.command(Command::Close);

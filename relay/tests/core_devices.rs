@@ -20,11 +20,6 @@ fn sign_out(device: &str) -> Verb {
     Verb::SignOut(wire::SignOut { device: device.into() })
 }
 
-/// The relay's clock, as the world sets it.
-fn clock(world: &World) -> u64 {
-    1_700_000_000_000 + world.now
-}
-
 fn list(world: &mut World, connection: ConnectionId) -> Vec<wire::Device> {
     match world.call(connection, Verb::Devices(wire::Devices {})) {
         Event::DeviceList(list) => list.devices,
@@ -64,8 +59,10 @@ fn one_s_devices_are_listed_with_what_they_said() {
     let phone = login_as(&mut world, "alice", "phone", DeviceKind::Android);
     world.pass(1_000);
     world.input(Input::Closed(phone));
+    world.pass(1_000);
     login_as(&mut world, "bob", "not-hers", DeviceKind::Web);
-    let (tab, _other_tab) = (world.login("alice", "browser"), world.login("alice", "browser"));
+    let tab = world.login_tab("alice", "browser", "1");
+    world.login_tab("alice", "browser", "2");
     // Also what is not in the store yet, each device once, the connected ones first.
     let devices = list(&mut world, tab);
     assert_eq!(ids(&devices), ["browser", "phone"]);
@@ -96,7 +93,7 @@ fn a_long_list_is_cut() {
 fn a_device_is_signed_out_for_good_once_that_is_durable() {
     let mut world = World::new();
     let here = world.login("alice", "here");
-    let (lost, lost_too) = (world.login("alice", "lost"), world.login("alice", "lost"));
+    let (lost, lost_too) = (world.login_tab("alice", "lost", "1"), world.login_tab("alice", "lost", "2"));
     let of_bob = world.login("bob", "lost");
     world.pass(1_000);
     world.auto_commit = false;
@@ -104,7 +101,7 @@ fn a_device_is_signed_out_for_good_once_that_is_durable() {
     let again = world.ask(here, sign_out("lost"));
     let listed = world.ask(here, Verb::Devices(wire::Devices {}));
     // It may come anew meanwhile, and say things that are written later.
-    let late = world.login("alice", "lost");
+    let late = world.login_tab("alice", "lost", "3");
     world.frame(late, 0, Verb::Ack(wire::Ack { cursor: 0 }));
     for connection in [lost, lost_too, late] {
         assert!(!world.closed.contains_key(&connection), "not before it is durable");
@@ -206,7 +203,7 @@ fn of_a_kind_so_many_may_be_connected_and_the_longest_goes() {
     let phone = login_as(&mut world, "alice", "p1", DeviceKind::Android);
     let of_bob = login_as(&mut world, "bob", "w9", DeviceKind::Web);
     // Another tab of the same device is the same device.
-    let tab = login_as(&mut world, "alice", "w1", DeviceKind::Web);
+    let tab = world.login_tab("alice", "w1", "2");
     assert!(world.closed.is_empty());
     let second = login_as(&mut world, "alice", "w2", DeviceKind::Web);
     for connection in [first, tab] {
@@ -223,7 +220,9 @@ fn of_a_kind_so_many_may_be_connected_and_the_longest_goes() {
     let phone_two = login_as(&mut world, "alice", "p2", DeviceKind::Android);
     world.pass(1);
     // The first one's second connection does not make it younger.
-    login_as(&mut world, "alice", "p1", DeviceKind::Android);
+    world.greet("alice", "p1", |hello| {
+        (hello.device_kind, hello.tab) = (DeviceKind::Android.into(), "2".into())
+    });
     assert!(!world.closed.contains_key(&phone_two));
     let phone_three = login_as(&mut world, "alice", "p3", DeviceKind::Android);
     assert_eq!(world.closed.get(&phone), Some(&Code::SUPERSEDED));
@@ -254,14 +253,14 @@ fn who_is_superseded_leaves_a_place() {
 #[test]
 fn revoked_tokens_open_nothing_and_end_what_they_opened() {
     let mut world = World::new();
-    let begun = clock(&world);
+    let begun = world.time();
     let old = world.open();
     world.call(old, Verb::Hello(issued("alice", "old", begun)));
     let without = world.login("alice", "without");
     let renewed = world.login("alice", "renewed");
     let of_bob = world.login("bob", "bobs");
     world.pass(5_000);
-    let at = clock(&world);
+    let at = world.time();
     // This one's token is of later than the revocation, by a back end whose clock is a little ahead.
     let token_of = |at: u64| issued("alice", "", at).token;
     world.call(renewed, Verb::Renew(wire::Renew { token: token_of(at + 1) }));
@@ -309,7 +308,7 @@ fn a_revocation_never_moves_back() {
 #[test]
 fn a_kick_ends_what_is_open_and_no_more() {
     let mut world = World::new();
-    let (one, tab) = (world.login("alice", "one"), world.login("alice", "one"));
+    let (one, tab) = (world.login_tab("alice", "one", "1"), world.login_tab("alice", "one", "2"));
     let two = world.login("alice", "two");
     let of_bob = world.login("bob", "one");
     let kicked = |world: &mut World, of: Option<&str>| match world
@@ -338,17 +337,21 @@ fn a_kick_ends_what_is_open_and_no_more() {
 #[test]
 fn the_app_s_server_asks_what_users_ask() {
     let mut world = World::new();
-    world.pass(500);
-    let since = clock(&world);
+    // Until a moment after the relay's start nobody knows of who is not there.
+    world.input(Input::Tick);
+    world.pass(30_000);
+    let since = world.time();
     let one = world.login("alice", "one");
     world.pass(500);
     login_as(&mut world, "alice", "two", DeviceKind::Ios);
     let users = vec![user("bob"), user("alice")];
     let Answer::Presence(presences) = world.answered(Query::Presence(users)) else { panic!() };
-    assert_eq!(presences.iter().map(|it| it.user.as_str()).collect::<Vec<_>>(), ["bob", "alice"]);
-    assert!(presences[0].status() == PresenceStatus::Offline && presences[0].devices.is_empty());
-    assert!(presences[1].status() == PresenceStatus::Online && presences[1].since == since);
-    assert_eq!(presences[1].devices.len(), 2);
+    assert_eq!(presences.iter().map(|it| it.presence.user.as_str()).collect::<Vec<_>>(), ["bob", "alice"]);
+    let [of_bob, of_alice] = [0, 1].map(|at| &presences[at].presence);
+    assert!(of_bob.status() == PresenceStatus::Offline && of_bob.devices.is_empty());
+    assert!(of_alice.status() == PresenceStatus::Online && of_alice.since == since);
+    assert_eq!(of_alice.devices.len(), 2);
+    assert!(presences.iter().all(|it| !it.invisible));
     let many = vec![user("alice"); WATCH_USERS_MAX + 1];
     assert!(matches!(world.answered(Query::Presence(many)), Answer::Refused(Code::BAD_REQUEST)));
 

@@ -45,7 +45,7 @@ fn a_hello_is_checked() {
     assert_eq!((welcome.version, welcome.head, welcome.token_expires_in_ms), (1, 0, 0));
     assert_eq!((welcome.ping_interval_ms, welcome.silence_ms), (7_000, 15_000));
     assert_eq!(welcome.epoch, world.epoch());
-    world.login("alice", "a");
+    world.login("alice", "b");
     assert_eq!(hello_refused(&mut world, hello("alice", "c")), Code::TOO_MANY_CONNECTIONS);
     // A second hello, and a first frame that is none.
     let connection = world.login("bob", "b");
@@ -77,7 +77,7 @@ fn what_is_no_frame_ends_the_connection_and_an_unknown_verb_does_not() {
     let Some(Event::Reject(reject)) = world.answer(alice, 6) else { panic!() };
     assert_eq!(reject.code, u32::from(Code::VERB_UNKNOWN.0));
     for bytes in [vec![0xff; 10], vec![0x12, 0x7f], vec![0; 131_073]] {
-        let alice = world.login("alice", "a");
+        let alice = world.login("alice", "b");
         world.bytes(alice, bytes);
         assert_eq!(world.closed.get(&alice), Some(&Code::BAD_FRAME));
     }
@@ -196,7 +196,7 @@ fn a_resume_streams_again_and_a_cursor_ahead_resets() {
 #[test]
 fn cursors_are_kept_and_never_move_back() {
     let mut world = World::new();
-    let (alice, same) = (world.login("alice", "a"), world.login("alice", "a"));
+    let (alice, same) = (world.login_tab("alice", "a", "1"), world.login_tab("alice", "a", "2"));
     for n in 1..=5 {
         world.send(alice, &direct("alice", "bob"), &format!("k{n}"), "x");
     }
@@ -354,13 +354,13 @@ fn rates_are_held_and_a_flood_is_closed() {
 fn goodbye_and_logout() {
     let mut world = World::new();
     let bye = |logout| Verb::Bye(wire::Bye { logout, ..wire::Bye::default() });
-    let (one, two) = (world.login("alice", "a"), world.login("alice", "a"));
+    let (one, two) = (world.login_tab("alice", "a", "1"), world.login_tab("alice", "a", "2"));
     let other = world.login("alice", "other");
     world.pass(1_000);
     world.frame(one, 0, bye(false));
     assert_eq!(world.closed.get(&one), Some(&Code(1000)));
     assert!(!world.closed.contains_key(&two));
-    let three = world.login("alice", "a");
+    let three = world.login_tab("alice", "a", "3");
     world.pass(1_000);
     assert!(world.store.get(Table::Devices, b"alice\0a\0").unwrap().is_some());
     world.auto_commit = false;

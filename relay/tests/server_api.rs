@@ -23,7 +23,8 @@ fn start() -> Relay {
 /// One request with the key.
 fn ask_with(relay: &Relay, method: &str, path: &str, body: &str) -> Answer {
     let key = format!("Bearer {API_SECRET}");
-    relay.request_with(method, path, &[("authorization", &key)], body)
+    let length = body.len().to_string();
+    relay.request_with(method, path, &[("authorization", &key), ("content-length", &length)], body.as_bytes())
 }
 
 fn ask(relay: &Relay, method: &str, path: &str) -> Answer {
@@ -334,6 +335,7 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, at: &str) {
             values.iter().for_each(|value| assert_fits(document, &schema["items"], value, at));
         }
         Value::String(_) => assert!(types.contains(&"string"), "{at}: {types:?}"),
+        Value::Bool(_) => assert!(types.contains(&"boolean"), "{at}: {types:?}"),
         Value::Number(_) => assert!(types.contains(&"integer"), "{at}: {types:?}"),
         other => panic!("{at}: {other}"),
     }

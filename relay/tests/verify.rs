@@ -26,6 +26,7 @@ fn store() -> MemoryStore {
     world.send(bob, &group, "b1", BODY);
     world.frame(bob, 7, Verb::MarkRead(wire::MarkRead { conversation, seq: 2 }));
     world.frame(bob, 8, Verb::LeaveGroup(wire::LeaveGroup { conversation: group }));
+    world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
     world.frame(alice, 0, Verb::Ack(wire::Ack { cursor: 3 }));
     world.answered(Query::RevokeTokens(user("bob")));
     world.pass(3_000);

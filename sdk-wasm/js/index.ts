@@ -6,11 +6,26 @@
  */
 
 import load, * as wasm from './wasm/hongyan.js'
-import type { Body, Conversation, ErrorCode, ErrorInfo, GroupUpdate, MemberPage, Message, State } from './wasm/hongyan.js'
+import type {
+  Body,
+  Conversation,
+  Device,
+  ErrorCode,
+  ErrorInfo,
+  GroupUpdate,
+  MemberPage,
+  Message,
+  Presence,
+  State,
+  Typing,
+} from './wasm/hongyan.js'
 
 export type {
   Body,
   Conversation,
+  Device,
+  DeviceKind,
+  DevicePresence,
   ErrorCode,
   ErrorInfo,
   Group,
@@ -19,7 +34,11 @@ export type {
   Member,
   MemberPage,
   Message,
+  Presence,
+  PresenceCause,
+  PresenceStatus,
   State,
+  Typing,
 } from './wasm/hongyan.js'
 
 /** A string, or a function that gives one: it is asked at the start and whenever the one before is about to expire. */
@@ -54,6 +73,10 @@ export interface Events {
   gap: Readonly<Record<string, never>>
   /** A group's membership changed. */
   group: GroupUpdate
+  /** A watched user is as given now: see `presence.watch`. */
+  presence: Presence
+  /** Somebody began or ceased to write something. */
+  typing: Typing
 }
 
 /** Why something failed. `class` says whether it may succeed later, on a new connection, or never. */
@@ -95,6 +118,8 @@ export async function connect(options: ConnectOptions): Promise<Chat> {
     state: new Set(),
     gap: new Set(),
     group: new Set(),
+    presence: new Set(),
+    typing: new Set(),
   }
   let chat: Chat | undefined
   let state: State | undefined
@@ -131,6 +156,10 @@ export class Chat {
   state: State
   /** Groups. */
   readonly groups: Groups
+  /** Who is there. */
+  readonly presence: Presences
+  /** One's own devices. */
+  readonly devices: Devices
   /** @internal */
   readonly id: number
   /** @internal */
@@ -144,6 +173,8 @@ export class Chat {
     this.state = state
     this.listeners = listeners
     this.groups = new Groups(id)
+    this.presence = new Presences(id)
+    this.devices = new Devices(id)
   }
 
   /** Listens; the function that is returned ends it. What a listener throws is reported and stops nothing. */
@@ -171,12 +202,12 @@ export class Chat {
     body: Body,
     options: { key?: string; replyTo?: number; mentions?: readonly string[] } = {},
   ): Promise<Message> {
-    return settle(wasm.send(this.id, conversation, body, options?.key, options?.replyTo, options?.mentions))
+    return ask(this.id, 'send', conversation, body, options?.key, options?.replyTo, options?.mentions)
   }
 
   /** Forgets a failed message. */
   discard(key: string): Promise<void> {
-    return settle(wasm.discard(this.id, key))
+    return ask(this.id, 'discard', key)
   }
 
   /**
@@ -187,36 +218,36 @@ export class Chat {
     conversation: string,
     options: { before?: number; after?: number; limit?: number } = {},
   ): Promise<Message[]> {
-    return settle(wasm.history(this.id, conversation, options?.before, options?.after, options?.limit))
+    return ask(this.id, 'history', conversation, options?.before, options?.after, options?.limit)
   }
 
   /** The conversation list, newest first; `before` is the last id of the page before. */
   conversations(options: { limit?: number; before?: string } = {}): Promise<Conversation[]> {
-    return settle(wasm.conversations(this.id, options?.limit, options?.before))
+    return ask(this.id, 'conversations', options?.limit, options?.before)
   }
 
   /** Everything up to `seq`, or to the newest, is read; on all devices of this user. */
   markRead(conversation: string, seq?: number): Promise<void> {
-    return settle(wasm.markRead(this.id, conversation, seq))
+    return ask(this.id, 'markRead', conversation, seq)
   }
 
-  /** Says goodbye and lets go of everything; the cache stays. */
+  /** This user writes something. Call it at every key: the others are told at most every 3 s, and for 5 s. */
+  typing(conversation: string): Promise<void> {
+    return ask(this.id, 'typing', conversation)
+  }
+
+  /** Says goodbye, if this is the device's last tab, and lets go of everything; the cache stays. */
   async close(): Promise<void> {
-    await this.end(() => wasm.close(this.id))
+    wasm.release(this.id)
   }
 
-  /** Ends this device's session and empties its cache, unless it is to be kept. */
+  /** Ends this device's session in all its tabs and empties its cache, unless it is to be kept. */
   async logout(options: { keepCache?: boolean } = {}): Promise<void> {
-    await this.end(() => wasm.logout(this.id, options?.keepCache ?? false))
-  }
-
-  /** @internal */
-  private async end(leave: () => Promise<void>): Promise<void> {
     try {
-      await settle(leave())
+      await ask(this.id, 'logout', options?.keepCache ?? false)
     } catch (error) {
-      // Closing twice is no error.
-      if (!(error instanceof ChatError && error.code === 'closed')) throw error
+      // To leave twice is no error.
+      if (!(error instanceof ChatError && (error.code === 'closed' || error.code === 'logged-out'))) throw error
     } finally {
       wasm.release(this.id)
     }
@@ -235,27 +266,112 @@ export class Groups {
 
   /** Makes a group of oneself and others; gives its conversation's id. */
   create(options: { title: string; members: readonly string[] }): Promise<string> {
-    return settle(wasm.createGroup(this.id, options?.title, options?.members))
+    return ask(this.id, 'createGroup', options?.title, options?.members)
   }
 
   /** Adds members. */
   add(conversation: string, users: readonly string[]): Promise<void> {
-    return settle(wasm.addMembers(this.id, conversation, users))
+    return ask(this.id, 'addMembers', conversation, users)
   }
 
   /** Removes members. */
   remove(conversation: string, users: readonly string[]): Promise<void> {
-    return settle(wasm.removeMembers(this.id, conversation, users))
+    return ask(this.id, 'removeMembers', conversation, users)
   }
 
   /** Leaves. */
   leave(conversation: string): Promise<void> {
-    return settle(wasm.leaveGroup(this.id, conversation))
+    return ask(this.id, 'leaveGroup', conversation)
   }
 
   /** Who is in it, by user id. */
   members(conversation: string, options: { after?: string; limit?: number } = {}): Promise<MemberPage> {
-    return settle(wasm.members(this.id, conversation, options?.after, options?.limit))
+    return ask(this.id, 'members', conversation, options?.after, options?.limit)
+  }
+}
+
+/** What `presence.watch` gives. */
+export interface PresenceWatch {
+  /** How they were when it began, in the order asked for; changes come as `presence` events. */
+  readonly current: readonly Presence[]
+  /** Watches them no more, unless another watch does. */
+  stop(): void
+}
+
+/** Who is there: members of a direct conversation or of a group may watch each other. */
+export class Presences {
+  /** @internal */
+  readonly id: number
+  /** @internal */
+  readonly watches: Set<readonly string[]> = new Set()
+
+  /** @internal */
+  constructor(id: number) {
+    this.id = id
+  }
+
+  /** Watches users. Who may not be watched, or does not exist, is `'unknown'`. */
+  async watch(users: readonly string[]): Promise<PresenceWatch> {
+    const watched: readonly string[] = [...users]
+    this.watches.add(watched)
+    try {
+      const all = await this.tell()
+      const current = watched.flatMap((user) => all.find((presence) => presence.user === user) ?? [])
+      const stop = (): void => {
+        // An answer is of no interest; a chat that is closed watches nobody.
+        if (this.watches.delete(watched)) this.tell().catch(() => undefined)
+      }
+      return { current, stop }
+    } catch (error) {
+      this.watches.delete(watched)
+      throw error
+    }
+  }
+
+  /** Shows this user to nobody, on all devices, until it is set anew. */
+  setInvisible(invisible: boolean): Promise<void> {
+    return ask(this.id, 'setInvisible', invisible)
+  }
+
+  /** @internal */
+  private tell(): Promise<Presence[]> {
+    return ask(this.id, 'watch', [...new Set([...this.watches].flat())])
+  }
+}
+
+/** One's own devices. */
+export class Devices {
+  /** @internal */
+  readonly id: number
+
+  /** @internal */
+  constructor(id: number) {
+    this.id = id
+  }
+
+  /** All of them, this one included. */
+  list(): Promise<Device[]> {
+    return ask(this.id, 'devices')
+  }
+
+  /** Ends the session of another device, also of one that is not connected. */
+  signOut(device: string): Promise<void> {
+    return ask(this.id, 'signOut', device)
+  }
+}
+
+/** Asks, here or of the tab that leads. */
+async function ask<Value>(id: number, name: string, ...args: unknown[]): Promise<Value> {
+  return settle(wasm.ask(id, [name, ...args.map(copied)]) as Promise<Value>)
+}
+
+/** What is given may be a framework's proxy, or change later; another tab needs plain data. */
+function copied(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  try {
+    return JSON.parse(JSON.stringify(value))
+  } catch {
+    throw new ChatError({ code: 'bad-request', class: 'stop', message: 'The arguments must be plain data (JSON).' })
   }
 }
 

@@ -1,9 +1,9 @@
 //! From the core's views to plain JavaScript data, and from JavaScript's arguments to the core's types.
 
-use hongyan_client::{ChatError, Now, Storage, view};
-use hongyan_protocol::wire::Content;
-use hongyan_protocol::{Code, ConversationId, ConversationKind, IdError, Key, UserId};
-use js_sys::{JSON, Object, Reflect};
+use hongyan_client::{Answer, ChatError, Event, Now, Storage, view};
+use hongyan_protocol::wire::{Content, DeviceKind};
+use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, UserId};
+use js_sys::{Array, JSON, Object, Reflect};
 use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::{JsCast, JsValue};
@@ -15,15 +15,50 @@ pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
     value.serialize(&Serializer::new()).unwrap_or(JsValue::UNDEFINED)
 }
 
-pub(crate) fn error(error: &ChatError) -> types::ErrorInfo {
+fn error(error: &ChatError) -> types::ErrorInfo {
     types::ErrorInfo { code: error.code.name(), class: error.class().name(), message: error.message.clone() }
+}
+
+pub(crate) fn error_to_js(given: &ChatError) -> JsValue {
+    to_js(&error(given))
+}
+
+/// An event as tabs tell it to each other: its name and its payload.
+pub(crate) fn event(event: &Event, now: Now) -> JsValue {
+    let (name, payload) = match event {
+        Event::Message(one) => ("message", to_js(&message(one, None))),
+        Event::Outbox(one, error) => ("outbox", to_js(&message(one, error.as_ref()))),
+        Event::Conversation(one) => ("conversation", to_js(&conversation(one))),
+        Event::State(one) => ("state", to_js(&state(one, now))),
+        Event::Gap => ("gap", Object::new().into()),
+        Event::Group(update) => ("group", to_js(&group_update(update))),
+        Event::Presence(one) => ("presence", to_js(&presence(one))),
+        Event::Typing { conversation, user, typing } => {
+            let (conversation, user) = (conversation.as_str().into(), user.as_str().into());
+            ("typing", to_js(&types::Typing { conversation, user, typing: *typing }))
+        }
+    };
+    Array::of2(&name.into(), &payload).into()
+}
+
+pub(crate) fn answer(answer: Answer) -> JsValue {
+    match answer {
+        Answer::Sent(sent) => to_js(&message(&sent, None)),
+        Answer::History(list) => messages(&list),
+        Answer::Conversations(list) => to_js(&list.iter().map(conversation).collect::<Vec<_>>()),
+        Answer::Group(id) => id.as_str().into(),
+        Answer::Members(list, more) => to_js(&members(&list, more)),
+        Answer::Presences(list) => to_js(&list.iter().map(presence).collect::<Vec<_>>()),
+        Answer::Devices(list) => to_js(&list.iter().map(device).collect::<Vec<_>>()),
+        Answer::Done => JsValue::UNDEFINED,
+    }
 }
 
 fn bad_request(message: impl Into<String>) -> ChatError {
     ChatError { code: Code::BAD_REQUEST, message: message.into() }
 }
 
-pub(crate) fn message(message: &view::Message, failure: Option<&ChatError>) -> types::Message {
+fn message(message: &view::Message, failure: Option<&ChatError>) -> types::Message {
     types::Message {
         conversation: message.conversation.as_str().into(),
         seq: message.seq.map_or(0, |seq| seq.0),
@@ -43,7 +78,7 @@ pub(crate) fn message(message: &view::Message, failure: Option<&ChatError>) -> t
     }
 }
 
-pub(crate) fn messages(list: &[view::Message]) -> JsValue {
+fn messages(list: &[view::Message]) -> JsValue {
     to_js(&list.iter().map(|one| message(one, None)).collect::<Vec<_>>())
 }
 
@@ -56,7 +91,7 @@ fn group(group: &view::Group) -> types::Group {
     }
 }
 
-pub(crate) fn conversation(one: &view::Conversation) -> types::Conversation {
+fn conversation(one: &view::Conversation) -> types::Conversation {
     types::Conversation {
         id: one.id.as_str().into(),
         kind: match one.kind {
@@ -79,7 +114,7 @@ pub(crate) fn conversation(one: &view::Conversation) -> types::Conversation {
     }
 }
 
-pub(crate) fn group_update(update: &view::GroupUpdate) -> types::GroupUpdate {
+fn group_update(update: &view::GroupUpdate) -> types::GroupUpdate {
     types::GroupUpdate {
         conversation: update.conversation.as_str().into(),
         kind: match update.kind {
@@ -95,7 +130,7 @@ pub(crate) fn group_update(update: &view::GroupUpdate) -> types::GroupUpdate {
     }
 }
 
-pub(crate) fn members(members: &[view::Member], more: bool) -> types::MemberPage {
+fn members(members: &[view::Member], more: bool) -> types::MemberPage {
     let role = |owner| if owner { "owner" } else { "member" };
     let members = members
         .iter()
@@ -119,8 +154,79 @@ pub(crate) fn state(state: &view::State, now: Now) -> types::State {
             Storage::Host => "host",
             Storage::Memory => "memory",
         },
-        leader: true,
+        // The driver knows which tab it is.
+        leader: false,
         caught_up: state.caught_up,
+        invisible: state.invisible,
+    }
+}
+
+/// The kinds of devices and their names.
+const DEVICE_KINDS: [(DeviceKind, &str); 7] = [
+    (DeviceKind::Web, "web"),
+    (DeviceKind::Webview, "webview"),
+    (DeviceKind::Miniprogram, "miniprogram"),
+    (DeviceKind::Official, "official"),
+    (DeviceKind::Android, "android"),
+    (DeviceKind::Ios, "ios"),
+    (DeviceKind::Server, "server"),
+];
+
+/// The kind of this name.
+pub(crate) fn device_kind(name: &str) -> Option<DeviceKind> {
+    DEVICE_KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+}
+
+fn kind_name(kind: DeviceKind) -> &'static str {
+    DEVICE_KINDS.iter().find(|(known, _)| *known == kind).map_or("unknown", |(_, name)| name)
+}
+
+fn status_name(status: view::PresenceStatus) -> &'static str {
+    match status {
+        view::PresenceStatus::Online => "online",
+        view::PresenceStatus::Away => "away",
+        view::PresenceStatus::Leaving => "leaving",
+        view::PresenceStatus::Offline => "offline",
+        view::PresenceStatus::Unknown => "unknown",
+    }
+}
+
+fn cause_name(cause: view::PresenceCause) -> &'static str {
+    match cause {
+        view::PresenceCause::Closed => "closed",
+        view::PresenceCause::Lost => "lost",
+        view::PresenceCause::Logout => "logout",
+        view::PresenceCause::Kicked => "kicked",
+        view::PresenceCause::Background => "background",
+        view::PresenceCause::NoChannel => "no-channel",
+    }
+}
+
+fn presence(presence: &view::Presence) -> types::Presence {
+    let device = |device: &view::DevicePresence| types::DevicePresence {
+        kind: kind_name(device.kind),
+        status: status_name(device.status),
+        cause: device.cause.map(cause_name),
+        since: device.since.map(|time| time.0),
+        until: device.until.map(|time| time.0),
+    };
+    types::Presence {
+        user: presence.user.as_str().into(),
+        status: status_name(presence.status),
+        cause: presence.cause.map(cause_name),
+        since: presence.since.map(|time| time.0),
+        until: presence.until.map(|time| time.0),
+        devices: presence.devices.iter().map(device).collect(),
+    }
+}
+
+fn device(device: &view::Device) -> types::Device {
+    types::Device {
+        device: device.device.as_str().into(),
+        kind: kind_name(device.kind),
+        agent: device.agent.clone(),
+        status: status_name(device.status),
+        seen: device.seen.map(|time| time.0),
     }
 }
 
@@ -191,6 +297,10 @@ pub(crate) fn user_id(value: &JsValue) -> Result<UserId, ChatError> {
     id(value, "user", UserId::new)
 }
 
+pub(crate) fn device_id(value: &JsValue) -> Result<DeviceId, ChatError> {
+    id(value, "device", DeviceId::new)
+}
+
 pub(crate) fn key(value: &JsValue) -> Result<Key, ChatError> {
     id(value, "key", Key::new)
 }
@@ -220,8 +330,7 @@ pub(crate) fn number(value: &JsValue, name: &str, min: u64) -> Result<u64, ChatE
 
 /// A list of user ids.
 pub(crate) fn users(value: &JsValue, name: &str) -> Result<Vec<UserId>, ChatError> {
-    let list = value
-        .dyn_ref::<js_sys::Array>()
-        .ok_or_else(|| bad_request(format!("{name} must be a list of user ids.")))?;
+    let list =
+        value.dyn_ref::<Array>().ok_or_else(|| bad_request(format!("{name} must be a list of user ids.")))?;
     list.iter().map(|user| user_id(&user)).collect()
 }

@@ -1,7 +1,10 @@
-//! Turns what happens into the core's inputs and carries out its outputs.
+//! One tab's part in a chat: joins what the page, the other tabs and the core do.
 //!
-//! *Invariant:* the core is borrowed only inside [`Driver::step`], which calls nothing of JavaScript's. So whatever
-//! the application does in a listener, it finds the core free; what it asks there is taken up afterwards.
+//! What happens goes through one line of inputs ([`Driver::feed`]); the machines that decide are the core (in the
+//! engine, while this tab leads) and [`Tabs`].
+//!
+//! *Invariant:* neither machine is borrowed while JavaScript runs. So whatever the application does in a listener, it
+//! finds them free; what it asks there is taken up afterwards.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,28 +12,33 @@ use std::rc::{Rc, Weak};
 
 use gloo_timers::callback::Timeout;
 use hongyan_client::sorted::SortedMap;
-use hongyan_client::{Answer, ChatError, Client, Command, Config, Event, Input, Output, RequestId};
+use hongyan_client::tabs::{Note, TabId, TabInput, TabOutput, Tabs};
+use hongyan_client::view::SessionStatus;
+use hongyan_client::{
+    ChatError, Command, Config, Event, HostEvent, Input, Output, RequestId, Storage, Ticket,
+};
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, UserId};
-use js_sys::{Function, Promise};
+use js_sys::{Array, Function, JSON, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use crate::convert;
+use crate::engine::{self, Engine};
+use crate::platform::browser::channel::Channel;
 use crate::platform::browser::indexeddb::IndexedDbCache;
-use crate::platform::browser::page::Page;
-use crate::platform::browser::socket::Socket;
-use crate::platform::browser::{now, seed, words};
+use crate::platform::browser::lock::{Lock, LockEvent, Locks};
+use crate::platform::browser::page::{self, Page, PageEvent};
+use crate::platform::browser::{beacon, now, random_number, seed, words};
 use crate::platform::memory::MemoryCache;
-use crate::platform::{Cache, Opened, Sink};
-
-/// The longest that a timer of a page can wait (2^31 − 1 ms, HTML's `setTimeout`).
-const TIMER_MS_MAX: u64 = 0x7fff_ffff;
+use crate::platform::{Opened, Sink};
+use crate::{calls, convert, notes};
 
 /// What a chat is opened with, already checked.
 pub(crate) struct Options {
     /// `ws://…/ws` or `wss://…/ws`.
     pub(crate) url: String,
+    /// `http://…/bye` or `https://…/bye`.
+    pub(crate) bye_url: String,
     /// Who logs in.
     pub(crate) user: UserId,
     /// A string, or a function that gives one or a promise of one.
@@ -43,22 +51,70 @@ pub(crate) struct Options {
     pub(crate) emit: Function,
 }
 
-/// One open chat.
+/// One tab's open chat.
 pub(crate) struct Driver {
-    core: RefCell<Client>,
-    inbox: RefCell<VecDeque<Input>>,
+    options: Options,
+    this: Weak<Self>,
+    inbox: RefCell<VecDeque<Happened>>,
     /// Inputs are being taken from the inbox, further up the stack.
     running: Cell<bool>,
-    waiting: RefCell<SortedMap<RequestId, Waiting>>,
+    tabs: RefCell<Tabs<JsValue>>,
+    group: RefCell<Group>,
+    engine: RefCell<Option<Engine>>,
+    /// Counts the engines: what an older one began means nothing any more.
+    life: Cell<u32>,
+    /// What a new engine is to do once this tab leads.
+    backlog: RefCell<Vec<Output>>,
+    waiting: RefCell<SortedMap<u64, Waiting>>,
     next_request: Cell<u64>,
-    cache: RefCell<Box<dyn Cache>>,
-    socket: RefCell<Option<Socket>>,
     page: RefCell<Option<Page>>,
     timer: RefCell<Option<Timeout>>,
-    url: String,
-    token: JsValue,
-    emit: Function,
-    sink: Sink,
+    device: RefCell<String>,
+    state: RefCell<JsValue>,
+    /// Somebody waits in [`Driver::open`].
+    opening: RefCell<Option<Function>>,
+    /// The state said that it stopped, and why; so does every tab of the device.
+    stopped: RefCell<Option<JsValue>>,
+    /// This tab takes no part any more; what is asked is refused with this.
+    ended: RefCell<Option<JsValue>>,
+    /// The application closes the chat: nobody comes back.
+    closing: Cell<bool>,
+}
+
+/// One thing that happened.
+enum Happened {
+    /// To the core of this life.
+    Core(u32, Input),
+    /// A save of this life failed: somebody else writes the cache.
+    Superseded(u32, Ticket),
+    /// The cache of this life is open; `None` when it can't be had.
+    Opened(u32, Option<Opened>),
+    Tab(TabInput<JsValue>),
+    Heard(JsValue),
+    Lock(LockEvent),
+    Page(PageEvent),
+    Tick,
+    /// This tab comes to its end, for this reason.
+    End(JsValue),
+}
+
+/// What joins this tab to the others; all empty for one that is by itself.
+#[derive(Default)]
+struct Group {
+    locks: Option<Locks>,
+    channel: Option<Channel>,
+    /// Of this tab: held as long as it takes part.
+    _own: Option<Lock>,
+    /// Of who leads: held or waited for.
+    leader: Option<Lock>,
+    /// Of other tabs, to learn of their end.
+    others: SortedMap<TabId, Lock>,
+}
+
+impl Group {
+    fn is_shared(&self) -> bool {
+        self.locks.is_some()
+    }
 }
 
 /// Who waits for a reply.
@@ -68,152 +124,432 @@ struct Waiting {
 }
 
 impl Driver {
-    /// Reads the cache and begins. It does not wait for the network.
+    /// Joins the other tabs, or leads them. It does not wait for the network.
     ///
     /// # Errors
     /// A [`ChatError`] when this host has no entropy.
     pub(crate) async fn open(options: Options) -> Result<Rc<Self>, ChatError> {
-        let seed = seed().map_err(|message| ChatError { code: Code::BAD_REQUEST, message })?;
-        let opened = match &options.database {
-            Some(name) => IndexedDbCache::open(name).await.unwrap_or_else(|_why| MemoryCache::open()),
-            None => MemoryCache::open(),
-        };
-        let Opened { cache, restored } = opened;
-        let config = Config {
-            user: options.user,
-            device_kind: options.device_kind,
-            agent: concat!("hongyan-web/", env!("CARGO_PKG_VERSION")).into(),
-            storage: cache.storage(),
-            seed,
-        };
-        let driver = Rc::new_cyclic(|weak: &Weak<Self>| {
-            let weak = Weak::clone(weak);
-            Self {
-                core: RefCell::new(Client::new(config)),
-                inbox: RefCell::default(),
-                running: Cell::new(false),
-                waiting: RefCell::default(),
-                next_request: Cell::new(1),
-                cache: RefCell::new(cache),
-                socket: RefCell::default(),
-                page: RefCell::default(),
-                timer: RefCell::default(),
-                url: options.url,
-                token: options.token,
-                emit: options.emit,
-                sink: Rc::new(move |input| {
-                    if let Some(driver) = weak.upgrade() {
-                        driver.feed(input);
-                    }
-                }),
-            }
+        let id = random_number().map_err(no_entropy)?;
+        let driver = Rc::new_cyclic(|this: &Weak<Self>| Self {
+            options,
+            this: Weak::clone(this),
+            inbox: RefCell::default(),
+            running: Cell::new(false),
+            tabs: RefCell::new(Tabs::new(TabId(id), page::is_seen())),
+            group: RefCell::default(),
+            engine: RefCell::default(),
+            life: Cell::new(0),
+            backlog: RefCell::default(),
+            waiting: RefCell::default(),
+            next_request: Cell::new(1),
+            page: RefCell::default(),
+            timer: RefCell::default(),
+            device: RefCell::default(),
+            state: RefCell::new(JsValue::UNDEFINED),
+            opening: RefCell::default(),
+            stopped: RefCell::default(),
+            ended: RefCell::default(),
+            closing: Cell::new(false),
         });
-        driver.feed(Input::Restored(restored));
-        let page = Page::watch(&driver.sink);
-        driver.page.replace(Some(page));
+        driver.join();
+        let opened = Promise::new(&mut |resolve, _| {
+            driver.opening.replace(Some(resolve));
+        });
+        driver.page.replace(Some(Page::watch(driver.teller(Happened::Page))));
+        driver.feed(Happened::Tab(TabInput::Enter));
+        // Only ever fulfilled.
+        let _ = JsFuture::from(opened).await;
         Ok(driver)
     }
 
+    /// A function that feeds this driver while it lives.
+    fn teller<T: 'static>(&self, happened: impl Fn(T) -> Happened + 'static) -> impl Fn(T) + 'static {
+        let this = Weak::clone(&self.this);
+        move |value| {
+            if let Some(driver) = this.upgrade() {
+                driver.feed(happened(value));
+            }
+        }
+    }
+
+    /// Tabs share what they have where there is a cache to share, a lock to agree by and a channel to speak on.
+    fn join(&self) {
+        let Some(name) = &self.options.database else { return };
+        let (Some(locks), Some(channel)) = (Locks::find(), Channel::open(name, self.teller(Happened::Heard)))
+        else {
+            return;
+        };
+        let own = locks.request(&lock_of(name, self.tabs.borrow().id()), false, |_| {});
+        self.group.replace(Group {
+            locks: Some(locks),
+            channel: Some(channel),
+            _own: Some(own),
+            ..Group::default()
+        });
+    }
+
+    // ------------------------------------------------------------ what applications ask
+
     /// This device's id.
     pub(crate) fn device(&self) -> String {
-        self.core.borrow().device().map(|device| device.as_str().into()).unwrap_or_default()
+        self.device.borrow().clone()
     }
 
     /// The connection and the cache, as JavaScript sees them.
     pub(crate) fn state(&self) -> JsValue {
-        convert::to_js(&convert::state(&self.core.borrow().state(), now()))
+        self.state.borrow().clone()
     }
 
     /// The direct conversation with a user.
     pub(crate) fn direct(&self, user: &UserId) -> ConversationId {
-        self.core.borrow().direct(user)
+        ConversationId::direct(&self.options.user, user)
     }
 
-    /// Asks the core for something; the promise takes the reply.
-    pub(crate) fn ask(&self, command: Command) -> Promise {
-        let id = RequestId(self.next_request.replace(self.next_request.get() + 1));
+    /// Asks for something, here or of the tab that leads; the promise takes the reply.
+    pub(crate) fn ask(&self, call: &JsValue) -> Promise {
+        if let Some(error) = &*self.ended.borrow() {
+            return Promise::reject(error);
+        }
+        // What is wrong with it is told at once, and nobody else is bothered with it.
+        let checked = random_number()
+            .map_err(no_entropy)
+            .and_then(|number| calls::with_key(call, &format!("{:x}-{number:x}", now().time.0)))
+            .and_then(|()| calls::command(call, 0));
+        if let Err(error) = checked {
+            return Promise::reject(&convert::error_to_js(&error));
+        }
+        let request = self.next_request.replace(self.next_request.get() + 1);
         let promise = Promise::new(&mut |resolve, reject| {
-            self.waiting.borrow_mut().insert(id, Waiting { resolve, reject });
+            self.waiting.borrow_mut().insert(request, Waiting { resolve, reject });
         });
-        self.feed(Input::Command(id, command));
+        let standing = calls::name(call).as_deref() == Some(calls::WATCH);
+        self.feed(Happened::Tab(TabInput::Ask { request, ask: call.clone(), standing }));
         promise
     }
 
-    /// Takes one input, and all that follows from it.
-    fn feed(&self, input: Input) {
-        self.inbox.borrow_mut().push_back(input);
+    /// Takes no part any more: says goodbye if it is the last tab, and lets go of everything.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        self.feed(Happened::End(convert::error_to_js(&ChatError::new(Code::CLOSED))));
+    }
+
+    // ------------------------------------------------------------ the line of inputs
+
+    fn feed(&self, happened: Happened) {
+        self.inbox.borrow_mut().push_back(happened);
         if self.running.replace(true) {
             return;
         }
         loop {
             // Not in the loop's head: the borrow would last through its body.
-            let input = self.inbox.borrow_mut().pop_front();
-            let Some(input) = input else { break };
-            if let Input::SaveFailed(..) = input {
-                // The core writes what failed again, and all that follows, to the cache that is left.
-                self.cache.replace(Box::new(MemoryCache::default()));
-            }
-            for output in self.step(input) {
-                self.perform(output);
-            }
+            let happened = self.inbox.borrow_mut().pop_front();
+            let Some(happened) = happened else { break };
+            self.take(happened);
         }
         self.running.set(false);
         self.arm();
     }
 
-    fn step(&self, input: Input) -> Vec<Output> {
-        let mut core = self.core.borrow_mut();
-        core.handle(now(), input);
-        std::iter::from_fn(|| core.poll()).collect()
+    fn take(&self, happened: Happened) {
+        match happened {
+            Happened::Core(life, input) if life == self.life.get() => self.core_input(input),
+            Happened::Superseded(life, ticket) if life == self.life.get() => {
+                if self.group.borrow().is_shared() {
+                    self.tab_input(TabInput::Deposed);
+                } else {
+                    // Pages that can't agree: the newest has the cache, this one goes on without.
+                    let words = "another page writes the cache".into();
+                    self.core_input(Input::SaveFailed(ticket, words));
+                }
+            }
+            Happened::Opened(life, opened) if life == self.life.get() => self.start(opened),
+            Happened::Core(..) | Happened::Superseded(..) | Happened::Opened(..) => {}
+            Happened::Tab(input) => self.tab_input(input),
+            Happened::Heard(note) => self.heard(&note),
+            Happened::Lock(LockEvent::Granted) => self.tab_input(TabInput::Elected),
+            Happened::Lock(LockEvent::Lost) => self.tab_input(TabInput::Deposed),
+            Happened::Page(event) => self.page_event(event),
+            Happened::Tick => {
+                self.core_input(Input::Tick);
+                self.tab_input(TabInput::Tick);
+            }
+            Happened::End(reason) => self.end(&reason),
+        }
     }
 
     fn arm(&self) {
-        let deadline = self.core.borrow().next_deadline();
-        let timer = deadline.map(|deadline| {
-            let sink = Sink::clone(&self.sink);
-            let ms = deadline.since(now().moment).min(TIMER_MS_MAX);
-            Timeout::new(u32::try_from(ms).unwrap_or(u32::MAX), move || sink(Input::Tick))
+        let core = self.engine.borrow().as_ref().and_then(Engine::next_deadline);
+        let deadline = [core, self.tabs.borrow().next_deadline()].into_iter().flatten().min();
+        let tick = self.teller(|()| Happened::Tick);
+        self.timer.replace(deadline.map(|deadline| engine::timer(deadline, move || tick(()))));
+    }
+
+    fn page_event(&self, event: PageEvent) {
+        match event {
+            PageEvent::Visible(visible) => {
+                self.tab_input(TabInput::Visible(visible));
+                if visible {
+                    self.core_input(Input::Host(HostEvent::Wake));
+                }
+            }
+            PageEvent::Network(network) => self.core_input(Input::Host(HostEvent::Network(network))),
+            PageEvent::Leave => self.tab_input(TabInput::Leave),
+            PageEvent::Return if self.ended.borrow().is_none() => self.tab_input(TabInput::Enter),
+            PageEvent::Return => {}
+            PageEvent::Wake => self.core_input(Input::Host(HostEvent::Wake)),
+        }
+    }
+
+    fn heard(&self, note: &JsValue) {
+        match notes::from_js(note) {
+            Some(notes::Heard::Note(note)) => {
+                let is_new = matches!(note, Note::Join { told: None, .. });
+                if is_new && self.tabs.borrow().leads() && self.stopped.borrow().is_some() {
+                    // Somebody begins anew where this one has come to its end: make way.
+                    return self.end_as_stopped();
+                }
+                self.tab_input(TabInput::Heard(note));
+            }
+            Some(notes::Heard::Newer) => self.end(&convert::error_to_js(&ChatError::new(Code::OUTDATED))),
+            // It learns from any note of ours that it is the older one.
+            Some(notes::Heard::Older) => {
+                let id = self.tabs.borrow().id();
+                self.post(Note::Leave { tab: id });
+            }
+            None => {}
+        }
+    }
+
+    // ------------------------------------------------------------ the tabs
+
+    fn tab_input(&self, input: TabInput<JsValue>) {
+        self.tabs.borrow_mut().handle(now(), input);
+        loop {
+            let output = self.tabs.borrow_mut().poll();
+            let Some(output) = output else { break };
+            self.perform_tab(output);
+        }
+        if self.tabs.borrow().leads() {
+            let backlog = self.backlog.take();
+            self.perform_all(backlog, false);
+        }
+    }
+
+    fn perform_tab(&self, output: TabOutput<JsValue>) {
+        match output {
+            TabOutput::Post(note) => self.post(note),
+            TabOutput::RequestLock => self.request_lock(false),
+            TabOutput::StealLock => self.request_lock(true),
+            TabOutput::ReleaseLock => {
+                let mut group = self.group.borrow_mut();
+                group.leader = None;
+                group.others.clear();
+            }
+            TabOutput::Lead => self.lead(),
+            TabOutput::Retire { goodbye } => self.retire(goodbye),
+            TabOutput::Perform { number, by, ask } => match calls::command(&ask, watcher(by)) {
+                Ok(command) => self.core_later(Input::Command(RequestId(number), command)),
+                Err(error) => {
+                    let performed = TabInput::Performed(number, Err(convert::error_to_js(&error)));
+                    self.inbox.borrow_mut().push_back(Happened::Tab(performed));
+                }
+            },
+            TabOutput::Forget(tab) => {
+                let watch = Command::Watch { by: watcher(tab), users: Vec::new() };
+                self.core_later(Input::Command(NOBODY, watch));
+                self.group.borrow_mut().others.remove(&tab);
+            }
+            TabOutput::Settle(request, result) => self.settle(request, result),
+            TabOutput::Tell(event) => self.tell(event.unchecked_ref()),
+            TabOutput::Gap => self.emit("gap", &Object::new()),
+            TabOutput::Snapshot(snapshot) => self.take_snapshot(&snapshot),
+            TabOutput::Await(tab) => self.await_end(tab),
+            TabOutput::Seen(seen) => self.core_later(Input::Host(HostEvent::Visible(seen))),
+        }
+    }
+
+    /// After what the core does at present.
+    fn core_later(&self, input: Input) {
+        self.inbox.borrow_mut().push_back(Happened::Core(self.life.get(), input));
+    }
+
+    fn post(&self, note: Note<JsValue>) {
+        if let Some(channel) = &self.group.borrow().channel {
+            let retry = if let Note::Ask { request, .. } = &note { Some(*request) } else { None };
+            let failed = channel.post(&notes::to_js(note)).is_err();
+            if let Some(request) = retry.filter(|_| failed) {
+                // Only what an application gives can be uncloneable.
+                let error = calls::bad_request("The arguments must be plain data.");
+                self.settle(request, Err(convert::error_to_js(&error)));
+            }
+        }
+    }
+
+    fn request_lock(&self, steal: bool) {
+        let mut group = self.group.borrow_mut();
+        group.leader = match (&group.locks, &self.options.database) {
+            (Some(locks), Some(name)) => Some(locks.request(name, steal, self.teller(Happened::Lock))),
+            // By itself it always leads.
+            _ => {
+                self.inbox.borrow_mut().push_back(Happened::Lock(LockEvent::Granted));
+                None
+            }
+        };
+    }
+
+    fn await_end(&self, tab: TabId) {
+        let mut group = self.group.borrow_mut();
+        if let (Some(locks), Some(name)) = (&group.locks, &self.options.database) {
+            let fell = self.teller(move |_: LockEvent| Happened::Tab(TabInput::Fell(tab)));
+            let lock = locks.request(&lock_of(name, tab), false, fell);
+            group.others.insert(tab, lock);
+        }
+    }
+
+    fn settle(&self, request: u64, result: Result<JsValue, JsValue>) {
+        let Some(waiting) = self.waiting.borrow_mut().remove(&request) else { return };
+        let (settle, value) = match result {
+            Ok(value) => (waiting.resolve, value),
+            Err(error) => (waiting.reject, error),
+        };
+        // The settling functions of a promise do not throw.
+        let _ = settle.call1(&JsValue::UNDEFINED, &value);
+    }
+
+    // ------------------------------------------------------------ leading
+
+    /// The lock is ours: the cache is opened.
+    fn lead(&self) {
+        if self.stopped.borrow().is_some() {
+            return self.end_as_stopped();
+        }
+        let life = self.life.get() + 1;
+        self.life.set(life);
+        let opened = self.teller(move |opened| Happened::Opened(life, opened));
+        let database = self.options.database.clone();
+        spawn_local(async move {
+            opened(match database {
+                Some(name) => IndexedDbCache::open(&name).await.ok(),
+                None => None,
+            });
         });
-        self.timer.replace(timer);
+    }
+
+    fn start(&self, opened: Option<Opened>) {
+        let opened = opened.unwrap_or_else(|| {
+            // There is no cache to share; so there is nothing to agree about with other tabs.
+            self.group.take();
+            MemoryCache::open()
+        });
+        let shared = self.group.borrow().is_shared();
+        let Ok(seed) = seed() else { return };
+        let is_kept = opened.cache.storage() != Storage::Memory;
+        let config = Config {
+            user: self.options.user.clone(),
+            device_kind: self.options.device_kind,
+            agent: concat!("hongyan-web/", env!("CARGO_PKG_VERSION")).into(),
+            // Pages that have the same device and can't agree are each there for themselves.
+            tab: if shared || !is_kept { String::new() } else { format!("{:x}", self.tabs.borrow().id().0) },
+            shared,
+            storage: opened.cache.storage(),
+            seed,
+        };
+        let (term, saves, life) = (opened.restored.term, opened.saves, self.life.get());
+        let kept = opened.kept.clone();
+        let sink: Sink = Rc::new(self.teller(move |input| Happened::Core(life, input)));
+        let superseded = Rc::new(self.teller(move |ticket| Happened::Superseded(life, ticket)));
+        let (engine, outputs) = Engine::start(config, opened, sink, superseded);
+        self.tab_input(TabInput::Snapshot(snapshot_of(&engine)));
+        self.engine.replace(Some(engine));
+        self.backlog.replace(outputs);
+        self.tab_input(TabInput::Opened { term, saves, kept });
+    }
+
+    /// This tab leads no more: what was accepted is saved, and the core ends.
+    fn retire(&self, goodbye: bool) {
+        if goodbye && self.engine.borrow().is_some() {
+            let (returns_in_ms, returns) = match &*self.page.borrow() {
+                // Who closes the chat does not come back.
+                Some(page) if !self.closing.get() => page.returns(),
+                Some(_) | None => (0, false),
+            };
+            self.core_input(Input::Host(HostEvent::Leave { returns_in_ms, returns }));
+        }
+        let outputs = self.engine.borrow_mut().as_mut().map(Engine::flush).unwrap_or_default();
+        self.perform_all(outputs, false);
+        self.life.set(self.life.get() + 1);
+        self.backlog.take();
+        self.engine.take();
+    }
+
+    fn core_input(&self, input: Input) {
+        let is_saved = matches!(input, Input::Saved(_)) && self.group.borrow().is_shared();
+        if is_saved {
+            self.tab_input(TabInput::Saved);
+        }
+        let outputs = self.engine.borrow_mut().as_mut().map(|engine| engine.step(input)).unwrap_or_default();
+        self.perform_all(outputs, is_saved);
+    }
+
+    /// `prepared`: what a save's end tells was told already, as it was prepared.
+    fn perform_all(&self, outputs: Vec<Output>, prepared: bool) {
+        let mut tells = Vec::new();
+        for output in outputs {
+            let output = match output {
+                Output::Prepare(events) => {
+                    tells = events.iter().map(|event| convert::event(event, now())).collect();
+                    self.tab_input(TabInput::Prepare(tells.clone()));
+                    continue;
+                }
+                Output::Event(event) if prepared && is_of_a_save(&event) => continue,
+                output => output,
+            };
+            let save = self.tabs.borrow().save();
+            let rest = match self.engine.borrow_mut().as_mut() {
+                Some(engine) => engine.perform(output, &self.options.url, save, &mut tells),
+                None => return,
+            };
+            if let Some(rest) = rest {
+                self.perform(rest);
+            }
+        }
     }
 
     fn perform(&self, output: Output) {
         match output {
             Output::NeedToken => self.ask_token(),
-            Output::Dial(generation) => {
-                let socket = Socket::open(&self.url, generation, &self.sink);
-                self.socket.replace(socket);
+            Output::Beacon(bytes) => beacon(&self.options.bye_url, &bytes),
+            Output::Reply(RequestId(number), result) => {
+                let result = result.map(convert::answer).map_err(|error| convert::error_to_js(&error));
+                self.tab_input(TabInput::Performed(number, result));
             }
-            Output::Transmit(generation, bytes) => {
-                if let Some(socket) = self.socket.borrow().as_ref()
-                    && socket.generation() == generation
-                {
-                    socket.send(&bytes);
+            Output::Event(event) => {
+                if let Event::State(state) = &event {
+                    if state.status == SessionStatus::Online
+                        && let Some(page) = &*self.page.borrow()
+                    {
+                        page.is_ready();
+                    }
+                    let snapshot = self.engine.borrow().as_ref().map(snapshot_of);
+                    if let Some(snapshot) = snapshot {
+                        self.tab_input(TabInput::Snapshot(snapshot));
+                    }
                 }
+                self.tab_input(TabInput::Event(convert::event(&event, now())));
             }
-            Output::Hangup { generation, code } => {
-                let socket = self.socket.borrow_mut().take_if(|socket| socket.generation() == generation);
-                if let Some(socket) = socket {
-                    socket.close(code);
-                }
-            }
-            Output::Save(ticket, writes) => {
-                self.cache.borrow().save(ticket, writes, Sink::clone(&self.sink));
-            }
-            Output::Load { ticket, conversation, from, to } => {
-                self.cache.borrow().load(ticket, conversation, from, to, Sink::clone(&self.sink));
-            }
-            Output::Event(event) => self.tell(&event),
-            Output::Reply(id, result) => self.reply(id, result),
+            // The engine did the others.
+            _ => {}
         }
     }
 
     fn ask_token(&self) {
-        let sink = Sink::clone(&self.sink);
-        let provider = self.token.dyn_ref::<Function>();
+        let life = self.life.get();
+        let sink = self.teller(move |token| Happened::Core(life, Input::Token(token)));
+        let token = &self.options.token;
+        let provider = token.dyn_ref::<Function>();
         let given = match provider {
             Some(provider) => provider.call0(&JsValue::UNDEFINED),
-            None => Ok(self.token.clone()),
+            None => Ok(token.clone()),
         };
         let is_provided = provider.is_some();
         spawn_local(async move {
@@ -221,7 +557,7 @@ impl Driver {
                 Ok(value) => JsFuture::from(Promise::resolve(&value)).await,
                 Err(thrown) => Err(thrown),
             };
-            sink(Input::Token(match token.map(|value| value.as_string()) {
+            sink(match token.map(|value| value.as_string()) {
                 // A back end that is down often answers with a page. That is no refusal: the provider is asked again.
                 Ok(Some(token)) if is_provided && !is_jwt(&token) => {
                     Err("The token provider gave a text that is no token (a JWT); it will be asked again."
@@ -230,42 +566,151 @@ impl Driver {
                 Ok(Some(token)) => Ok(token),
                 Ok(None) => Err("The token provider gave something else than a string.".into()),
                 Err(thrown) => Err(words(&thrown)),
-            }));
+            });
         });
     }
 
-    fn tell(&self, event: &Event) {
-        let (name, payload) = match event {
-            Event::Message(message) => ("message", convert::to_js(&convert::message(message, None))),
-            Event::Outbox(message, error) => {
-                ("outbox", convert::to_js(&convert::message(message, error.as_ref())))
-            }
-            Event::Conversation(one) => ("conversation", convert::to_js(&convert::conversation(one))),
-            Event::State(state) => ("state", convert::to_js(&convert::state(state, now()))),
-            Event::Gap => ("gap", js_sys::Object::new().into()),
-            Event::Group(update) => ("group", convert::to_js(&convert::group_update(update))),
-        };
+    // ------------------------------------------------------------ what applications learn
+
+    /// An event: its name and its payload.
+    fn tell(&self, event: &Array) {
+        let (name, payload) = (event.get(0), event.get(1));
+        match name.as_string().as_deref() {
+            Some("state") => self.tell_state(payload.unchecked_ref()),
+            Some(name) => self.emit(name, &payload),
+            None => {}
+        }
+    }
+
+    fn emit(&self, name: &str, payload: &JsValue) {
         // The TypeScript layer catches what listeners throw.
-        let _ = self.emit.call2(&JsValue::UNDEFINED, &name.into(), &payload);
+        let _ = self.options.emit.call2(&JsValue::UNDEFINED, &name.into(), payload);
     }
 
-    fn reply(&self, id: RequestId, result: Result<Answer, ChatError>) {
-        let Some(waiting) = self.waiting.borrow_mut().remove(&id) else { return };
-        let (settle, value) = match result {
-            Ok(answer) => (waiting.resolve, answer_to_js(answer)),
-            Err(error) => (waiting.reject, convert::to_js(&convert::error(&error))),
-        };
-        // The settling functions of a promise do not throw.
-        let _ = settle.call1(&JsValue::UNDEFINED, &value);
+    fn tell_state(&self, state: &Object) {
+        // What was told is frozen.
+        let state = Object::assign(&Object::new(), state);
+        set(&state, "leader", &self.tabs.borrow().leads().into());
+        let is_same = json(&state) == json(&self.state.borrow());
+        self.state.replace(state.clone().into());
+        if !is_same {
+            self.emit("state", &state);
+        }
+        let reason = get(&state, "reason");
+        let before = self.stopped.borrow().clone();
+        if get(&state, "status").as_string().as_deref() == Some("stopped") {
+            self.stopped.replace(Some(reason));
+        } else if before.is_some_and(|before| get(&before, "code").as_string().as_deref() != Some(SUPERSEDED))
+        {
+            // Somebody signed in anew in another tab; this one stays where it ended.
+            self.end_as_stopped();
+        } else {
+            self.stopped.take();
+        }
     }
 
-    /// Lets go of the page, the socket and the cache; nothing is heard from here on.
-    pub(crate) fn release(&self) {
+    fn take_snapshot(&self, snapshot: &JsValue) {
+        self.device.replace(get(snapshot, "device").as_string().unwrap_or_default());
+        self.tell_state(get(snapshot, "state").unchecked_ref());
+        if let Some(page) = &*self.page.borrow()
+            && !self.tabs.borrow().leads()
+        {
+            page.is_ready();
+        }
+        self.is_open();
+    }
+
+    fn is_open(&self) {
+        if let Some(opened) = self.opening.take() {
+            // The resolving function of a promise does not throw.
+            let _ = opened.call0(&JsValue::UNDEFINED);
+        }
+    }
+
+    // ------------------------------------------------------------ the end
+
+    fn end_as_stopped(&self) {
+        let reason = self.stopped.borrow().clone();
+        if let Some(reason) = reason {
+            self.inbox.borrow_mut().push_back(Happened::End(reason));
+        }
+    }
+
+    /// This tab takes no part any more.
+    fn end(&self, reason: &JsValue) {
+        if self.ended.borrow().is_some() {
+            return;
+        }
+        self.ended.replace(Some(reason.clone()));
+        self.tab_input(TabInput::Leave);
+        let asked = self.tabs.borrow_mut().abandon();
+        for request in asked {
+            self.settle(request, Err(reason.clone()));
+        }
         self.page.take();
-        self.timer.take();
-        self.socket.take();
-        self.cache.borrow().close();
+        self.group.take();
+        let state = Object::assign(&Object::new(), self.state.borrow().unchecked_ref());
+        set(&state, "status", &"stopped".into());
+        set(&state, "reason", reason);
+        set(&state, "leader", &JsValue::FALSE);
+        // Deleting from an object of our own can't fail.
+        let _ = Reflect::delete_property(&state, &"retryAt".into());
+        if json(&state) != json(&self.state.borrow()) {
+            self.state.replace(state.clone().into());
+            self.emit("state", &state);
+        }
+        self.is_open();
     }
+}
+
+/// What asks without wanting an answer: the tabs number from 1.
+const NOBODY: RequestId = RequestId(0);
+/// The one stop that another tab's lead ends: it was that tab that took over.
+const SUPERSEDED: &str = Code::SUPERSEDED.name();
+
+/// The events that a save's end tells.
+fn is_of_a_save(event: &Event) -> bool {
+    match event {
+        Event::Message(_) | Event::Outbox(..) | Event::Conversation(_) | Event::Group(_) | Event::Gap => true,
+        Event::State(_) | Event::Presence(_) | Event::Typing { .. } => false,
+    }
+}
+
+/// Names a tab among those that watch.
+fn watcher(tab: TabId) -> u32 {
+    // The low bits are as random as the others.
+    u32::try_from(tab.0 & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// The lock that a tab holds while it lives.
+fn lock_of(name: &str, tab: TabId) -> String {
+    format!("{name} tab {:x}", tab.0)
+}
+
+/// How things are, for a tab that begins.
+fn snapshot_of(engine: &Engine) -> JsValue {
+    let snapshot = Object::new();
+    let device = engine.core().device().map(|device| device.as_str()).unwrap_or_default();
+    set(&snapshot, "device", &device.into());
+    set(&snapshot, "state", &convert::to_js(&convert::state(&engine.state(), now())));
+    snapshot.into()
+}
+
+fn no_entropy(message: String) -> ChatError {
+    ChatError { code: Code::BAD_REQUEST, message }
+}
+
+fn get(object: &JsValue, name: &str) -> JsValue {
+    Reflect::get(object, &name.into()).unwrap_or(JsValue::UNDEFINED)
+}
+
+fn set(object: &Object, name: &str, value: &JsValue) {
+    // Fails only on frozen objects, and these are ours.
+    let _ = Reflect::set(object, &name.into(), value);
+}
+
+fn json(value: &JsValue) -> Option<String> {
+    JSON::stringify(value).ok().and_then(|text| text.as_string())
 }
 
 /// Three parts of base64url (RFC 7519, RFC 7515 section 3.1); whether they are true is for the relay to say.
@@ -274,17 +719,4 @@ fn is_jwt(token: &str) -> bool {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     token.split('.').count() == 3 && token.split('.').all(is_part)
-}
-
-fn answer_to_js(answer: Answer) -> JsValue {
-    match answer {
-        Answer::Sent(message) => convert::to_js(&convert::message(&message, None)),
-        Answer::History(list) => convert::messages(&list),
-        Answer::Conversations(list) => {
-            convert::to_js(&list.iter().map(convert::conversation).collect::<Vec<_>>())
-        }
-        Answer::Group(id) => id.as_str().into(),
-        Answer::Members(list, more) => convert::to_js(&convert::members(&list, more)),
-        Answer::Done => JsValue::UNDEFINED,
-    }
 }

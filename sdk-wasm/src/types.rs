@@ -124,6 +124,89 @@ pub struct State {
     pub leader: bool,
     /// What was written while this device was away has arrived.
     pub caught_up: bool,
+    /// This user is shown to nobody.
+    pub invisible: bool,
+}
+
+/// How a device of a user is.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct DevicePresence {
+    /// What it is.
+    #[tsify(type = "DeviceKind")]
+    pub kind: &'static str,
+    /// How it is.
+    #[tsify(type = "PresenceStatus")]
+    pub status: &'static str,
+    /// Why; absent while it is online.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional, type = "PresenceCause")]
+    pub cause: Option<&'static str>,
+    /// Since when; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub since: Option<u64>,
+    /// When it changes by itself at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub until: Option<u64>,
+}
+
+/// How a user is: the best of her devices.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    /// Who.
+    pub user: String,
+    /// How she is.
+    #[tsify(type = "PresenceStatus")]
+    pub status: &'static str,
+    /// Why; absent while she is online.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional, type = "PresenceCause")]
+    pub cause: Option<&'static str>,
+    /// Since when, milliseconds since 1970; of one who is offline, when she was last seen. Absent when nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub since: Option<u64>,
+    /// When it changes by itself at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub until: Option<u64>,
+    /// Her devices that are not offline.
+    pub devices: Vec<DevicePresence>,
+}
+
+/// Somebody writes something, or stopped.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Typing {
+    /// Where.
+    pub conversation: String,
+    /// Who.
+    pub user: String,
+    /// Writes, or not any more.
+    pub typing: bool,
+}
+
+/// One of one's own devices.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Its id.
+    pub device: String,
+    /// What it is.
+    #[tsify(type = "DeviceKind")]
+    pub kind: &'static str,
+    /// The program that runs there.
+    pub agent: String,
+    /// How it is.
+    #[tsify(type = "PresenceStatus")]
+    pub status: &'static str,
+    /// When it was last seen; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub seen: Option<u64>,
 }
 
 /// A change of a group's membership.

@@ -37,12 +37,11 @@ const BROKEN = [
   ['opens with an error', () => {
     const open = IDBFactory.prototype.open
     IDBFactory.prototype.open = function (/** @type {string} */ name) {
-      const request = open.call(this, name, 1)
+      const request = open.call(this, name, 2)
       request.addEventListener('upgradeneeded', () => request.transaction?.abort())
       return request
     }
   }],
-  ['has no Web Locks beside it', () => Object.defineProperty(navigator, 'locks', { value: undefined })],
 ]
 
 for (const [how, breakIt] of BROKEN) {
@@ -98,7 +97,7 @@ const FOREIGN = [
     }
   })],
   ['without its stores', (name) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, 1)
+    const opening = indexedDB.open(name, 2)
     opening.onupgradeneeded = () => opening.result.createObjectStore('meta')
     opening.onerror = reject
     opening.onsuccess = () => {
@@ -107,13 +106,14 @@ const FOREIGN = [
     }
   })],
   ['full of garbage', (name) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, 1)
+    const opening = indexedDB.open(name, 2)
     const bytes = new Uint8Array([255, 255, 255, 255, 7, 8, 9])
     opening.onupgradeneeded = () => {
       opening.result.createObjectStore('meta').put(bytes, 'meta')
       opening.result.createObjectStore('conversations').put('no bytes', 'x')
       opening.result.createObjectStore('messages').put(bytes, ['x', 1])
       opening.result.createObjectStore('outbox').put(bytes, 1)
+      opening.result.createObjectStore('writers').put('many', 'term')
     }
     opening.onerror = reject
     opening.onsuccess = () => {
@@ -138,7 +138,7 @@ for (const [what, make] of FOREIGN) {
       const cache = await alice.cache()
       return cache?.messages.length === 1 && cache.outbox.length === 0 && cache.conversations.length === 1 && (cache.cursor ?? 0) > 0
     }, { seen: () => alice.cache() })
-    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 1]])
+    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 2]])
   })
 }
 

@@ -66,6 +66,7 @@ impl Records {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            term: 0,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hongyan_client::view::{Conversation, Message, SessionStatus, State};
 use hongyan_client::{
     Answer, ChatError, Client, Command, Config, Event, Generation, Input, Moment, Now, Output, RequestId,
-    Storage,
+    Restored, Storage,
 };
 use hongyan_protocol::wire::{Content, DeviceKind};
 use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, UserId};
@@ -91,6 +91,8 @@ impl Host {
             user: setup.user.clone(),
             device_kind: DeviceKind::Server,
             agent: concat!("hongyan-tests/", env!("CARGO_PKG_VERSION")).into(),
+            tab: String::new(),
+            shared: false,
             storage: Storage::Host,
             seed: setup.seed,
         };
@@ -264,7 +266,10 @@ impl Host {
     /// # Panics
     /// When a name is no user id.
     pub async fn create_group(&self, title: &str, members: &[&str]) -> Result<ConversationId, ChatError> {
-        match self.command(Command::CreateGroup { title: title.into(), members: users(members) }).await? {
+        match self
+            .command(Command::CreateGroup { key: None, title: title.into(), members: users(members) })
+            .await?
+        {
             Answer::Group(conversation) => Ok(conversation),
             _ => Err(ChatError::new(Code::BAD_FRAME)),
         }
@@ -357,7 +362,7 @@ impl<F: FnMut(Event) + Send + 'static> Engine<F> {
         mut orders: mpsc::UnboundedReceiver<Order>,
         mut heard: mpsc::UnboundedReceiver<(Generation, Heard)>,
     ) {
-        let restored = self.cache.restore();
+        let restored = Restored { term: wall().0, ..self.cache.restore() };
         self.input(Input::Restored(restored));
         loop {
             let deadline = self.client.next_deadline();
@@ -425,6 +430,8 @@ impl<F: FnMut(Event) + Send + 'static> Engine<F> {
             Output::Load { ticket, conversation, from, to } => {
                 return Some(Input::Loaded(ticket, self.cache.load(&conversation, from, to)));
             }
+            // The goodbye went over the socket, too.
+            Output::Beacon(_) | Output::Prepare(_) => {}
             Output::Event(event) => {
                 if let Event::State(state) = &event {
                     self.told.send_replace(state.clone());

@@ -107,6 +107,7 @@ impl Disk {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            term: 0,
         }
     }
 
@@ -127,21 +128,31 @@ pub struct Bed {
     pub loads_at_once: bool,
     pub loads: VecDeque<(Ticket, ConversationId, Seq, Seq)>,
     pub frames: VecDeque<ClientFrame>,
+    pub beacons: Vec<wire::Beacon>,
+    pub prepared: Vec<Vec<Event>>,
     pub events: Vec<Event>,
     pub replies: BTreeMap<u64, Result<Answer, ChatError>>,
     pub tokens_asked: usize,
     pub dials: Vec<Generation>,
     pub hangups: Vec<Code>,
     pub socket: Generation,
+    /// The host's counter of takeovers.
+    pub term: u64,
+    /// Other tabs listen.
+    pub shared: bool,
+    /// The kinds of outputs since the last input of the test.
+    pub said_last: Vec<&'static str>,
     commands: u64,
     seed: u8,
 }
 
-fn config(seed: u8, storage: Storage) -> Config {
+fn config(seed: u8, storage: Storage, shared: bool) -> Config {
     Config {
         user: user("alice"),
         device_kind: DeviceKind::Web,
         agent: "test/1".into(),
+        tab: String::new(),
+        shared,
         storage,
         seed: [seed; 32],
     }
@@ -151,7 +162,7 @@ impl Bed {
     /// A client that was made and not restored.
     pub fn fresh() -> Self {
         Self {
-            client: Client::new(config(1, Storage::IndexedDb)),
+            client: Client::new(config(1, Storage::IndexedDb, false)),
             now: 1_000,
             disk: Disk::default(),
             saves_at_once: true,
@@ -159,12 +170,17 @@ impl Bed {
             loads_at_once: true,
             loads: VecDeque::new(),
             frames: VecDeque::new(),
+            beacons: Vec::new(),
+            prepared: Vec::new(),
             events: Vec::new(),
             replies: BTreeMap::new(),
             tokens_asked: 0,
             dials: Vec::new(),
             hangups: Vec::new(),
             socket: Generation(0),
+            term: 1,
+            shared: false,
+            said_last: Vec::new(),
             commands: 0,
             seed: 1,
         }
@@ -185,14 +201,14 @@ impl Bed {
     }
 
     pub fn restore(&mut self) {
-        let restored = self.disk.restored();
+        let restored = Restored { term: self.term, ..self.disk.restored() };
         self.feed(Input::Restored(restored));
     }
 
     /// The process ends without a word, and a new one starts with what the disk has.
     pub fn crash(&mut self) {
         self.seed += 1;
-        self.client = Client::new(config(self.seed, Storage::IndexedDb));
+        self.client = Client::new(config(self.seed, Storage::IndexedDb, self.shared));
         self.saves.clear();
         self.loads.clear();
         self.frames.clear();
@@ -234,9 +250,11 @@ impl Bed {
 
     pub fn feed(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
+        self.said_last.clear();
         while let Some(input) = inputs.pop_front() {
             self.client.handle(self.time(), input);
             while let Some(output) = self.client.poll() {
+                self.said_last.push(kind(&output));
                 match output {
                     Output::NeedToken => self.tokens_asked += 1,
                     Output::Dial(generation) => self.dials.push(generation),
@@ -262,6 +280,8 @@ impl Bed {
                     Output::Load { ticket, conversation, from, to } => {
                         self.loads.push_back((ticket, conversation, from, to));
                     }
+                    Output::Beacon(bytes) => self.beacons.push(wire::Beacon::decode(bytes).unwrap()),
+                    Output::Prepare(events) => self.prepared.push(events),
                     Output::Event(event) => self.events.push(event),
                     Output::Reply(request, answer) => {
                         assert!(self.replies.insert(request.0, answer).is_none(), "one reply each");
@@ -453,6 +473,21 @@ impl Bed {
 
     pub fn reason(&self) -> Option<Code> {
         self.client.state().reason.map(|reason| reason.code)
+    }
+}
+
+fn kind(output: &Output) -> &'static str {
+    match output {
+        Output::NeedToken => "token",
+        Output::Dial(_) => "dial",
+        Output::Transmit(..) => "transmit",
+        Output::Hangup { .. } => "hangup",
+        Output::Save(..) => "save",
+        Output::Load { .. } => "load",
+        Output::Beacon(_) => "beacon",
+        Output::Prepare(_) => "prepare",
+        Output::Event(_) => "event",
+        Output::Reply(..) => "reply",
     }
 }
 

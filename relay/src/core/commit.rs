@@ -26,8 +26,8 @@ impl Mark {
 pub(super) enum Effect {
     /// A request is answered.
     Answer(ConnectionId, u64, Event),
-    /// These connections end, as logged out; the first of them said so itself.
-    LoggedOut(Vec<ConnectionId>),
+    /// The device's session ended, and with it these connections; the first of them said so itself.
+    LoggedOut(UserId, DeviceId, Vec<ConnectionId>),
     /// The log has grown.
     Log(ConversationId, Seq),
     /// What is known of the group is now durable.
@@ -36,8 +36,12 @@ pub(super) enum Effect {
     Key(UserId, Key),
     /// The membership is durable as it is here.
     Membership(UserId, ConversationId, MembershipRecord),
+    /// The device's record can be read from the store.
+    Device(UserId, DeviceId),
     /// The user's record is durable as it is here: sessions with a token that it revokes end.
     User(UserId, UserRecord),
+    /// The user is invisible to others or not, since then; the connection asked for it.
+    Invisible(UserId, ConnectionId, bool, Time),
     /// The device is signed out for good: its sessions end.
     SignedOut(UserId, DeviceId),
     /// The app's server is answered.
@@ -86,9 +90,6 @@ pub(super) struct Commits {
     /// Overlays of the store: what is not durable yet, or was not when the commit under way began.
     pub(super) keys: BTreeMap<(UserId, Key), PendingKey>,
     pub(super) memberships: BTreeMap<(UserId, ConversationId), Pending<MembershipRecord>>,
-    pub(super) users: BTreeMap<UserId, Pending<UserRecord>>,
-    /// Devices that are being signed out, since when and with which commit.
-    pub(super) sign_outs: BTreeMap<(UserId, DeviceId), (Time, Mark)>,
     /// Answers that wait.
     waiting: usize,
 }
@@ -182,12 +183,13 @@ impl Commits {
 
     /// A membership is durable as given; a later change of it may still be pending.
     pub(super) fn settle_membership(&mut self, user: &UserId, id: &ConversationId, record: MembershipRecord) {
-        settle(&mut self.memberships, &(user.clone(), id.clone()), record, self.ended);
+        let durable = self.durable();
+        settle(&mut self.memberships, &(user.clone(), id.clone()), record, durable);
     }
 
-    /// A user's record is durable as given; a later change of it may still be pending.
-    pub(super) fn settle_user(&mut self, user: &UserId, record: UserRecord) {
-        settle(&mut self.users, user, record, self.ended);
+    /// The last commit that has ended.
+    pub(super) fn durable(&self) -> Mark {
+        Mark(self.ended)
     }
 
     /// The store failed: everything that waits, first come first.
@@ -200,9 +202,10 @@ impl Commits {
     }
 }
 
-fn settle<K: Ord, R>(pending: &mut BTreeMap<K, Pending<R>>, key: &K, record: R, ended: u64) {
+/// A record is durable as given; a later change of it may still be pending.
+pub(super) fn settle<K: Ord, R>(pending: &mut BTreeMap<K, Pending<R>>, key: &K, record: R, durable: Mark) {
     match pending.get_mut(key) {
-        Some(pending) if pending.commit.0 > ended => pending.durable = Some(record),
+        Some(pending) if pending.commit > durable => pending.durable = Some(record),
         _ => drop(pending.remove(key)),
     }
 }

@@ -2,15 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hongyan_protocol::UserId;
+
 use super::io::{ConnectionId, Moment};
 
 /// What to look after. Each has one deadline at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// A stream still has something to send, and room for it.
     Turn,
-    /// Acknowledged cursors wait to be written.
+    /// Acknowledged cursors, and when devices were seen, wait to be written.
     Cursors,
+    /// The time in which devices come back after the relay's start ends, or its end is still being told.
+    Recovery,
+    /// Somebody who asked to watch waits for more of the answer to be read.
+    Watches,
+    /// A change of presence is still to be told to some watchers.
+    Fanout,
+    /// Something of a user's presence ends by itself.
+    Presence(UserId),
+    /// The next change of a user's presence may be told.
+    Push(UserId),
     /// A connection's hello, ping, silence, stall or token: the earliest of them, or a little earlier.
     Connection(ConnectionId),
 }
@@ -24,9 +36,8 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     pub(super) fn set(&mut self, timer: Timer, at: Moment) {
-        if let Some(before) = self.at.insert(timer, at) {
-            self.order.remove(&(before, timer));
-        }
+        self.cancel(&timer);
+        self.at.insert(timer.clone(), at);
         self.order.insert((at, timer));
     }
 
@@ -37,8 +48,8 @@ impl Deadlines {
         }
     }
 
-    pub(super) fn cancel(&mut self, timer: Timer) {
-        if let Some(before) = self.at.remove(&timer) {
+    pub(super) fn cancel(&mut self, timer: &Timer) {
+        if let Some((timer, before)) = self.at.remove_entry(timer) {
             self.order.remove(&(before, timer));
         }
     }
@@ -49,11 +60,11 @@ impl Deadlines {
 
     /// Takes one that has passed.
     pub(super) fn pop(&mut self, now: Moment) -> Option<Timer> {
-        let (at, timer) = *self.order.first()?;
-        if at > now {
+        if self.next()? > now {
             return None;
         }
-        self.cancel(timer);
+        let (_, timer) = self.order.pop_first()?;
+        self.at.remove(&timer);
         Some(timer)
     }
 }

@@ -57,6 +57,16 @@ defects! {
     ResetAheadOfDurable = "reset-ahead-of-durable";
     /// The end of a token is not looked at.
     TokenEndIgnored = "token-end-ignored";
+    /// The end of a connection whose lease was taken over ends the lease of the newer one.
+    OldEndEndsLease = "old-end-ends-lease";
+    /// What a lease waits for never comes: a ghost.
+    LeaseNeverExpires = "lease-never-expires";
+    /// A socket that ended is told at once, though the device may be back in a moment.
+    LostHoldSkipped = "lost-hold-skipped";
+    /// A user's status begins when that of her best device did.
+    SinceMovesBack = "since-moves-back";
+    /// A mini-program of which nobody can know is called offline.
+    MiniprogramGuessedOffline = "miniprogram-guessed-offline";
 }
 
 #[cfg(feature = "defects")]

@@ -30,6 +30,13 @@ impl Entropy {
         Epoch::new(&self.characters(GROUP_ID_CHARACTERS)).ok()
     }
 
+    /// A key that nobody can guess.
+    pub(super) fn key(&mut self) -> [u8; 64] {
+        let mut key = [0; 64];
+        self.0.fill_bytes(&mut key);
+        key
+    }
+
     fn characters(&mut self, count: usize) -> String {
         let mut bytes = vec![0; count];
         self.0.fill_bytes(&mut bytes);

@@ -34,6 +34,14 @@ pub struct Now {
     pub time: Time,
 }
 
+impl Now {
+    /// Both clocks, this long after.
+    #[must_use]
+    pub const fn after_ms(self, ms: u64) -> Self {
+        Self { moment: self.moment.after_ms(ms), time: Time(self.time.0.saturating_add(ms)) }
+    }
+}
+
 /// Names a connection; never used again while the relay runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
@@ -60,6 +68,18 @@ pub trait Verifier: Send + 'static {
     /// # Errors
     /// A sentence that says what is wrong with it, without any part of it.
     fn verify(&self, token: &str) -> Result<Identity, String>;
+}
+
+/// Who may watch whose presence, besides oneself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchPolicy {
+    /// Users of one direct conversation that has a message, or of one group.
+    #[default]
+    Members,
+    /// Everybody everybody.
+    Everyone,
+    /// Nobody anybody.
+    Nobody,
 }
 
 /// The core's settings; the program's configuration makes them.
@@ -98,6 +118,14 @@ pub struct CoreConfig {
     pub token_leeway_ms: u64,
     /// Bytes of batches that wait for a commit, beyond which sends are refused as busy.
     pub uncommitted_bytes_max: usize,
+    /// Who may watch whose presence.
+    pub watch: WatchPolicy,
+    /// A device whose socket ended without a goodbye is shown as before for so long: it may be back.
+    pub lost_hold_ms: u64,
+    /// A mini-program that was hidden is shown as away for so long after its socket ended; then nobody knows.
+    pub background_lease_ms: u64,
+    /// For so long after the start nobody is called offline: devices come back.
+    pub recovery_ms: u64,
     /// Devices of one kind that a user may have connected at once.
     pub devices_max: DevicesMax,
 }
@@ -121,6 +149,10 @@ impl Default for CoreConfig {
             silence_ms: 15_000,
             token_leeway_ms: 5_000,
             uncommitted_bytes_max: 64 * 1024 * 1024,
+            watch: WatchPolicy::default(),
+            lost_hold_ms: 700,
+            background_lease_ms: 300_000,
+            recovery_ms: 20_000,
             devices_max: DevicesMax::default(),
         }
     }
@@ -136,6 +168,8 @@ pub enum Input {
     Written(ConnectionId, usize),
     /// It is gone, whoever ended it. Also follows [`Output::Close`].
     Closed(ConnectionId),
+    /// Somebody sent a beacon: a goodbye besides the socket. The bytes are a `wire::Beacon`, if they are anything.
+    Goodbye(Bytes),
     /// The commit ended.
     Committed(Ticket, Result<(), StoreError>),
     /// The relay is to stop: everybody is told to come back, spread over this time; new sends are refused, what was

@@ -16,10 +16,38 @@ pub const OWN_UNREAD_SCAN_MAX: usize = 2_000;
 pub const OWN_UNREAD_SCAN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long an acknowledged cursor may wait for its commit, in milliseconds.
 pub const CURSOR_DELAY_MS: u64 = 1_000;
-/// Records of a user's devices that are read for a list of them.
-pub const DEVICES_SCANNED_MAX: usize = 2_000;
+/// Devices of one user that are read, to tell her presence or to list them.
+pub const DEVICES_SCANNED_MAX: usize = 1_000;
 /// How long a device that was signed out is remembered, in milliseconds: 90 days.
 pub const SIGNED_OUT_KEPT_MS: u64 = 90 * 24 * 3_600 * 1_000;
+/// Leases of one user; beyond, one whose connection has ended goes early.
+pub const LEASES_PER_USER_MAX: usize = 256;
+/// A user with more watchers than this is told at a slower pace.
+pub const PRESENCE_WATCHERS_AT_ONCE: usize = 200;
+/// Changes of such a user are told at most once in so many milliseconds, the last one always.
+pub const PRESENCE_PACE_MS: u64 = 500;
+/// Of other users so many changes are told at once …
+pub const PRESENCE_CHANGES_AT_ONCE: u32 = 8;
+/// … and so many per second, the last one always.
+pub const PRESENCE_CHANGES_PER_SECOND: u32 = 4;
+/// Watchers that one `handle` looks at to tell them; the rest is due at once.
+pub const PRESENCE_PUSHES_PER_INPUT: usize = 1_000;
+/// Rows that one `handle` reads for those who ask to watch; the rest is due at once.
+pub const WATCH_READS_PER_INPUT: usize = 2_000;
+/// Requests to watch, or not to, that wait in one connection.
+pub const WATCH_REQUESTS_MAX: usize = 16;
+/// Groups of a user that are looked through for those she may watch.
+pub const WATCH_GROUPS_MAX: usize = 1_000;
+/// Watched users that one `handle` looks at when the time in which devices come back has ended.
+pub const RECOVERED_PER_INPUT: usize = 64;
+/// Members of a group whose typing is told.
+pub const TYPING_MEMBERS_MAX: usize = 200;
+/// How long it counts that somebody types, in milliseconds.
+pub const TYPING_MS: u32 = 5_000;
+/// How often one connection's typing is told per second …
+pub const TYPING_PER_SECOND: u32 = 2;
+/// … and at once.
+pub const TYPING_AT_ONCE: u32 = 3;
 /// Users that stay in memory although nobody of them is connected.
 pub const IDLE_USERS_MAX: usize = 50_000;
 /// Conversations that stay in memory.

@@ -12,17 +12,20 @@ mod accounts;
 mod batches;
 mod commit;
 mod conversations;
+mod counters;
 mod deadlines;
 #[cfg(not(feature = "defects"))]
 #[allow(unreachable_pub, reason = "public with the feature only")]
 mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
+mod devices;
 mod entropy;
 mod epoch;
 mod hot;
 pub mod io;
 pub mod limits;
+mod presence;
 pub mod queries;
 mod rate;
 pub(crate) mod records;
@@ -37,6 +40,7 @@ mod verbs;
 pub mod verify;
 
 pub use accounts::DevicesMax;
+pub use counters::Counters;
 pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};
-pub use relay::{Counters, Relay};
+pub use relay::Relay;

@@ -8,9 +8,10 @@ use hongyan_protocol::{Code, DeviceId, Time, UserId, wire};
 
 use super::commit::{Effect, Mark};
 use super::io::Verifier;
+use super::presence::Eyes;
 use super::refusal::Refusal;
 use super::relay::Relay;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Names a query; never used again while the relay runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,10 +31,18 @@ pub enum Query {
     RevokeTokens(UserId),
 }
 
+/// How a user is, as she sees it herself: the app's own server is told the truth.
+pub struct UserPresence {
+    /// What her own devices are shown.
+    pub presence: wire::Presence,
+    /// Others see her as offline.
+    pub invisible: bool,
+}
+
 /// What it gets.
 pub enum Answer {
     /// One for each user asked for, in that order.
-    Presence(Vec<wire::Presence>),
+    Presence(Vec<UserPresence>),
     /// The devices that are not signed out.
     Devices(Vec<wire::Device>),
     /// The device is signed out.
@@ -57,8 +66,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Err(Refusal::reject(Code::BAD_REQUEST))
             }
             Query::Presence(users) => {
-                let presences = users.iter().map(|user| self.presence_of(user)).collect();
-                Ok(Some((Mark::NONE, Answer::Presence(presences))))
+                let presences: Result<Vec<_>, _> =
+                    users.iter().map(|user| self.user_presence(user)).collect();
+                presences
+                    .map(|presences| Some((Mark::NONE, Answer::Presence(presences))))
+                    .map_err(Refusal::from)
             }
             Query::Devices(user) => {
                 self.devices(&user).map(|(devices, mark)| Some((mark, Answer::Devices(devices))))
@@ -84,6 +96,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.reply(id, Answer::Refused(code));
             }
         }
+    }
+
+    fn user_presence(&self, user: &UserId) -> Result<UserPresence, StoreError> {
+        let presence = self.presence_of(user, Eyes::Own)?;
+        Ok(UserPresence { presence, invisible: self.is_invisible(user)? })
     }
 
     fn code_of(&mut self, refusal: Refusal) -> Code {

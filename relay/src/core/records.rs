@@ -111,19 +111,37 @@ pub(crate) struct DeviceRecord {
     pub(crate) kind: i32,
     #[prost(string, tag = "3")]
     pub(crate) agent: String,
+    /// When it was last known to be there, or its end was known; 0 when nobody knows.
+    #[prost(uint64, tag = "4")]
+    pub(crate) seen: u64,
     /// When it was signed out from elsewhere; 0 while it is not. Such a record stays, so that the device learns of
     /// it whenever it comes.
     #[prost(uint64, tag = "5")]
     pub(crate) signed_out: u64,
+    /// How it ended then, a `wire::PresenceCause`; 0 while it is there, and when the relay itself ended.
+    #[prost(int32, tag = "6")]
+    pub(crate) ended: i32,
 }
 
-/// What is true of a user as a whole.
+/// A user, where a device's record is not the place.
 #[derive(Clone, Copy, PartialEq, Message)]
 #[prost(skip_debug)]
 pub(crate) struct UserRecord {
-    /// Tokens issued up to then (milliseconds since 1970) are revoked; 0 for none.
+    /// Shown to nobody as anything but offline.
+    #[prost(bool, tag = "1")]
+    pub(crate) invisible: bool,
+    /// Tokens issued up to then open nothing any more.
     #[prost(uint64, tag = "2")]
     pub(crate) revoked_before: u64,
+    /// When `invisible` was last set to what it is.
+    #[prost(uint64, tag = "3")]
+    pub(crate) invisible_set: u64,
+    /// When a device of the user that was since forgotten was last seen …
+    #[prost(uint64, tag = "4")]
+    pub(crate) seen: u64,
+    /// … and how it ended, a `wire::PresenceCause`.
+    #[prost(int32, tag = "5")]
+    pub(crate) ended: i32,
 }
 
 /// Reads a value.

@@ -3,22 +3,24 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::wire::{self, PresenceCause, relay_frame::Event};
 use hongyan_protocol::{Code, Epoch, Pos, UserId};
 
 use super::commit::{Commits, Effect, Mark, Outcome};
 use super::conversations::Conversations;
+use super::counters::Counters;
 use super::deadlines::{Deadlines, Timer};
 use super::defects::{self, Defect};
+use super::devices::Devices;
 use super::entropy::Entropy;
 use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
+use super::presence::{End, Presences};
 use super::queries::{Answer, QueryId};
 use super::rate::Rate;
 use super::refusal::{Refusal, Reject};
 use super::sessions::{Connection, Connections, Session};
-use super::stream::Cursors;
 use super::users::Users;
 use super::verbs;
 use crate::store::{Store, StoreError};
@@ -36,7 +38,8 @@ pub struct Relay<S, V> {
     pub(super) users: Users,
     pub(super) conversations: Conversations,
     pub(super) commits: Commits,
-    pub(super) cursors: Cursors,
+    pub(super) devices: Devices,
+    pub(super) presences: Presences,
     pub(super) deadlines: Deadlines,
     pub(super) line: VecDeque<ConnectionId>,
     pub(super) send_rate: Rate,
@@ -57,33 +60,6 @@ enum Phase {
     Failed,
 }
 
-/// How many there are, and how often something happened since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Open connections.
-    pub connections: usize,
-    /// Those of them that said hello.
-    pub sessions: usize,
-    /// Users in memory.
-    pub users: usize,
-    /// Conversations in memory.
-    pub conversations: usize,
-    /// Requests whose answer waits for a commit.
-    pub waiting: usize,
-    /// Bytes that wait for a commit or are being committed.
-    pub uncommitted_bytes: usize,
-    /// Commits that ended.
-    pub commits: u64,
-    /// Messages accepted.
-    pub sends: u64,
-    /// Batches of queue entries given to connections.
-    pub batches: u64,
-    /// Requests refused.
-    pub refusals: u64,
-    /// Reads that the store failed.
-    pub store_faults: u64,
-}
-
 impl<S: Store, V: Verifier> Relay<S, V> {
     /// Takes a store, new or used. `seed` must differ at each start.
     ///
@@ -93,6 +69,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         config.content_bytes_max = config.content_bytes_max.min(hongyan_protocol::limits::CONTENT_BYTES_MAX);
         let mut entropy = Entropy::new(seed);
         let epoch = open_epoch(&store, &mut entropy)?;
+        let presences = Presences::new(&mut entropy);
         Ok(Self {
             send_rate: Rate::new(config.sends_per_second, config.sends_burst),
             request_rate: Rate::new(config.requests_per_second, config.requests_burst),
@@ -107,7 +84,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             users: Users::new(),
             conversations: Conversations::new(),
             commits: Commits::default(),
-            cursors: Cursors::default(),
+            devices: Devices::default(),
+            presences,
             deadlines: Deadlines::default(),
             line: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -123,11 +101,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub fn handle(&mut self, now: Now, input: Input) {
         assert!(self.outputs.is_empty(), "poll the relay until None before its next input");
         self.now = Now { moment: self.now.moment.max(now.moment), time: now.time };
+        self.begin_recovery();
         match input {
             Input::Connected(connection) => self.connected(connection),
             Input::Frame(connection, bytes) => self.frame(connection, bytes),
             Input::Written(connection, bytes) => self.written(connection, bytes),
-            Input::Closed(connection) => self.forget(connection),
+            Input::Closed(connection) => self.forget(connection, End::Lost),
+            Input::Goodbye(body) => self.beacon(body),
             Input::Committed(ticket, result) => self.committed(ticket, result),
             Input::Drain { spread_ms } => self.drain(spread_ms),
             Input::Query(id, query) => self.query(id, query),
@@ -135,6 +115,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
         self.look_at_deadlines();
         self.take_turns();
+        self.take_watch_turns();
+        self.go_around();
         if let Some((ticket, batch)) = self.commits.start() {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
@@ -164,7 +146,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// What there is and what happened, for statistics.
     #[must_use]
     pub fn counters(&self) -> Counters {
+        let (leases, watched, presence_pushes) = self.presences.counts();
         Counters {
+            leases,
+            watched,
+            presence_pushes,
             connections: self.connections.len(),
             users: self.users.len(),
             conversations: self.conversations.len(),
@@ -221,6 +207,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         state.outgoing = state.outgoing.saturating_sub(bytes);
         state.moved = self.now.moment;
         self.line_up(connection);
+        self.pay_presence(connection);
     }
 
     fn committed(&mut self, ticket: Ticket, result: Result<(), StoreError>) {
@@ -247,7 +234,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         match effect {
             Effect::Answer(connection, request, event) => self.answer(connection, request, event),
             Effect::Reply(id, answer) => self.reply(id, answer),
-            Effect::LoggedOut(connections) => {
+            Effect::LoggedOut(user, device, connections) => {
+                self.end_device(&user, &device, PresenceCause::Logout);
                 let mut code = Code(1000);
                 for connection in connections {
                     self.close(connection, code);
@@ -255,10 +243,25 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 }
             }
             Effect::SignedOut(user, device) => {
+                self.end_device(&user, &device, PresenceCause::Kicked);
                 self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
             }
             Effect::User(user, record) => self.end_revoked(&user, record),
-            Effect::Log(..) | Effect::Group(..) | Effect::Key(..) | Effect::Membership(..) => {}
+            Effect::Membership(user, id, record) if record.left > 0 => self.doubt_watches(&user, &id),
+            Effect::Invisible(user, asker, invisible, set) => {
+                self.show_or_hide(&user, invisible, set);
+                let connections = self.users.get(&user).map(|user| user.connections.clone());
+                for connection in connections.unwrap_or_default() {
+                    if connection != asker {
+                        self.push_event(connection, Event::Invisible(wire::Invisible { invisible }));
+                    }
+                }
+            }
+            Effect::Log(..)
+            | Effect::Group(..)
+            | Effect::Key(..)
+            | Effect::Membership(..)
+            | Effect::Device(..) => {}
         }
     }
 
@@ -281,11 +284,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.commits.keys.remove(&(user.clone(), key.clone()));
             }
             Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
-            Effect::User(user, record) => self.commits.settle_user(user, *record),
-            Effect::SignedOut(user, device) => {
-                self.commits.sign_outs.remove(&(user.clone(), device.clone()));
-            }
-            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Reply(..) => {}
+            Effect::Device(user, device) => self.settle_device(user, device),
+            Effect::User(user, record) => self.settle_user(user, *record),
+            Effect::SignedOut(user, device) => self.settle_sign_out(user, device),
+            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Invisible(..) | Effect::Reply(..) => {}
         }
     }
 
@@ -299,7 +301,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Effect::Answer(connection, request, _) => {
                     self.refuse(connection, request, Refusal::reject(Code::STORAGE_FAILED));
                 }
-                Effect::LoggedOut(connections) => {
+                Effect::LoggedOut(.., connections) => {
                     for connection in connections {
                         self.close(connection, Code::STORAGE_FAILED);
                     }
@@ -316,7 +318,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return;
         }
         self.phase = Phase::Draining;
-        self.write_cursors();
+        self.note_all_seen();
+        self.write_devices();
         let connections: Vec<_> = self.connections.keys().copied().collect();
         for connection in connections {
             let after = self.entropy.up_to(spread_ms);
@@ -345,7 +348,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 None => return,
                 // The turns are taken after every input.
                 Some(Timer::Turn) => {}
-                Some(Timer::Cursors) => self.write_cursors(),
+                Some(Timer::Cursors) => self.write_devices(),
+                // So are these.
+                Some(Timer::Watches | Timer::Fanout) => {}
+                Some(Timer::Recovery) => self.end_recovery(),
+                Some(Timer::Presence(user)) => self.look_at_presence(&user),
+                Some(Timer::Push(user)) => self.end_pace(&user),
                 Some(Timer::Connection(connection)) => self.look_at(connection),
             }
         }
@@ -432,7 +440,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    fn refuse(&mut self, connection: ConnectionId, request: u64, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, connection: ConnectionId, request: u64, refusal: Refusal) {
         let (Reject { code, reason, retry_after_ms }, ends) = match refusal {
             Refusal::Reject(reject) => (reject, false),
             Refusal::End(reject) => (reject, true),
@@ -474,16 +482,18 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub(super) fn close(&mut self, connection: ConnectionId, code: Code) {
         if self.connections.contains_key(&connection) {
             self.outputs.push_back(Output::Close(connection, code));
-            self.forget(connection);
+            self.forget(connection, End::of(code));
         }
     }
 
-    fn forget(&mut self, connection: ConnectionId) {
+    fn forget(&mut self, connection: ConnectionId, end: End) {
         let Some(state) = self.connections.remove(&connection) else { return };
-        self.deadlines.cancel(Timer::Connection(connection));
+        self.deadlines.cancel(&Timer::Connection(connection));
         if let Some(session) = state.session {
             self.counters.sessions -= 1;
             self.users.disconnect(&session.user, connection);
+            self.forget_watches(connection, &session.watching);
+            self.lease_lost(connection, end);
             if defects::is_on(Defect::OldGoodbyeEndsNew) {
                 let is_same =
                     |other: &Session| (&other.user, &other.device) == (&session.user, &session.device);
@@ -507,6 +517,18 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         state.session = Some(session);
         self.counters.sessions += 1;
         self.look_later(connection);
+    }
+
+    /// Neither stopping nor failed.
+    pub(super) fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving
+    }
+
+    /// What is only of the moment may be told to the connection now; what it can't read in time it need not know.
+    pub(super) fn has_room_for_news(&self, connection: ConnectionId) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(|state| state.outgoing < self.config.outgoing_bytes_target)
     }
 
     /// Whether something new may be accepted now.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hongyan_protocol::{DeviceId, Pos, Time, UserId};
 
 use super::io::{ConnectionId, CoreConfig, Moment, Now};
+use super::presence::Watching;
 use super::snapshot::SnapshotProgress;
 
 /// A connection, from its opening.
@@ -49,6 +50,8 @@ pub(super) struct Session {
     pub(super) snapshot: Option<SnapshotProgress>,
     /// It logs out: nothing is taken from it any more.
     pub(super) leaving: bool,
+    /// Whose presence it is told.
+    pub(super) watching: Watching,
 }
 
 impl Connection {

@@ -72,7 +72,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// A page of a user's durable memberships, ascending by conversation.
-    fn memberships_after(
+    pub(super) fn memberships_after(
         &self,
         user: &UserId,
         after: Option<&ConversationId>,

@@ -4,38 +4,23 @@
 //! as it ends, from memory. Everybody else stands in the line and in each turn gets one batch from the store, as long
 //! as there is room: bytes that wait in the connection, and entries that the device has not acknowledged.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, DeviceId, GroupVersion, Pos, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, GroupVersion, Pos, Seq, UserId};
 
 use super::batches::{BatchBuilder, Change};
 use super::commit::Pushes;
 use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{ConnectionId, CoreConfig, Verifier};
-use super::limits::{CURSOR_DELAY_MS, TURNS_PER_INPUT};
+use super::limits::TURNS_PER_INPUT;
 use super::records::{
-    DeviceRecord, Reference, Target, decode, device_key, encode, group_change_key, message_key, number_of,
-    queue_key,
+    Reference, Target, decode, encode, group_change_key, message_key, number_of, queue_key,
 };
 use super::relay::Relay;
 use super::sessions::Connection;
 use super::snapshot::SnapshotProgress;
 use crate::store::{Order, Store, StoreError, Table};
-
-/// What devices said of themselves and that is not in the store yet: at most one record each.
-#[derive(Default)]
-pub(super) struct Cursors {
-    pub(super) waiting: BTreeMap<(UserId, DeviceId), (Pos, Option<DeviceAbout>)>,
-}
-
-/// What a hello says of its device.
-pub(super) struct DeviceAbout {
-    pub(super) kind: i32,
-    pub(super) agent: String,
-}
 
 impl Connection {
     /// May be sent an entry, or a piece of a snapshot, now.
@@ -78,7 +63,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.line_up(connection);
         }
         if self.line.is_empty() {
-            self.deadlines.cancel(Timer::Turn);
+            self.deadlines.cancel(&Timer::Turn);
         } else {
             self.deadlines.set(Timer::Turn, self.now.moment);
         }
@@ -259,60 +244,5 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.push_event(connection, Event::Reset(reset));
         }
         self.line_up(connection);
-    }
-
-    /// A device's cursor, to be written with a commit within [`CURSOR_DELAY_MS`].
-    pub(super) fn note_cursor(
-        &mut self,
-        user: &UserId,
-        device: &DeviceId,
-        cursor: Pos,
-        about: Option<DeviceAbout>,
-    ) {
-        let waiting = self.cursors.waiting.entry((user.clone(), device.clone())).or_default();
-        waiting.0 = waiting.0.max(cursor);
-        if about.is_some() {
-            waiting.1 = about;
-        }
-        self.deadlines.set_at_latest(Timer::Cursors, self.now.moment.after_ms(CURSOR_DELAY_MS));
-    }
-
-    /// Forgets a device, with the commit that gathers; not one that is being signed out.
-    pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) {
-        self.cursors.waiting.remove(&(user.clone(), device.clone()));
-        if self.commits.sign_outs.contains_key(&(user.clone(), device.clone())) {
-            return;
-        }
-        self.commits.delete(Table::Devices, device_key(user, device));
-    }
-
-    /// Puts the waiting cursors into the commit that gathers. A stored cursor never moves back (promise R1).
-    pub(super) fn write_cursors(&mut self) {
-        for ((user, device), (cursor, about)) in core::mem::take(&mut self.cursors.waiting) {
-            let key = device_key(&user, &device);
-            let stored = self.store.get(Table::Devices, &key).and_then(|record| match record {
-                Some(record) => decode::<DeviceRecord>(record, "devices"),
-                None => Ok(DeviceRecord::default()),
-            });
-            let before = match stored {
-                Ok(stored) => stored,
-                Err(error) => {
-                    self.note_fault(&error);
-                    continue;
-                }
-            };
-            let mut record = before.clone();
-            record.cursor = record.cursor.max(cursor.0);
-            if let Some(about) = about {
-                (record.kind, record.agent) = (about.kind, about.agent);
-            }
-            // The store may not have it yet.
-            if let Some((at, _)) = self.commits.sign_outs.get(&(user, device)) {
-                record.signed_out = at.0;
-            }
-            if record != before {
-                self.commits.put(Table::Devices, key, encode(&record));
-            }
-        }
     }
 }

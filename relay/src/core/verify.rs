@@ -362,10 +362,10 @@ impl<'s, S: Store> Check<'s, S> {
 
     fn user_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
         let user = first(key)?;
+        UserId::new(user).map_err(|_| "its user is no valid id")?;
         if key.len() != user.len() + 1 {
-            return Err("the key is no single id".into());
+            return Err("its key has more than a user".into());
         }
-        UserId::new(user).map_err(|_| "it is no valid id")?;
         decode::<UserRecord>(value).map(drop)
     }
 

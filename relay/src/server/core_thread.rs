@@ -48,6 +48,8 @@ pub(crate) enum Inbound {
     Frame(ConnectionId, Bytes),
     /// It is gone.
     Closed(ConnectionId),
+    /// Somebody sent a goodbye besides the socket.
+    Goodbye(Bytes),
     /// The app's server asks, and waits.
     Query(Query, oneshot::Sender<Answer>),
 }
@@ -299,6 +301,7 @@ impl<M: Machine> Actor<M> {
                 self.connections.remove(&connection);
                 self.step(Input::Closed(connection));
             }
+            Inbound::Goodbye(body) => self.step(Input::Goodbye(body)),
             Inbound::Query(query, answer) => {
                 self.queried += 1;
                 let id = QueryId(self.queried);

@@ -12,13 +12,14 @@ use axum::extract::{Query, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use hongyan_protocol::limits::CLIENT_FRAME_BYTES_MAX;
 use hongyan_protocol::{SUB_PROTOCOL, UserId};
 use serde::Deserialize;
 
 use super::addresses::{Network, client_address};
 use super::api::{self, Api};
+use super::bye;
 use super::core_thread::CoreHandle;
 use super::demo;
 use super::gate::{Gate, Pass, Refusal};
@@ -90,6 +91,7 @@ pub(crate) struct Peer {
 pub(crate) fn router(front: Arc<Front>) -> Router {
     let mut router = Router::new()
         .route("/ws", get(web_socket))
+        .route("/bye", any(bye::bye))
         .route("/healthz", get(|| async { plain(StatusCode::OK, "ok") }))
         .route("/readyz", get(ready));
     if front.dev.is_some() {

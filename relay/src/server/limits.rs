@@ -25,6 +25,9 @@ pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one request.
 pub(crate) const HEADERS_MAX: usize = 64;
 
+/// From a request's head to the end of its body.
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
+
 /// Connections over the bounds that are still answered with a sentence; beyond, they are dropped.
 pub(crate) const REFUSALS_MAX: usize = 64;
 
@@ -42,6 +45,9 @@ pub(crate) const API_BODY_TIME: Duration = Duration::from_secs(10);
 pub(crate) const API_REQUESTS_MAX: usize = 64;
 /// Users whose presence one request may ask for.
 pub(crate) const API_USERS_MAX: usize = WATCH_USERS_MAX;
+
+/// From a relay's stop until it is known after the restart who is there, in milliseconds.
+pub(crate) const RESTART_MS_MAX: u64 = 30_000;
 
 /// Keys of one kind.
 pub(crate) const KEYS_MAX: usize = 16;

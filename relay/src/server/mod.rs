@@ -6,6 +6,7 @@
 
 mod addresses;
 mod api;
+mod bye;
 pub mod cli;
 pub mod config;
 mod core_thread;

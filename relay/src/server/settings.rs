@@ -206,6 +206,19 @@ keys! {
     "limits.uncommitted_bytes_max", Count(1 << 20, 1 << 36), core.uncommitted_bytes_max,
         "Bytes that wait for the disk before sends are refused as busy.";
 
+    "presence.watch", Text, core.watch,
+        "Who may watch whose presence: `members` (users of one direct conversation that has a message, or of one \
+         group), `everyone`, or `nobody`.";
+    "presence.lost_hold_ms", Count(0, 10_000), core.lost_hold_ms,
+        "A device whose connection broke is shown as before for so long: a reload or a change of network brings it \
+         back in this time.";
+    "presence.background_lease_ms", Count(1_000, 24 * HOUR_MS), core.background_lease_ms,
+        "A mini-program that was hidden is shown as away for so long after its connection ended; after that nobody \
+         knows, and nobody guesses.";
+    "presence.recovery_ms", Count(0, 25_000), core.recovery_ms,
+        "After the relay's start nobody is called offline for so long, since devices come back. It should be more than \
+         `timers.drain_spread_ms`, and 30 s at most together with it.";
+
     "timers.head_ms", Count(100, HOUR_MS), head_ms,
         "An HTTP request's head must have come by then; an idle HTTP connection is kept as long.";
     "timers.hello_ms", Count(100, HOUR_MS), core.hello_ms,

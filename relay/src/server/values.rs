@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::addresses::Network;
 use super::origin::AllowedOrigin;
+use crate::core::io::WatchPolicy;
 
 /// A value as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ macro_rules! texts {
     )*};
 }
 
-texts! { String PathBuf SocketAddr }
+texts! { String PathBuf SocketAddr WatchPolicy }
 
 impl Text for String {
     fn parse(text: &str) -> Result<Self, String> {
@@ -113,6 +114,23 @@ impl Text for SocketAddr {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+/// The policies by the names that people write.
+const WATCH_POLICIES: [(&str, WatchPolicy); 3] =
+    [("members", WatchPolicy::Members), ("everyone", WatchPolicy::Everyone), ("nobody", WatchPolicy::Nobody)];
+
+impl Text for WatchPolicy {
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = WATCH_POLICIES.iter().find(|(name, _)| *name == text);
+        let wrong = || format!("must be \"members\", \"everyone\" or \"nobody\", not {}", quoted(text));
+        found.map(|(_, policy)| *policy).ok_or_else(wrong)
+    }
+
+    fn text(&self) -> String {
+        let found = WATCH_POLICIES.iter().find(|(_, policy)| policy == self);
+        found.map_or("", |(name, _)| name).to_owned()
     }
 }
 

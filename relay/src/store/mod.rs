@@ -33,9 +33,9 @@ pub enum Table {
     Members,
     /// What a user is in: (user, conversation) → read mark, left.
     Memberships,
-    /// A user's devices: (user, device) → cursor, kind.
+    /// A user's devices: (user, device) → cursor, kind, when it was last seen.
     Devices,
-    /// What is true of a user as a whole: user → revoked tokens.
+    /// What holds for a user on all devices: user → invisible, when last seen, revoked tokens.
     Users,
 }
 

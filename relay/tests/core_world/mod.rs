@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod presence;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -41,6 +43,8 @@ pub struct World<S: Store = MemoryStore> {
     pub auto_commit: bool,
     /// Sockets take everything at once.
     pub auto_write: bool,
+    /// What is due at once is done at once.
+    pub auto_tick: bool,
     pub pending: VecDeque<(Ticket, Batch)>,
     pub inbox: BTreeMap<ConnectionId, VecDeque<wire::RelayFrame>>,
     /// Bytes given to a connection that its socket has not taken.
@@ -78,6 +82,7 @@ impl<S: Store> World<S> {
             now: START,
             auto_commit: true,
             auto_write: true,
+            auto_tick: true,
             pending: VecDeque::new(),
             inbox: BTreeMap::new(),
             unwritten: BTreeMap::new(),
@@ -139,7 +144,10 @@ impl<S: Store> World<S> {
                 inputs.push_back(Input::Committed(ticket, self.store.commit(&batch)));
             }
             // Deadlines that are due at once: streams that still have something to send.
-            if inputs.is_empty() && self.relay.next_deadline().is_some_and(|at| at <= Moment(self.now)) {
+            if self.auto_tick
+                && inputs.is_empty()
+                && self.relay.next_deadline().is_some_and(|at| at <= Moment(self.now))
+            {
                 inputs.push_back(Input::Tick);
             }
         }
@@ -255,6 +263,15 @@ impl<S: Store> World<S> {
         let connection = self.open();
         let mut hello = hello(user, device);
         (hello.epoch, hello.cursor) = (epoch.into(), cursor);
+        let event = self.call(connection, Verb::Hello(hello));
+        assert!(matches!(event, Event::Welcome(_)), "welcome, not {}", name(&event));
+        connection
+    }
+
+    /// A connection that stands for one tab of the device, beside those of others.
+    pub fn login_tab(&mut self, user: &str, device: &str, tab: &str) -> ConnectionId {
+        let connection = self.open();
+        let hello = wire::Hello { tab: tab.into(), ..hello(user, device) };
         let event = self.call(connection, Verb::Hello(hello));
         assert!(matches!(event, Event::Welcome(_)), "welcome, not {}", name(&event));
         connection

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use hongyan_client::{Command, Generation, HostEvent, Input, Ticket};
 use hongyan_protocol::wire::{Content, RelayFrame, client_frame::Verb, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, Key, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, DeviceId, Key, Seq, UserId};
 
 use crate::events::{self, EPOCHS, GROUP};
 use crate::host::Host;
@@ -107,7 +107,8 @@ fn step(program: &mut Program<'_>, host: &mut Host, conversations: &[String]) {
             host.load(at, Some(messages));
         }
         20 => {
-            let event = match program.below(5) {
+            let event = match program.below(6) {
+                5 => HostEvent::Leave { returns_in_ms: program.small(), returns: program.flag() },
                 0 => HostEvent::Visible(true),
                 1 => HostEvent::Visible(false),
                 2 => HostEvent::Network(true),
@@ -213,7 +214,11 @@ fn command(program: &mut Program<'_>, conversations: &[String]) -> Command {
             before: program.flag().then_some(conversation),
         },
         6 | 7 => Command::MarkRead { conversation, seq: program.flag().then(|| Seq(program.number())) },
-        8 => Command::CreateGroup { title: program.text(&["Geese"]), members: users(program) },
+        8 => Command::CreateGroup {
+            key: program.flag().then(|| key(program)),
+            title: program.text(&["Geese"]),
+            members: users(program),
+        },
         9 => Command::AddMembers(conversation, users(program)),
         10 => Command::RemoveMembers(conversation, users(program)),
         11 => Command::LeaveGroup(conversation),
@@ -224,6 +229,13 @@ fn command(program: &mut Program<'_>, conversations: &[String]) -> Command {
         },
         13 if program.below(8) == 0 => Command::Close,
         14 if program.below(8) == 0 => Command::Logout { keep_cache: program.flag() },
+        15 => Command::Watch { by: program.small() % 4, users: users(program) },
+        16 => match program.below(4) {
+            0 => Command::Devices,
+            1 => Command::SignOut(DeviceId::new("phone").expect("an id")),
+            2 => Command::SetInvisible(program.flag()),
+            _ => Command::Typing(conversation),
+        },
         _ => Command::Send {
             conversation,
             key: program.flag().then(|| key(program)),

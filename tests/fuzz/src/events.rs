@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hongyan_protocol::wire::{self, Content, GroupChangeKind, entry::Change, relay_frame::Event};
 use prost::Message as _;
 
-use crate::names::{KEYS, USERS, direct, user, users};
+use crate::names::{DEVICES, KEYS, USERS, direct, user, users};
 use crate::program::Program;
 
 /// Epochs of the relay.
@@ -74,7 +74,7 @@ pub(crate) fn batch(program: &mut Program<'_>, epoch: &str, cursor: u64) -> Even
 /// Anything but a batch.
 pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[String]) -> Event {
     let conversation = program.pick(conversations).clone();
-    match program.below(20) {
+    match program.below(25) {
         0 | 1 => Event::Welcome(welcome(program, epoch)),
         2 => Event::Renewed(wire::Renewed { token_expires_in_ms: program.number() }),
         3 => Event::Reset(wire::Reset { epoch: program.text(&EPOCHS), pos: program.number(), cause: 1 }),
@@ -89,7 +89,7 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
                 0 => program.small(),
                 1 => 4100 + u32::from(program.byte() % 4),
                 2 => 4200 + u32::from(program.byte() % 8),
-                _ => 4300 + u32::from(program.byte() % 13),
+                _ => 4300 + u32::from(program.byte() % 18),
             },
             reason: program.text(&["", "A reason."]),
             retry_after_ms: program.small(),
@@ -112,6 +112,22 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
                 last_seq: program.number(),
             })
         }
+        18 | 19 => Event::Watched(wire::Watched { presences: program.times(0..4, presence) }),
+        20 => Event::Presence(presence(program)),
+        21 => Event::Typed(wire::Typed { conversation, user: user(program), expires_in_ms: program.small() }),
+        22 => match program.below(3) {
+            0 => Event::DeviceList(wire::DeviceList {
+                devices: program.times(0..3, |program| wire::Device {
+                    device: program.text(&DEVICES),
+                    kind: i32::from(program.byte()),
+                    agent: String::new(),
+                    status: i32::from(program.byte()),
+                    seen: program.number(),
+                }),
+            }),
+            1 => Event::SignedOut(wire::SignedOut { device: program.text(&DEVICES) }),
+            _ => Event::Invisible(wire::Invisible { invisible: program.flag() }),
+        },
         16 | 17 => Event::GroupDone(wire::GroupDone { conversation, version: program.number() }),
         _ => Event::MemberPage(wire::MemberPage {
             conversation,
@@ -122,6 +138,22 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             more: program.flag(),
             version: program.number(),
         }),
+    }
+}
+
+fn presence(program: &mut Program<'_>) -> wire::Presence {
+    wire::Presence {
+        user: user(program),
+        status: i32::from(program.byte() & 7),
+        cause: i32::from(program.byte() & 7),
+        since: program.number(),
+        until: program.number(),
+        devices: program.times(0..3, |program| wire::DevicePresence {
+            kind: i32::from(program.byte() & 7),
+            status: i32::from(program.byte() & 7),
+            ..wire::DevicePresence::default()
+        }),
+        refused: program.flag(),
     }
 }
 
@@ -137,7 +169,8 @@ pub(crate) fn welcome(program: &mut Program<'_>, epoch: &str) -> wire::Welcome {
         silence_ms: if odd & 4 == 0 { 15_000 } else { program.small() },
         content_bytes_max: if odd & 8 == 0 { 65_536 } else { program.small() },
         time: program.number(),
-        ..wire::Welcome::default()
+        bye_ticket: if odd & 16 == 0 { Bytes::from_static(b"ticket") } else { Bytes::new() },
+        invisible: odd & 32 != 0,
     }
 }
 

@@ -16,6 +16,8 @@ use crate::names::TIME;
 /// What outlives the process.
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
+    /// Counts the processes.
+    pub(crate) term: u64,
     pub(crate) meta: Option<Bytes>,
     pub(crate) conversations: BTreeMap<ConversationId, Bytes>,
     pub(crate) outbox: BTreeMap<u64, Bytes>,
@@ -48,6 +50,7 @@ impl Disk {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            term: self.term,
         }
     }
 
@@ -133,6 +136,7 @@ impl Host {
             self.disk = kept;
             self.acked = None;
         }
+        self.disk.term = self.processes.into();
         self.saving = None;
         self.loads.clear();
         self.token_asked = false;
@@ -262,6 +266,7 @@ impl Host {
                 assert!(from <= to, "a read of nothing");
                 self.loads.push(Load { ticket, conversation, from, to });
             }
+            Output::Beacon(_) | Output::Prepare(_) => {}
             Output::Event(event) => self.told(event),
             Output::Reply(request, _) => {
                 assert!(self.unanswered.remove(&request.0), "a command is answered twice, or none was");
@@ -336,6 +341,8 @@ fn client(process: u8) -> Client {
         user: UserId::new("alice").expect("an id"),
         device_kind: DeviceKind::Web,
         agent: "fuzz".into(),
+        tab: String::new(),
+        shared: false,
         storage: Storage::IndexedDb,
         seed: [process; 32],
     })

@@ -75,6 +75,7 @@ impl Cache {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            term: 0,
         }
     }
 

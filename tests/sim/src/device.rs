@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hongyan_client as client;
 use hongyan_client::view::SessionStatus;
 use hongyan_client::{
-    Answer, ChatError, Client, Command, Config, Generation, HostEvent, RequestId, Storage, Ticket, Write,
+    Answer, ChatError, Client, Command, Config, Generation, HostEvent, RequestId, Restored, Storage, Ticket,
+    Write,
 };
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, Time, UserId};
@@ -163,10 +164,12 @@ impl World {
             user: device.user.clone(),
             device_kind: DeviceKind::Web,
             agent: "sim".into(),
+            tab: String::new(),
+            shared: false,
             storage: Storage::IndexedDb,
             seed,
         }));
-        let restored = device.disk.restored();
+        let restored = Restored { term: device.life.into(), ..device.disk.restored() };
         self.watch_start(index);
         self.note(|| format!("device {index} starts"));
         self.device_input(index, client::Input::Restored(restored));
@@ -275,6 +278,7 @@ impl World {
             client::Output::Load { ticket, conversation, from, to } => {
                 self.soon(0, 10, Happening::Load(life, ticket, conversation, from, to));
             }
+            client::Output::Beacon(_) | client::Output::Prepare(_) => {}
             client::Output::Event(event) => self.watch_event(index, event),
             client::Output::Reply(request, answer) => self.answered(index, request, answer),
         }

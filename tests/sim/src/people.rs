@@ -196,7 +196,11 @@ impl World {
             return;
         }
         let members = self.some_people(chance);
-        self.ask(index, Command::CreateGroup { title: "Geese".into(), members }, Asked::CreateGroup);
+        self.ask(
+            index,
+            Command::CreateGroup { key: None, title: "Geese".into(), members },
+            Asked::CreateGroup,
+        );
     }
 
     fn some_people(&self, chance: &mut Chance) -> Vec<UserId> {

@@ -398,7 +398,7 @@ impl World {
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
-            Event::State(_) | Event::Group(_) => {}
+            Event::State(_) | Event::Group(_) | Event::Presence(_) | Event::Typing { .. } => {}
         }
     }
 

@@ -5,11 +5,12 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Code, DeviceId, Epoch, Pos, Time, UserId, VERSION, VERSION_MIN};
 
 use crate::core::defects::{self, Defect};
+use crate::core::devices::DeviceAbout;
 use crate::core::io::{ConnectionId, Identity, Verifier};
+use crate::core::presence::{Claim, Order, Tab, Watching};
 use crate::core::refusal::{Refusal, Reject};
 use crate::core::relay::Relay;
 use crate::core::sessions::Session;
-use crate::core::stream::DeviceAbout;
 use crate::store::Store;
 
 pub(super) fn hello<S: Store, V: Verifier>(
@@ -28,19 +29,28 @@ pub(super) fn hello<S: Store, V: Verifier>(
     if body.agent.len() > AGENT_BYTES_MAX {
         return Err(Refusal::bad("The agent's name is too long."));
     }
+    let claim = Claim {
+        user: user.clone(),
+        device: device.clone(),
+        kind: body.device_kind,
+        tab: Tab::new(&body.tab)?,
+        order: Order { term: body.term, dial: body.dial },
+        away: body.away,
+    };
     let identity = relay.identify(&body.token, &user)?;
     if relay.is_signed_out(&user, &device)? {
         return Err(Refusal::end(Code::LOGGED_OUT));
     }
     relay.users.load(&relay.store, &user)?;
-    let superseded = relay.outnumbered_by(&user, &device, body.device_kind);
+    // Those of the same device, and those of others that are too many by the policy: none is both.
+    let superseded = relay.superseded_by(&claim)?.len();
+    let outnumbered = relay.outnumbered_by(&user, &device, body.device_kind);
     let connections = relay.users.get(&user).map_or(0, |user| user.connections.len());
-    if connections - superseded.len() >= relay.config.connections_per_user_max {
+    let leaves = superseded.saturating_add(outnumbered.len());
+    if connections >= relay.config.connections_per_user_max.saturating_add(leaves) {
         return Err(Refusal::end(Code::TOO_MANY_CONNECTIONS));
     }
-    for connection in superseded {
-        relay.close(connection, Code::SUPERSEDED);
-    }
+    let invisible = relay.user_record(&user)?.is_some_and(|record| record.invisible);
 
     let cursor = Pos(body.cursor);
     let reset = match &epoch {
@@ -60,8 +70,14 @@ pub(super) fn hello<S: Store, V: Verifier>(
         acknowledged: Pos::ZERO,
         snapshot: None,
         leaving: false,
+        watching: Watching::default(),
     };
+    relay.take_lease(connection, claim)?;
     relay.begin_session(connection, session);
+    // Only now: the user is there all the time, and her watchers see nothing.
+    for outnumbered in outnumbered {
+        relay.close(outnumbered, Code::SUPERSEDED);
+    }
     let head = relay.durable_head(&user);
     let applied = if reset.is_none() && cursor <= head { cursor } else { Pos::ZERO };
     let about = DeviceAbout { kind: body.device_kind, agent: body.agent };
@@ -76,7 +92,8 @@ pub(super) fn hello<S: Store, V: Verifier>(
         silence_ms: u32::try_from(config.silence_ms).unwrap_or(u32::MAX),
         content_bytes_max: u32::try_from(config.content_bytes_max).unwrap_or(u32::MAX),
         time: relay.now.time.0,
-        ..wire::Welcome::default()
+        bye_ticket: relay.ticket_of(connection),
+        invisible,
     };
     relay.answer(connection, request, Event::Welcome(welcome));
     relay.stream_from(connection, cursor, reset);

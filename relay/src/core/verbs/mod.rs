@@ -11,6 +11,7 @@ mod members;
 mod presence;
 mod send;
 mod session;
+mod typing;
 
 use hongyan_protocol::wire::{ClientFrame, client_frame::Verb};
 use hongyan_protocol::{Code, DeviceId, UserId};
@@ -72,13 +73,13 @@ verbs! {
     RemoveMembers, Requests, groups::remove;
     LeaveGroup, Requests, groups::leave;
     Members, Requests, members::members;
-    SetAway, Free, presence::unknown;
-    Watch, Requests, presence::unknown;
-    Unwatch, Requests, presence::unknown;
-    Typing, Requests, presence::unknown;
+    SetAway, Free, presence::set_away;
+    Watch, Requests, presence::watch;
+    Unwatch, Requests, presence::unwatch;
+    Typing, Requests, typing::typing;
     Devices, Requests, devices::list;
     SignOut, Requests, devices::sign_out;
-    SetInvisible, Requests, presence::unknown;
+    SetInvisible, Requests, presence::set_invisible;
 }
 
 /// Does what a frame asks for.

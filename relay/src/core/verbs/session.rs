@@ -1,6 +1,6 @@
 //! The verbs of the session itself.
 
-use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::wire::{self, PresenceCause, relay_frame::Event};
 use hongyan_protocol::{Code, Pos};
 
 use super::Caller;
@@ -75,13 +75,15 @@ pub(super) fn pong<S: Store, V: Verifier>(
     Ok(())
 }
 
-/// The client leaves on purpose; with `logout` its device is forgotten, and with it all its connections.
+/// The client leaves on purpose, and says how soon it may be back; with `logout` its device is forgotten, and with it
+/// all its connections.
 pub(super) fn bye<S: Store, V: Verifier>(
     relay: &mut Relay<S, V>,
     caller: &Caller,
     body: wire::Bye,
 ) -> Result<(), Refusal> {
     if !body.logout {
+        relay.say_goodbye(caller.connection, &body);
         return Err(Refusal::Close(Code(1000)));
     }
     let mut connections = vec![caller.connection];
@@ -95,7 +97,8 @@ pub(super) fn bye<S: Store, V: Verifier>(
         }
         _ => false,
     });
-    relay.forget_device(&caller.user, &caller.device);
-    relay.commits.then(Effect::LoggedOut(connections));
+    relay.forget_device(&caller.user, &caller.device)?;
+    relay.keep_last_seen(&caller.user, PresenceCause::Logout)?;
+    relay.commits.then(Effect::LoggedOut(caller.user.clone(), caller.device.clone(), connections));
     Ok(())
 }

@@ -54,7 +54,7 @@ pub(super) fn table() -> Vec<Row> {
     vec![
         Row {
             summary: "How users are",
-            details: "The same truth that the users' own devices are shown. A request's line and headers have 16 KiB \
+            details: "The same truth that the users' own devices are shown, also of who is invisible to others. A request's line and headers have 16 KiB \
                       at most: of users with long ids, ask for fewer at once.",
             ..row(Method::GET, "/api/v1/presence", &[USERS], presence)
         },

@@ -4,6 +4,8 @@ use hongyan_protocol::wire::{self, PresenceCause};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::core::queries::UserPresence;
+
 /// Why it was not done.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Error {
@@ -50,7 +52,7 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// A user: the best of her devices.
+/// A user: the best of her devices, as she sees herself.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Presence {
     user: String,
@@ -65,6 +67,8 @@ pub(super) struct Presence {
     /// When it changes by itself at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<u64>,
+    /// Others see her as offline; she and the app's own server see the truth.
+    invisible: bool,
     /// Those that are not offline, the best first.
     devices: Vec<DevicePresence>,
 }
@@ -109,7 +113,7 @@ pub(super) struct Device {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct DeviceList {
     pub(super) user: String,
-    /// The connected ones first, then the last seen.
+    /// The best first, of equals the last seen.
     pub(super) devices: Vec<Device>,
 }
 
@@ -198,9 +202,10 @@ fn known(time: u64) -> Option<u64> {
     (time > 0).then_some(time)
 }
 
-impl From<wire::Presence> for Presence {
-    fn from(presence: wire::Presence) -> Self {
+impl From<UserPresence> for Presence {
+    fn from(UserPresence { presence, invisible }: UserPresence) -> Self {
         Self {
+            invisible,
             status: presence.status().into(),
             cause: Cause::of(presence.cause()),
             since: known(presence.since),

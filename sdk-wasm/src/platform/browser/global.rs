@@ -28,6 +28,10 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     pub(super) fn navigator(this: &Global) -> Option<Navigator>;
 
+    // The Navigation API: Chromium from 102, Safari from 26.2, Firefox from 147.
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn navigation(this: &Global) -> Option<EventTarget>;
+
     // A getter that throws where site data is blocked.
     #[wasm_bindgen(method, getter, catch, js_name = indexedDB)]
     pub(super) fn indexed_db(this: &Global) -> Result<Option<IdbFactory>, JsValue>;
@@ -56,6 +60,28 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     pub(super) fn locks(this: &Navigator) -> Option<LockManager>;
 
+    #[wasm_bindgen(method, catch, js_name = sendBeacon)]
+    pub(super) fn send_beacon(this: &Navigator, url: &str, body: &Object) -> Result<bool, JsValue>;
+
+    pub(super) type NavigateEvent;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn destination(this: &NavigateEvent) -> Destination;
+
+    #[wasm_bindgen(method, getter, js_name = hashChange)]
+    pub(super) fn hash_change(this: &NavigateEvent) -> bool;
+
+    #[wasm_bindgen(method, getter, js_name = downloadRequest)]
+    pub(super) fn download_request(this: &NavigateEvent) -> Option<String>;
+
+    pub(super) type Destination;
+
+    #[wasm_bindgen(method, getter)]
+    pub(super) fn url(this: &Destination) -> String;
+
+    #[wasm_bindgen(method, getter, js_name = sameDocument)]
+    pub(super) fn same_document(this: &Destination) -> bool;
+
     pub(super) type LockManager;
 
     #[wasm_bindgen(method, catch)]
@@ -70,6 +96,19 @@ extern "C" {
 /// A clock that never jumps; where there is none, the wall clock.
 pub(super) fn monotonic_ms() -> f64 {
     GLOBAL.with(Global::performance).map_or_else(js_sys::Date::now, |performance| performance.now())
+}
+
+/// Whether the global object has something of this name.
+pub(super) fn has(name: &str) -> bool {
+    GLOBAL.with(|global| js_sys::Reflect::has(global, &name.into()).unwrap_or(false))
+}
+
+/// Posts some bytes for a page that ends, as well as the browser can; where it can't, the socket's end tells later.
+pub(super) fn beacon(url: &str, bytes: &[u8]) {
+    if let Some(navigator) = GLOBAL.with(Global::navigator) {
+        // Without `sendBeacon`, or over its quota.
+        let _ = navigator.send_beacon(url, &js_sys::Uint8Array::from(bytes));
+    }
 }
 
 pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), String> {

@@ -1,5 +1,9 @@
 //! The cache in IndexedDB. One transaction per save, so a batch and its cursor are there together or not at all.
 //!
+//! It has one writer, whatever the tabs believe of each other: who opens it takes the next term and bars the one
+//! before. A save begins by adding what a barred term has there already, so it fails as a whole, in the database
+//! itself and without a question before.
+//!
 //! It is a cache: a database that can't be opened or has another version is dropped and made anew; where that fails
 //! too, the page goes on in memory.
 
@@ -15,17 +19,16 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
-    IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest, IdbTransaction,
-    IdbTransactionMode,
+    DomException, IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest,
+    IdbTransaction, IdbTransactionMode,
 };
 
 use super::global::{GLOBAL, Global};
-use super::lock::Lock;
 use super::{within_ms, words};
-use crate::platform::{Cache, Opened, Sink};
+use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Raise it when stores or records change their shape: an older database is dropped, not converted.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Safari has left `open` unanswered for ever; a page must not.
 const OPEN_MS: u32 = 3_000;
 
@@ -42,31 +45,44 @@ const META: &str = "meta";
 const CONVERSATIONS: &str = "conversations";
 const MESSAGES: &str = "messages";
 const OUTBOX: &str = "outbox";
-const STORES: [&str; 4] = [META, CONVERSATIONS, MESSAGES, OUTBOX];
+/// Terms of writers that may not write any more, and the two counters below.
+const WRITERS: &str = "writers";
+/// What the last saves told, by their numbers: for a tab that missed the last word of a leader that died.
+const TOLD: &str = "told";
+const STORES: [&str; 6] = [META, CONVERSATIONS, MESSAGES, OUTBOX, WRITERS, TOLD];
 
 /// The one key of the store `meta`.
 const META_KEY: &str = "meta";
+/// Counts those who opened the database to write.
+const TERM_KEY: &str = "term";
+/// The number of the last save.
+const SAVES_KEY: &str = "saves";
+/// So many of the last writers are barred; one that has not noticed for so long is not there any more.
+const BARRED_MAX: u64 = 64;
+/// Of so many saves it is kept what they told.
+const KEPT_MAX: u64 = 64;
+/// A save that tells more is catching up; a tab that misses such a one learns of a gap instead.
+const KEPT_EVENTS_MAX: usize = 256;
 
 pub(crate) struct IndexedDbCache {
     database: Rc<IdbDatabase>,
+    term: u64,
     _version_change: EventListener,
-    _lock: Lock,
 }
 
 impl IndexedDbCache {
     /// Opens the database of this name and reads what the core needs to begin.
     ///
     /// # Errors
-    /// Words that say why there is none: site data blocked, another page holds it, no Web Locks.
+    /// Words that say why there is none: site data blocked, mostly.
     pub(crate) async fn open(name: &str) -> Result<Opened, String> {
         let factory = GLOBAL
             .with(Global::indexed_db)
             .ok()
             .flatten()
             .ok_or_else(|| String::from("there is no IndexedDB here"))?;
-        let lock = Lock::take(name).await.ok_or("another page holds the cache, or there are no Web Locks")?;
         let first = Self::open_and_read(&factory, name).await;
-        let (database, restored) = match first {
+        let (database, parts) = match first {
             Ok(opened) => opened,
             Err(_broken) => {
                 // Dropping it fails where it never was; making it anew then tells.
@@ -83,17 +99,18 @@ impl IndexedDbCache {
             let database = Rc::clone(&database);
             move |_| database.close()
         });
-        let cache = Self { database, _version_change: version_change, _lock: lock };
-        Ok(Opened { cache: Box::new(cache), restored })
+        let restored = restored(&parts);
+        let cache = Self { database, term: restored.term, _version_change: version_change };
+        Ok(Opened { cache: Box::new(cache), restored, saves: whole(&parts.get(4)), kept: kept(&parts) })
     }
 
-    async fn open_and_read(factory: &IdbFactory, name: &str) -> Result<(IdbDatabase, Restored), JsValue> {
+    async fn open_and_read(factory: &IdbFactory, name: &str) -> Result<(IdbDatabase, Array), JsValue> {
         let request = factory.open_with_u32(name, VERSION)?;
         let upgrade = upgrading(&request);
         request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
         let database: IdbDatabase = within_ms(OPEN_MS, answer(&request)).await?.dyn_into()?;
         match within_ms(OPEN_MS, wasm_bindgen_futures::future_to_promise(read(database.clone()))).await {
-            Ok(parts) => Ok((database, restored(&parts))),
+            Ok(parts) => Ok((database, parts.unchecked_into())),
             Err(error) => {
                 database.close();
                 Err(error)
@@ -121,30 +138,60 @@ fn upgrading(request: &IdbOpenDbRequest) -> Closure<dyn FnMut()> {
     })
 }
 
-/// Everything but the messages, as four lists.
+/// Takes the next term, bars the one before, and reads everything but the messages, in one transaction.
 async fn read(database: IdbDatabase) -> Result<JsValue, JsValue> {
-    let names: Array = STORES.iter().map(|name| JsValue::from_str(name)).collect();
-    let transaction = database.transaction_with_str_sequence(&names)?;
+    let transaction =
+        database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
+    let writers = transaction.object_store(WRITERS)?;
+    // The transaction stays active in the microtasks that follow an answer.
+    let before = whole(&JsFuture::from(answer(&writers.get(&TERM_KEY.into())?)).await?);
+    let term = number(before + 1);
+    writers.put_with_key(&term, &TERM_KEY.into())?;
+    writers.put_with_key(&term, &number(before))?;
+    let outdated = IdbKeyRange::upper_bound(&number(before.saturating_sub(BARRED_MAX)))?;
+    writers.delete(&outdated)?;
+    let saves = writers.get(&SAVES_KEY.into())?;
     let meta = transaction.object_store(META)?.get_all()?;
     let conversations = transaction.object_store(CONVERSATIONS)?.get_all()?;
     let orders = transaction.object_store(OUTBOX)?.get_all_keys()?;
     let entries = transaction.object_store(OUTBOX)?.get_all()?;
-    let answers: Array = [meta, conversations, orders, entries].iter().map(answer).collect();
-    JsFuture::from(Promise::all(&answers)).await
+    let numbers = transaction.object_store(TOLD)?.get_all_keys()?;
+    let told = transaction.object_store(TOLD)?.get_all()?;
+    let answers: Array =
+        [meta, conversations, orders, entries, saves, numbers, told].iter().map(answer).collect();
+    let done = ended(&transaction);
+    let parts: Array = JsFuture::from(Promise::all(&answers)).await?.dyn_into()?;
+    parts.push(&term);
+    // Until it is durable the one before may write.
+    JsFuture::from(done).await?;
+    Ok(parts.into())
 }
 
-fn restored(parts: &JsValue) -> Restored {
-    let parts: &Array = parts.unchecked_ref();
-    let list = |index: u32| parts.get(index).unchecked_into::<Array>();
+fn part(parts: &Array, index: u32) -> Array {
+    parts.get(index).unchecked_into()
+}
+
+fn restored(parts: &Array) -> Restored {
     Restored {
-        meta: list(0).iter().next().map(|record| bytes(&record)),
-        conversations: list(1).iter().map(|record| bytes(&record)).collect(),
-        outbox: list(2)
+        meta: part(parts, 0).iter().next().map(|record| bytes(&record)),
+        conversations: part(parts, 1).iter().map(|record| bytes(&record)).collect(),
+        outbox: part(parts, 2)
             .iter()
-            .zip(list(3).iter())
+            .zip(part(parts, 3).iter())
             .map(|(order, record)| (whole(&order), bytes(&record)))
             .collect(),
+        term: whole(&parts.get(7)),
     }
+}
+
+fn kept(parts: &Array) -> Vec<(u64, Vec<JsValue>)> {
+    let told = part(parts, 6);
+    let events = told.iter().map(|events| events.dyn_ref().map_or_else(Vec::new, Array::to_vec));
+    part(parts, 5).iter().map(|save| whole(&save)).zip(events).collect()
+}
+
+fn store_names() -> JsValue {
+    STORES.iter().map(|name| JsValue::from_str(name)).collect::<Array>().into()
 }
 
 impl Cache for IndexedDbCache {
@@ -152,12 +199,14 @@ impl Cache for IndexedDbCache {
         Storage::IndexedDb
     }
 
-    fn save(&self, ticket: Ticket, writes: Vec<Write>, sink: Sink) {
+    fn save(&self, save: Save, end: SaveEnd) {
         let database = Rc::clone(&self.database);
+        let term = self.term;
         spawn_local(async move {
-            sink(match write_all(&database, writes).await {
-                Ok(()) => Input::Saved(ticket),
-                Err(error) => Input::SaveFailed(ticket, words(&error)),
+            end(match write_all(&database, term, save).await {
+                Ok(()) => Saved::Durable,
+                Err(error) if is_barred(&error) => Saved::Superseded,
+                Err(error) => Saved::Failed(words(&error)),
             });
         });
     }
@@ -175,18 +224,29 @@ impl Cache for IndexedDbCache {
     }
 }
 
-async fn write_all(database: &IdbDatabase, writes: Vec<Write>) -> Result<(), JsValue> {
-    let names: Array = STORES.iter().map(|name| JsValue::from_str(name)).collect();
+/// What adding a barred term gives; nothing else is ever added.
+fn is_barred(error: &JsValue) -> bool {
+    error.dyn_ref::<DomException>().is_some_and(|error| error.name() == "ConstraintError")
+}
+
+async fn write_all(database: &IdbDatabase, term: u64, save: Save) -> Result<(), JsValue> {
     let transaction =
-        database.transaction_with_str_sequence_and_mode(&names, IdbTransactionMode::Readwrite)?;
+        database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
     let done = ended(&transaction);
-    for write in writes {
-        if let Err(error) = write_one(&transaction, write) {
-            // It may be over already; then its end tells.
-            let _ = transaction.abort();
-            let _ = JsFuture::from(done).await;
-            return Err(error);
-        }
+    let writers = transaction.object_store(WRITERS)?;
+    writers.add_with_key(&JsValue::TRUE, &number(term))?;
+    writers.delete(&number(term))?;
+    writers.put_with_key(&number(save.number), &SAVES_KEY.into())?;
+    let written = save
+        .writes
+        .into_iter()
+        .try_for_each(|write| write_one(&transaction, write))
+        .and_then(|()| keep(&transaction, save.number, save.tells));
+    if let Err(error) = written {
+        // It may be over already; then its end tells.
+        let _ = transaction.abort();
+        let _ = JsFuture::from(done).await;
+        return Err(error);
     }
     // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
     // would lose what it had just shown. Engines without it (Safari before 15) do that.
@@ -197,12 +257,23 @@ async fn write_all(database: &IdbDatabase, writes: Vec<Write>) -> Result<(), JsV
     }
 }
 
+fn keep(transaction: &IdbTransaction, save: u64, tells: Vec<JsValue>) -> Result<(), JsValue> {
+    let told = transaction.object_store(TOLD)?;
+    let outdated = IdbKeyRange::upper_bound(&number(save.saturating_sub(KEPT_MAX)))?;
+    told.delete(&outdated)?;
+    if tells.len() <= KEPT_EVENTS_MAX {
+        told.put_with_key(&tells.into_iter().collect::<Array>(), &number(save))?;
+    }
+    Ok(())
+}
+
 fn write_one(transaction: &IdbTransaction, write: Write) -> Result<(), JsValue> {
     let store = |name: &str| -> Result<IdbObjectStore, JsValue> { transaction.object_store(name) };
     let data = |bytes: &Bytes| JsValue::from(Uint8Array::from(&bytes[..]));
     match write {
+        // Who writes, and how often, stays.
         Write::Clear => {
-            for name in STORES {
+            for name in [META, CONVERSATIONS, MESSAGES, OUTBOX, TOLD] {
                 store(name)?.clear()?;
             }
         }

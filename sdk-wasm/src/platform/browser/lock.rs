@@ -1,55 +1,87 @@
-//! One writer of a cache: a Web Lock, which the browser releases when the page ends, crashes included.
+//! Web Locks: one tab at a time leads, and every tab is known to live while it holds a lock of its own. The browser
+//! lets go of a page's locks when it ends, crashes included.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use js_sys::{Function, Object, Promise};
+use js_sys::{Function, Object, Promise, Reflect};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use super::global::{GLOBAL, Global};
-use super::within_ms;
+use super::global::{GLOBAL, Global, LockManager};
 
-/// A page that is being reloaded waits this long for its former self to let go.
-const WAIT_MS: u32 = 1_500;
+/// Web Locks, where there are some: a secure context, and Chromium from 69, Firefox from 96, Safari from 15.4.
+pub(crate) struct Locks(LockManager);
 
-/// A lock that is held until it is dropped or the page ends.
-pub(crate) struct Lock {
-    release: Function,
+/// What became of a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockEvent {
+    /// It is held now.
+    Granted,
+    /// It was held, and somebody took it away.
+    Lost,
 }
 
-impl Lock {
-    /// Takes the lock; `None` when another page holds it, or where there are no Web Locks (an insecure context, or
-    /// an engine before Chromium 69, Firefox 96, Safari 15.4).
-    pub(crate) async fn take(name: &str) -> Option<Self> {
-        let locks = GLOBAL.with(Global::navigator)?.locks()?;
-        let (held, release) = deferred();
-        let (taken, take) = deferred();
-        let gave_up = Rc::new(Cell::new(false));
-        let callback = Closure::once_into_js({
-            let gave_up = Rc::clone(&gave_up);
+/// A lock that is held or waited for; dropped, it is neither.
+pub(crate) struct Lock {
+    state: Rc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Lets go, once it is held.
+    release: RefCell<Option<Function>>,
+    dropped: Cell<bool>,
+}
+
+impl Locks {
+    pub(crate) fn find() -> Option<Self> {
+        GLOBAL.with(Global::navigator)?.locks().map(Self)
+    }
+
+    /// Waits for the lock; `steal` takes it from whoever holds it.
+    pub(crate) fn request(&self, name: &str, steal: bool, tell: impl Fn(LockEvent) + 'static) -> Lock {
+        let state = Rc::new(State::default());
+        let tell = Rc::new(tell);
+        let held = Closure::once_into_js({
+            let (state, tell) = (Rc::clone(&state), Rc::clone(&tell));
             move |_lock: JsValue| {
-                if gave_up.get() {
+                // Nobody waits for it any more: it goes to the next at once.
+                if state.dropped.get() {
                     return JsValue::UNDEFINED;
                 }
-                call(&take);
-                JsValue::from(held)
+                let (promise, release) = deferred();
+                state.release.replace(Some(release));
+                tell(LockEvent::Granted);
+                promise.into()
             }
         });
-        // The promise of the request ends when the lock is released; nobody waits for it.
-        drop(locks.request(name, &Object::new(), callback.unchecked_ref()).ok()?);
-        if within_ms(WAIT_MS, taken).await.is_ok() {
-            Some(Self { release })
-        } else {
-            gave_up.set(true);
-            None
+        let options = Object::new();
+        if steal {
+            // Setting a member of an object of our own does not fail.
+            let _ = Reflect::set(&options, &"steal".into(), &JsValue::TRUE);
         }
+        if let Ok(ended) = self.0.request(name, &options, held.unchecked_ref()) {
+            let state = Rc::clone(&state);
+            spawn_local(async move {
+                // It is rejected when the lock is stolen, or the page is not allowed to have locks.
+                if JsFuture::from(ended).await.is_err() && state.release.take().is_some() {
+                    tell(LockEvent::Lost);
+                }
+            });
+        }
+        Lock { state }
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        call(&self.release);
+        self.state.dropped.set(true);
+        if let Some(release) = self.state.release.take() {
+            // The resolving function of a promise does not throw.
+            let _ = release.call0(&JsValue::UNDEFINED);
+        }
     }
 }
 
@@ -59,9 +91,4 @@ fn deferred() -> (Promise, Function) {
     let mut fulfil = JsValue::UNDEFINED.unchecked_into::<Function>();
     let promise = Promise::new(&mut |resolve, _| fulfil = resolve);
     (promise, fulfil)
-}
-
-/// Calls the resolving function of a promise, which does not throw.
-fn call(resolve: &Function) {
-    let _ = resolve.call0(&JsValue::UNDEFINED);
 }

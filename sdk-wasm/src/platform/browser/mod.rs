@@ -7,6 +7,7 @@ use js_sys::{Array, Promise};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
+pub(crate) mod channel;
 mod global;
 pub(crate) mod indexeddb;
 pub(crate) mod lock;
@@ -29,6 +30,21 @@ pub(crate) fn seed() -> Result<[u8; 32], String> {
     let mut seed = [0; 32];
     global::fill_random(&mut seed)?;
     Ok(seed)
+}
+
+/// A number that no other tab has; it fits in JavaScript's.
+///
+/// # Errors
+/// Words, where this host has no entropy.
+pub(crate) fn random_number() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    global::fill_random(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes) >> 11)
+}
+
+/// Posts some bytes for a page that ends.
+pub(crate) fn beacon(url: &str, bytes: &[u8]) {
+    global::beacon(url, bytes);
 }
 
 /// The page's own origin, where there is one.

@@ -1,45 +1,149 @@
-//! What a page tells of itself: seen or hidden, network or none, back from sleep.
+//! What a page tells of itself: seen or hidden, network or none, going and coming back.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use gloo_events::EventListener;
-use hongyan_client::{HostEvent, Input};
+use hongyan_protocol::limits::RETURN_MS;
+use js_sys::Reflect;
+use wasm_bindgen::{JsCast, JsValue};
 use web_sys::EventTarget;
 
-use super::global::{Document, GLOBAL};
-use crate::platform::Sink;
+use super::global::{Document, GLOBAL, NavigateEvent, monotonic_ms};
+
+/// A navigation that did not end the page within this time came to nothing: a download, or a question answered with no.
+const NAVIGATION_MS: f64 = 10_000.0;
+/// An app that connects much later than its page began (somebody signed in) would not need that time when it comes back.
+const CONNECT_AFTER_MS_MAX: f64 = 1_000.0;
+
+/// What a page tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageEvent {
+    /// Somebody sees it, or nobody does.
+    Visible(bool),
+    /// The browser's belief about the network.
+    Network(bool),
+    /// It ends, is frozen, or goes into the back/forward cache.
+    Leave,
+    /// It is back from being frozen or cached.
+    Return,
+    /// It was shown: an open socket may be dead.
+    Wake,
+}
 
 /// Listens until it is dropped. In a worker there is no page: then only the network's events come.
 pub(crate) struct Page {
     _listeners: Vec<EventListener>,
+    going: Rc<Cell<Going>>,
+    began: f64,
+    ready: Cell<Option<f64>>,
 }
 
-fn visible(document: &Document) -> bool {
+/// Where the page is going, and since when that is known.
+#[derive(Clone, Copy, Default)]
+enum Going {
+    #[default]
+    Nowhere,
+    /// To a page of this origin, this one again included.
+    Within(f64),
+    /// To another site.
+    Elsewhere(f64),
+}
+
+fn is_visible(document: &Document) -> bool {
     document.visibility_state() != "hidden"
 }
 
+/// Whether somebody sees the page now; a worker is seen.
+pub(crate) fn is_seen() -> bool {
+    GLOBAL.with(|global| global.document().is_none_or(|document| is_visible(&document)))
+}
+
 impl Page {
-    /// Tells the sink how things are, and from now on what changes.
-    pub(crate) fn watch(sink: &Sink) -> Self {
-        let mut listeners = Vec::new();
-        let mut on = |target: &EventTarget, name: &'static str, tell: Box<dyn Fn() -> HostEvent>| {
-            let sink = Sink::clone(sink);
-            listeners.push(EventListener::new(target, name, move |_| sink(Input::Host(tell()))));
+    /// Tells the network's state if it is none, and from now on what changes.
+    pub(crate) fn watch(tell: impl Fn(PageEvent) + 'static) -> Self {
+        let tell = Rc::new(tell);
+        let going = Rc::new(Cell::new(Going::default()));
+        let listeners = RefCell::new(Vec::new());
+        let on = |target: &EventTarget, name: &'static str, what: Box<dyn Fn(&JsValue) -> PageEvent>| {
+            let tell = Rc::clone(&tell);
+            listeners.borrow_mut().push(EventListener::new(target, name, move |event| tell(what(event))));
         };
         GLOBAL.with(|global| {
-            on(global, "online", Box::new(|| HostEvent::Network(true)));
-            on(global, "offline", Box::new(|| HostEvent::Network(false)));
-            on(global, "pageshow", Box::new(|| HostEvent::Wake));
+            on(global, "online", Box::new(|_| PageEvent::Network(true)));
+            on(global, "offline", Box::new(|_| PageEvent::Network(false)));
+            on(global, "pagehide", Box::new(|_| PageEvent::Leave));
+            on(
+                global,
+                "pageshow",
+                Box::new(|event| if persisted(event) { PageEvent::Return } else { PageEvent::Wake }),
+            );
             if let Some(document) = global.document() {
-                on(&document, "resume", Box::new(|| HostEvent::Wake));
-                if !visible(&document) {
-                    sink(Input::Host(HostEvent::Visible(false)));
-                }
+                on(&document, "freeze", Box::new(|_| PageEvent::Leave));
+                on(&document, "resume", Box::new(|_| PageEvent::Return));
                 let target = document.clone();
-                on(&target, "visibilitychange", Box::new(move || HostEvent::Visible(visible(&document))));
+                on(&target, "visibilitychange", Box::new(move |_| PageEvent::Visible(is_visible(&document))));
+            }
+            if let Some(navigation) = global.navigation() {
+                let going = Rc::clone(&going);
+                listeners.borrow_mut().push(EventListener::new(&navigation, "navigate", move |event| {
+                    if let Some(to) = destination(event.unchecked_ref()) {
+                        going.set(to);
+                    }
+                }));
             }
             if global.navigator().and_then(|navigator| navigator.on_line()) == Some(false) {
-                sink(Input::Host(HostEvent::Network(false)));
+                tell(PageEvent::Network(false));
             }
         });
-        Self { _listeners: listeners }
+        Self { _listeners: listeners.into_inner(), going, began: monotonic_ms(), ready: Cell::new(None) }
     }
+
+    /// The page has what it needs: the first time counts as how long it takes to come back.
+    pub(crate) fn is_ready(&self) {
+        if self.ready.get().is_none() {
+            self.ready.set(Some(monotonic_ms()));
+        }
+    }
+
+    /// How long this page needs to come back if it is only reloaded (DESIGN.md, "Presence": twice what it took until
+    /// the socket was open), and whether it certainly does.
+    pub(crate) fn returns(&self) -> (u32, bool) {
+        let (min, max) = (f64::from(*RETURN_MS.start()), f64::from(*RETURN_MS.end()));
+        // `performance.now()` counts from the page's beginning.
+        let took =
+            self.ready.get().map_or(max, |ready| self.began.min(CONNECT_AFTER_MS_MAX) + ready - self.began);
+        let twice = (2.0 * took).clamp(min, max);
+        let now = monotonic_ms();
+        let (ms, certainly) = match self.going.get() {
+            Going::Within(since) if now - since < NAVIGATION_MS => (max, true),
+            Going::Elsewhere(since) if now - since < NAVIGATION_MS => (min, false),
+            Going::Nowhere | Going::Within(_) | Going::Elsewhere(_) => (twice, false),
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within the bounds just above"
+        )]
+        let ms = ms as u32;
+        (ms, certainly)
+    }
+}
+
+/// Where a navigation leads that ends this page; `None` when it does not end it.
+fn destination(event: &NavigateEvent) -> Option<Going> {
+    let destination = event.destination();
+    if destination.same_document() || event.hash_change() || event.download_request().is_some() {
+        return None;
+    }
+    let now = monotonic_ms();
+    let origin = super::origin()?;
+    let url = destination.url();
+    let is_within = url.strip_prefix(&origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    Some(if is_within { Going::Within(now) } else { Going::Elsewhere(now) })
+}
+
+/// The page comes out of the back/forward cache.
+fn persisted(event: &JsValue) -> bool {
+    Reflect::get(event, &"persisted".into()).is_ok_and(|value| value.is_truthy())
 }

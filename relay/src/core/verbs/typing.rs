@@ -1,0 +1,50 @@
+//! Somebody types: told to the members who are connected, and forgotten.
+
+use hongyan_protocol::wire::{self, RelayFrame, relay_frame::Event};
+use hongyan_protocol::{Code, ConversationId};
+
+use super::Caller;
+use crate::core::io::Verifier;
+use crate::core::limits::{TYPING_MEMBERS_MAX, TYPING_MS};
+use crate::core::refusal::Refusal;
+use crate::core::relay::Relay;
+use crate::store::Store;
+
+pub(super) fn typing<S: Store, V: Verifier>(
+    relay: &mut Relay<S, V>,
+    caller: &Caller,
+    body: wire::Typing,
+) -> Result<(), Refusal> {
+    let id = ConversationId::new(&body.conversation)?;
+    let user = &caller.user;
+    let conversation = match relay.conversations.load(&relay.store, &id, user)? {
+        Some(conversation) if conversation.has_reader(user) && conversation.has_member(user) => conversation,
+        _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
+    };
+    // Members as they durably are: who is being added knows nothing of the conversation yet.
+    let members: Vec<_> = match conversation.users.len() {
+        0..=TYPING_MEMBERS_MAX => {
+            let told = conversation.users.iter().filter(|member| *member != user);
+            told.filter(|member| conversation.has_reader(member)).cloned().collect()
+        }
+        _ => return Ok(()),
+    };
+    if relay.is_invisible(user)? || !relay.may_tell_typing(caller.connection) {
+        return Ok(());
+    }
+    let typed = wire::Typed {
+        conversation: body.conversation,
+        user: user.as_str().to_owned(),
+        expires_in_ms: TYPING_MS,
+    };
+    let Ok(frame) = RelayFrame::push(Event::Typed(typed)).to_bytes() else { return Ok(()) };
+    for member in members {
+        let connections = relay.users.get(&member).map(|member| member.connections.clone());
+        for connection in connections.unwrap_or_default() {
+            if relay.has_room_for_news(connection) {
+                relay.transmit(connection, frame.clone());
+            }
+        }
+    }
+    Ok(())
+}
