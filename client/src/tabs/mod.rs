@@ -20,6 +20,8 @@
 //! *Invariant:* a tab performs asks and saves only between [`TabInput::Opened`] and the end of its lead; a note of an
 //! older term is ignored; each ask is settled once.
 
+mod asks;
+mod events;
 mod note;
 
 use std::collections::VecDeque;
@@ -27,7 +29,7 @@ use std::collections::VecDeque;
 pub use note::{Lead, Note, TabId};
 
 use crate::io::{Moment, Now};
-use crate::limits::{LEADER_ANSWER_MS, REMEMBERED_EVENTS_MAX};
+use crate::limits::LEADER_ANSWER_MS;
 use crate::sorted::SortedMap;
 
 /// One thing that happened to this tab.
@@ -473,83 +475,6 @@ impl<P: Clone> Tabs<P> {
         self.join();
     }
 
-    // ------------------------------------------------------------ events
-
-    /// Everything up to this save is durable: what this tab missed of it is told.
-    fn catch_up(&mut self, saves: u64, kept: Vec<(u64, Vec<P>)>) {
-        let is_fresh = core::mem::take(&mut self.fresh);
-        if is_fresh || self.told > saves {
-            // There is nothing to have missed; or the cache was made anew.
-            if !is_fresh {
-                self.output(TabOutput::Gap);
-            }
-            self.forget_remembered();
-            self.told = kept.first().map_or(saves, |(save, _)| save.saturating_sub(1));
-            for (save, events) in kept {
-                self.remember(save, events);
-            }
-        } else {
-            for (save, events) in kept {
-                if save == self.told + 1 {
-                    self.tell(save, events);
-                }
-            }
-            if self.told != saves {
-                self.forget_remembered();
-                self.output(TabOutput::Gap);
-            }
-        }
-        self.told = saves;
-    }
-
-    fn tell(&mut self, save: u64, events: Vec<P>) {
-        for event in &events {
-            self.output(TabOutput::Tell(event.clone()));
-        }
-        self.remember(save, events);
-    }
-
-    fn remember(&mut self, save: u64, events: Vec<P>) {
-        if save != self.told + 1 {
-            self.forget_remembered();
-        }
-        self.told = save;
-        self.remembered_events += events.len() + 1;
-        self.remembered.push_back((save, events));
-        while self.remembered_events > REMEMBERED_EVENTS_MAX
-            && let Some((_, events)) = self.remembered.pop_front()
-        {
-            self.remembered_events -= events.len() + 1;
-        }
-    }
-
-    fn forget_remembered(&mut self) {
-        self.remembered.clear();
-        self.remembered_events = 0;
-    }
-
-    fn prepare(&mut self, events: Vec<P>) {
-        self.prepared += 1;
-        self.preparing.push_back(events);
-    }
-
-    fn saved(&mut self) {
-        if self.role == Role::Leading
-            && let Some(events) = self.preparing.pop_front()
-        {
-            let save = self.told + 1;
-            self.post(Note::Durable { term: self.term, save, events: events.clone() });
-            self.tell(save, events);
-        }
-    }
-
-    fn event(&mut self, event: P) {
-        if self.role == Role::Leading {
-            self.post(Note::Now { term: self.term, event: event.clone() });
-        }
-        self.output(TabOutput::Tell(event));
-    }
-
     // ------------------------------------------------------------ other tabs
 
     fn welcome(&mut self, tab: TabId, told: Option<u64>) {
@@ -597,75 +522,5 @@ impl<P: Clone> Tabs<P> {
             self.seen = Some(seen);
             self.output(TabOutput::Seen(seen));
         }
-    }
-
-    // ------------------------------------------------------------ asks
-
-    fn ask(&mut self, now: Now, request: u64, ask: P, standing: bool) {
-        if standing {
-            self.asked.retain(|_, asked| !(asked.standing && asked.settled));
-            // Its place is taken; its own promise still waits.
-            for asked in self.asked.values_mut() {
-                asked.standing = false;
-            }
-        }
-        let unheard_since = (self.role == Role::Following).then_some(now.moment);
-        self.asked.insert(request, Asked { ask: ask.clone(), standing, settled: false, unheard_since });
-        match self.role {
-            Role::Leading => self.perform(self.id, request, ask),
-            Role::Following => self.post(Note::Ask { tab: self.id, request, ask }),
-            Role::Outside | Role::Waiting | Role::Opening => {}
-        }
-    }
-
-    /// A new leader is asked everything that is not answered, and what stands.
-    fn ask_again(&mut self, now: Now) {
-        let tab = self.id;
-        let mut asks = Vec::new();
-        for (request, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.standing || !asked.settled) {
-            asked.unheard_since = Some(now.moment);
-            asks.push(Note::Ask { tab, request: *request, ask: asked.ask.clone() });
-        }
-        for note in asks {
-            self.post(note);
-        }
-    }
-
-    fn perform(&mut self, by: TabId, request: u64, ask: P) {
-        if self.performing.values().any(|who| *who == (by, request)) {
-            return;
-        }
-        self.performs += 1;
-        let number = self.performs;
-        self.performing.insert(number, (by, request));
-        self.output(TabOutput::Perform { number, by, ask });
-    }
-
-    fn performed(&mut self, number: u64, result: Result<P, P>) {
-        let Some((tab, request)) = self.performing.remove(&number) else { return };
-        if tab == self.id {
-            self.settle(request, result);
-        } else {
-            self.post(Note::Reply { term: self.term, tab, request, result });
-        }
-    }
-
-    fn settle(&mut self, request: u64, result: Result<P, P>) {
-        let Some(asked) = self.asked.get_mut(&request) else { return };
-        asked.unheard_since = None;
-        if asked.settled {
-            return;
-        }
-        asked.settled = true;
-        if !asked.standing {
-            self.asked.remove(&request);
-        }
-        self.output(TabOutput::Settle(request, result));
-    }
-
-    /// Every ask that waits, for a tab that ends: nobody will answer them.
-    pub fn abandon(&mut self) -> Vec<u64> {
-        let asked = core::mem::take(&mut self.asked);
-        asked.iter().filter(|(_, asked)| !asked.settled).map(|(request, _)| *request).collect()
     }
 }

@@ -101,8 +101,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if !self.knows_device(user, device)? {
             return Ok(false);
         }
-        let record = self.device_record(user, device)?;
-        if record.is_some_and(|record| record.signed_out > 0) {
+        if self.has_sign_out(user, device)? {
             let mark = self.device_records_mark(user);
             self.run_at(mark, answer);
         } else {

@@ -94,16 +94,26 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         devices.entry(device.clone()).or_default()
     }
 
-    /// Forgets a device, with the commit that gathers; not one that is signed out, which has to learn of it.
-    pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
-        let is_signed_out = self.device_record(user, device)?.is_some_and(|record| record.signed_out > 0);
+    /// Its record could not be read: the news wait on.
+    fn write_later(&mut self, user: &UserId, device: &DeviceId, news: News) {
+        *self.news_of(user, device) = news;
+    }
+
+    /// Forgets a device, with the commit that gathers; for one that is signed out see [`Relay::has_sign_out`].
+    pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) {
         if let Some(devices) = self.devices.waiting.get_mut(user) {
             devices.remove(device);
         }
-        if !is_signed_out {
-            self.put_device_record(user, device, None);
+        self.put_device_record(user, device, None);
+    }
+
+    /// Its logout is durable: what the end of a lease that was over before has written of it since is forgotten, too.
+    pub(super) fn forget_again(&mut self, user: &UserId, device: &DeviceId) {
+        match self.has_sign_out(user, device) {
+            Ok(false) if !self.has_lease(user, device) => self.forget_device(user, device),
+            Ok(_) => {}
+            Err(error) => self.note_fault(&error),
         }
-        Ok(())
     }
 
     /// Puts what waits into the commit that gathers.
@@ -114,6 +124,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                     Ok(record) => record.unwrap_or_default(),
                     Err(error) => {
                         self.note_fault(&error);
+                        self.write_later(&user, &device, news);
                         continue;
                     }
                 };
@@ -215,13 +226,17 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(())
     }
 
+    /// Whether the device is signed out, be it with a commit that has not ended. Its record then stays whatever else
+    /// comes: it has to learn of it.
+    pub(super) fn has_sign_out(&self, user: &UserId, device: &DeviceId) -> Result<bool, StoreError> {
+        Ok(self.device_record(user, device)?.is_some_and(|record| record.signed_out > 0))
+    }
+
     /// Whether the device is signed out for good. One whose sign-out still waits for its commit is let in, and its
     /// session ends with that.
     pub(super) fn is_signed_out(&self, user: &UserId, device: &DeviceId) -> Result<bool, StoreError> {
-        if self.devices.sign_outs.contains(&(user.clone(), device.clone())) {
-            return Ok(false);
-        }
-        Ok(self.device_record(user, device)?.is_some_and(|record| record.signed_out > 0))
+        let is_pending = self.devices.sign_outs.contains(&(user.clone(), device.clone()));
+        Ok(!is_pending && self.has_sign_out(user, device)?)
     }
 
     /// A user's record as the last commit will leave it.

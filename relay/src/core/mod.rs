@@ -20,6 +20,7 @@ mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
 mod devices;
+mod effects;
 mod entropy;
 mod epoch;
 mod hot;

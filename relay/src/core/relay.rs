@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hongyan_protocol::wire::{self, PresenceCause, relay_frame::Event};
+use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Code, Epoch, Pos, UserId};
 
-use super::commit::{Commits, Effect, Mark, Outcome};
+use super::commit::{Commits, Effect, Outcome};
 use super::conversations::Conversations;
 use super::counters::Counters;
 use super::deadlines::{Deadlines, Timer};
@@ -17,7 +17,7 @@ use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
 use super::presence::{End, Presences};
-use super::queries::{Answer, QueryId};
+use super::queries::Answer;
 use super::rate::Rate;
 use super::refusal::{Refusal, Reject};
 use super::sessions::{Connection, Connections, Session};
@@ -44,7 +44,7 @@ pub struct Relay<S, V> {
     pub(super) line: VecDeque<ConnectionId>,
     pub(super) send_rate: Rate,
     pub(super) request_rate: Rate,
-    outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<Output>,
     counters: Counters,
     fault: Option<String>,
 }
@@ -229,68 +229,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    /// What is durable now is told.
-    fn run(&mut self, effect: Effect) {
-        match effect {
-            Effect::Answer(connection, request, event) => self.answer(connection, request, event),
-            Effect::Reply(id, answer) => self.reply(id, answer),
-            Effect::LoggedOut(user, device, connections) => {
-                self.end_device(&user, &device, PresenceCause::Logout);
-                let mut code = Code(1000);
-                for connection in connections {
-                    self.close(connection, code);
-                    code = Code::LOGGED_OUT;
-                }
-            }
-            Effect::SignedOut(user, device) => {
-                self.end_device(&user, &device, PresenceCause::Kicked);
-                self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
-            }
-            Effect::User(user, record) => self.end_revoked(&user, record),
-            Effect::Membership(user, id, record) if record.left > 0 => self.doubt_watches(&user, &id),
-            Effect::Invisible(user, asker, invisible, set) => {
-                self.show_or_hide(&user, invisible, set);
-                let connections = self.users.get(&user).map(|user| user.connections.clone());
-                for connection in connections.unwrap_or_default() {
-                    if connection != asker {
-                        self.push_event(connection, Event::Invisible(wire::Invisible { invisible }));
-                    }
-                }
-            }
-            Effect::Log(..)
-            | Effect::Group(..)
-            | Effect::Key(..)
-            | Effect::Membership(..)
-            | Effect::Device(..) => {}
-        }
-    }
-
-    /// What was assigned is durable now.
-    fn settle(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Log(id, seq) => {
-                if let Some(conversation) = self.conversations.get_mut(id) {
-                    conversation.durable = conversation.durable.max(*seq);
-                }
-            }
-            Effect::Group(id, facts) => {
-                if let Some(conversation) = self.conversations.get_mut(id)
-                    && let Some(group) = &mut conversation.group
-                {
-                    group.durable = facts.clone();
-                }
-            }
-            Effect::Key(user, key) => {
-                self.commits.keys.remove(&(user.clone(), key.clone()));
-            }
-            Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
-            Effect::Device(user, device) => self.settle_device(user, device),
-            Effect::User(user, record) => self.settle_user(user, *record),
-            Effect::SignedOut(user, device) => self.settle_sign_out(user, device),
-            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Invisible(..) | Effect::Reply(..) => {}
-        }
-    }
-
     fn fail(&mut self, error: &StoreError) {
         if self.phase == Phase::Failed {
             return;
@@ -400,25 +338,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             // The limits make every answer fit; were it not so, the request is refused rather than left alone.
             Err(_) => self.refuse(connection, request, Refusal::reject(Code::BUSY)),
         }
-    }
-
-    /// An answer that may be given when `mark` is durable.
-    pub(super) fn answer_at(&mut self, mark: Mark, connection: ConnectionId, request: u64, event: Event) {
-        self.run_at(mark, Effect::Answer(connection, request, event));
-    }
-
-    /// Does what is to be done when `mark` is durable.
-    pub(super) fn run_at(&mut self, mark: Mark, effect: Effect) {
-        if self.commits.is_durable(mark) {
-            self.run(effect);
-        } else {
-            self.commits.then_at(mark, effect);
-        }
-    }
-
-    /// The answer to the app's server.
-    pub(super) fn reply(&mut self, id: QueryId, answer: Answer) {
-        self.outputs.push_back(Output::Answer(id, answer));
     }
 
     pub(super) fn push_event(&mut self, connection: ConnectionId, event: Event) {

@@ -71,6 +71,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let Some(present) = self.presences.present.get_mut(&claim.user) else { return Ok(()) };
         let device = present.devices.entry(claim.device.clone()).or_insert_with(|| Device::new(claim.kind));
         device.kind = claim.kind;
+        present.awaited.remove(&claim.device);
         let channel = Channel::of(claim.kind);
         let mut open = Vec::new();
         device.leases.retain(|tab, lease| {
@@ -151,16 +152,25 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         });
     }
 
+    pub(in crate::core) fn has_lease(&self, user: &UserId, device: &DeviceId) -> bool {
+        let device = self.presences.present.get(user).and_then(|user| user.devices.get(device));
+        device.is_some_and(|device| !device.leases.is_empty())
+    }
+
     /// A device's session has ended for good: it is offline, whatever kind it is. Its record may be gone, so the
     /// user's keeps when she was last seen.
     pub(in crate::core) fn end_device(&mut self, user: &UserId, device: &DeviceId, cause: Cause) {
-        // Of who is not there the records tell, and they have changed.
-        let Some(present) = self.presences.present.get_mut(user) else { return self.tell_watchers(user) };
-        let Some(state) = present.devices.remove(device) else { return };
+        let recovers_until = self.presences.recovery.window(self.now).map(|(_, end)| end.time);
+        let Some(present) = self.presences.present.get_mut(user) else {
+            // Its lease had ended before; of a device without a channel it is known now.
+            return self.tell_watchers(user);
+        };
+        present.awaited.remove(device);
+        let Some(state) = present.devices.remove(device) else { return self.refresh(user, None) };
         for lease in state.leases.values() {
             self.presences.holders.remove(&lease.connection);
         }
-        present.rest.end(cause);
+        present.end(cause, recovers_until);
         present.update(self.now);
         if let Err(error) = self.keep_last_seen(user, cause) {
             self.note_fault(&error);
@@ -170,6 +180,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// Ends a lease. Its device is offline if it has no other, or unknown if nobody can know.
     fn end_lease(&mut self, user: &UserId, device: &DeviceId, tab: &Tab, cause: Cause) {
+        let recovers_until = self.presences.recovery.window(self.now).map(|(_, end)| end.time);
         let Some(present) = self.presences.present.get_mut(user) else { return };
         let Some(state) = present.devices.get_mut(device) else { return };
         if let Some(lease) = state.leases.remove(tab) {
@@ -183,7 +194,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             || defects::is_on(Defect::MiniprogramGuessedOffline);
         let (time, ended) = if is_known {
             present.devices.remove(device);
-            present.rest.end(cause);
+            present.end(cause, recovers_until);
             present.update(self.now);
             (self.now.time.max(present.since()), cause)
         } else {

@@ -1,6 +1,6 @@
 //! A user's devices, and what others see of her.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hongyan_protocol::limits::PRESENCE_DEVICES_MAX;
 use hongyan_protocol::wire;
@@ -25,7 +25,9 @@ pub(in crate::core) enum Eyes {
 pub(super) struct Present {
     pub(super) devices: BTreeMap<DeviceId, Device>,
     /// What is shown when no device is there.
-    pub(super) rest: Shown,
+    rest: Shown,
+    /// Devices that were there when the relay ended, and are not back; until the recovery ends nobody knows of them.
+    pub(super) awaited: BTreeSet<DeviceId>,
     own: Shown,
     others: Shown,
     /// Others see her as offline since then.
@@ -53,17 +55,15 @@ fn has_no_channel(record: &DeviceRecord) -> bool {
         && !defects::is_on(Defect::MiniprogramGuessedOffline)
 }
 
-/// Whether who was seen then, and ended so, may be on the way back since the relay's start.
-fn may_be_back(began: Time, seen: Time, ended: i32) -> bool {
-    seen < began || ended == i32::from(Cause::Unspecified)
+/// Whether the device was there when the relay ended, and may be on its way back.
+fn is_awaited(record: &DeviceRecord) -> bool {
+    record.signed_out == 0 && record.ended == i32::from(Cause::Unspecified)
 }
 
 /// How a device without a lease is.
 pub(super) fn resting_status(record: &DeviceRecord, recovering: Option<(Time, Time)>) -> Status {
-    let is_awaited = |(began, _): (Time, Time)| {
-        record.signed_out == 0 && may_be_back(began, Time(record.seen), record.ended)
-    };
-    if has_no_channel(record) || recovering.is_some_and(is_awaited) {
+    let may_be_back = |(began, _)| Time(record.seen) < began || is_awaited(record);
+    if has_no_channel(record) || recovering.is_some_and(may_be_back) {
         Status::Unknown
     } else {
         Status::Offline
@@ -109,10 +109,13 @@ impl Present {
             Err(_) => Cause::Unspecified,
         };
         let mut rest = Shown { status: Status::Offline, cause, since: seen, until: None };
-        if let Some((began, until)) = recovering
-            && may_be_back(began, seen, ended)
-        {
-            rest = Shown { until: Some(until), since: seen, ..NO_CHANNEL };
+        let mut awaited = BTreeSet::new();
+        if let Some((began, until)) = recovering {
+            let were_there = devices.iter().filter(|(_, device)| is_awaited(device));
+            awaited.extend(were_there.map(|(id, _)| id.clone()));
+            if seen < began || !awaited.is_empty() {
+                rest = Shown { until: Some(until), since: seen, ..NO_CHANNEL };
+            }
         }
         let without_channel = devices.iter().filter(|(_, device)| has_no_channel(device));
         let mut latest: Vec<_> = without_channel.collect();
@@ -124,6 +127,7 @@ impl Present {
         let mut present = Self {
             devices: devices.collect(),
             rest,
+            awaited,
             own: rest,
             others: rest,
             invisible: None,
@@ -139,6 +143,14 @@ impl Present {
             present.others.since = present.others.since.max(present.shown_from);
         }
         present
+    }
+
+    /// Her last device has ended. Another one may still come back, if the relay recovers until then.
+    pub(super) fn end(&mut self, cause: Cause, recovers_until: Option<Time>) {
+        match recovers_until {
+            Some(until) if !self.awaited.is_empty() => self.rest = Shown { until: Some(until), ..NO_CHANNEL },
+            _ => self.rest.end(cause),
+        }
     }
 
     pub(super) fn set_invisible(&mut self, invisible: bool, set: Time) {
