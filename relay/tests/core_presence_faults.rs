@@ -144,6 +144,27 @@ fn a_logout_is_told_also_when_the_lease_was_over_before_it_was_durable() {
     assert!(world.store.get(Table::Devices, b"alice\0m\0").unwrap().is_none(), "it is forgotten");
 }
 
+/// Seeds 3010334, 3011268 and others.
+#[test]
+fn who_logs_in_again_before_the_logout_is_durable_is_there() {
+    let mut world = World::new();
+    let bob = world.bob_watches_alice();
+    let alice = world.login("alice", "a");
+    world.saw(bob);
+    world.auto_commit = false;
+    world.frame(alice, 0, log_out());
+    world.cut(alice);
+    world.pass(100);
+    let (alice, _) = world.greet("alice", "a", |_| {});
+    world.commit_all();
+    world.auto_commit = true;
+    world.wait_alive(alice, 5_000);
+    assert_eq!(world.saw(bob), NOTHING);
+    world.frame(alice, 0, set_away(true));
+    assert_eq!(world.saw(bob), ["away background"]);
+    assert!(world.store.get(Table::Devices, b"alice\0a\0").unwrap().is_some());
+}
+
 /// Seed 1422.
 #[test]
 fn what_a_device_is_survives_a_store_that_can_not_be_read_for_a_while() {

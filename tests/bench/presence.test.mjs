@@ -58,7 +58,7 @@ async function watcherOf(scene, user, users, origin) {
  */
 async function told(watcher, user, status, since) {
   const at = await until(`${user} is ${status}`, () => watcher.page.evaluate(
-    ({ user, status, since }) => window.kept.events.find((/** @type {any} */ [name, payload, at]) => name === 'presence' && payload.user === user && payload.status === status && at >= since)?.[2],
+    (/** @type {{ user: string, status: string, since: number }} */ { user, status, since }) => window.kept.events.find((/** @type {any} */ [name, payload, at]) => name === 'presence' && payload.user === user && payload.status === status && at >= since)?.[2],
     { user, status, since },
   ), { within: 60_000 })
   return /** @type {number} */ (at)
@@ -157,6 +157,7 @@ scenario('bench: the leader of five tabs is closed, and crashes', async (scene) 
   const relay = await Relay.start(scene)
   const front = await Front.open(scene, () => relay.port)
   const browser = await Devtools.launch(scene)
+  /** @type {number[]} */
   const opening = []
   /** @type {Tab[]} */
   let tabs = []

@@ -7,7 +7,6 @@
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
 
-import { newPage, newProfile } from './harness/chromium.mjs'
 import { Person } from './harness/demo.mjs'
 import { Devtools } from './harness/devtools.mjs'
 import { Front } from './harness/front.mjs'
@@ -258,7 +257,7 @@ scenario('who is no contact learns nothing; who becomes one does; the invisible 
   await mallory.online()
   const ask = () => mallory.page.evaluate(async () => {
     window.kept.watch ??= await window.chat.presence.watch(['alice8', 'nobody-at-all'])
-    return window.kept.watch.current.map(({ user, status, since }) => [user, status, since])
+    return window.kept.watch.current.map((/** @type {import('hongyan').Presence} */ { user, status, since }) => [user, status, since])
   })
   assert.deepEqual(await ask(), [['alice8', 'unknown', undefined], ['nobody-at-all', 'unknown', undefined]])
   await alice.page.evaluate(async () => window.chat.send(await window.chat.direct('mallory'), { text: 'hi' }))

@@ -107,11 +107,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.put_device_record(user, device, None);
     }
 
-    /// Its logout is durable: what the end of a lease that was over before has written of it since is forgotten, too.
+    /// Its logout is durable: what the end of its lease, before, has written of it since is forgotten, too.
     pub(super) fn forget_again(&mut self, user: &UserId, device: &DeviceId) {
         match self.has_sign_out(user, device) {
-            Ok(false) if !self.has_lease(user, device) => self.forget_device(user, device),
-            Ok(_) => {}
+            Ok(false) => self.forget_device(user, device),
+            Ok(true) => {}
             Err(error) => self.note_fault(&error),
         }
     }

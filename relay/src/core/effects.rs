@@ -1,7 +1,7 @@
 //! What is done when a commit has ended, or at once when there is none to wait for.
 
-use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, PresenceCause, relay_frame::Event};
+use hongyan_protocol::{Code, DeviceId, UserId};
 
 use super::commit::{Effect, Mark};
 use super::io::{ConnectionId, Output, Verifier};
@@ -15,15 +15,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         match effect {
             Effect::Answer(connection, request, event) => self.answer(connection, request, event),
             Effect::Reply(id, answer) => self.reply(id, answer),
-            Effect::LoggedOut(user, device, connections) => {
-                self.forget_again(&user, &device);
-                self.end_device(&user, &device, PresenceCause::Logout);
-                let mut code = Code(1000);
-                for connection in connections {
-                    self.close(connection, code);
-                    code = Code::LOGGED_OUT;
-                }
-            }
+            Effect::LoggedOut(user, device, connections) => self.logged_out(&user, &device, connections),
             Effect::SignedOut(user, device) => {
                 self.end_device(&user, &device, PresenceCause::Kicked);
                 self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
@@ -44,6 +36,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             | Effect::Key(..)
             | Effect::Membership(..)
             | Effect::Device(..) => {}
+        }
+    }
+
+    /// A device's own logout: its connections end, the first of which said so.
+    fn logged_out(&mut self, user: &UserId, device: &DeviceId, connections: Vec<ConnectionId>) {
+        let holders = self.lease_holders(user, device);
+        // It was logged in again meanwhile.
+        if holders.iter().any(|holder| !connections.contains(holder)) {
+            return connections.iter().for_each(|old| self.close(*old, Code::LOGGED_OUT));
+        }
+        if holders.is_empty() {
+            self.forget_again(user, device);
+        }
+        self.end_device(user, device, PresenceCause::Logout);
+        let mut code = Code(1000);
+        for connection in connections {
+            self.close(connection, code);
+            code = Code::LOGGED_OUT;
         }
     }
 

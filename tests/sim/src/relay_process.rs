@@ -203,6 +203,7 @@ impl World {
         let (faults, early) = self.relay.store.take_counts();
         for _ in 0..faults {
             self.mattered(Fault::ReadFailed);
+            self.presence_read_failed();
         }
         for _ in 0..early {
             self.mattered(Fault::SeenEarly);

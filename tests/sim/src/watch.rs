@@ -65,6 +65,7 @@ impl World {
             Some(Verb::Unwatch(body)) => {
                 link.telling.forget(&body.users);
             }
+            Some(Verb::SetInvisible(_)) => self.presence_hides(id),
             Some(Verb::SetAway(body)) => self.presence_away(id, body.away),
             Some(Verb::Resume(resume)) => link.window = (resume.cursor, resume.cursor),
             Some(Verb::Ack(ack)) => link.window.1 = link.window.1.max(ack.cursor),

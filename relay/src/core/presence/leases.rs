@@ -152,9 +152,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         });
     }
 
-    pub(in crate::core) fn has_lease(&self, user: &UserId, device: &DeviceId) -> bool {
+    /// The connections that hold a device's leases, or held them last.
+    pub(in crate::core) fn lease_holders(&self, user: &UserId, device: &DeviceId) -> Vec<ConnectionId> {
         let device = self.presences.present.get(user).and_then(|user| user.devices.get(device));
-        device.is_some_and(|device| !device.leases.is_empty())
+        device.into_iter().flat_map(|device| device.leases.values()).map(|lease| lease.connection).collect()
     }
 
     /// A device's session has ended for good: it is offline, whatever kind it is. Its record may be gone, so the

@@ -117,8 +117,10 @@ pub(crate) struct Known {
     has_begun: bool,
     /// Users who are shown to nobody.
     pub(crate) invisible: BTreeSet<String>,
-    /// Devices that log out, and how many commits end until they have.
-    logouts: Vec<(Greeting, u32)>,
+    /// Devices that log out, the connections that they have, and how many commits end until it is done.
+    logouts: Vec<(Greeting, Vec<ConnectionId>, u32)>,
+    /// Users who asked to be shown or hidden, and how many commits end until they are: some see it before.
+    hiding: Vec<(String, u32)>,
     /// The relay stops, and tells nothing any more.
     pub(crate) stops: bool,
     pub(crate) shown: BTreeMap<String, Shown>,
@@ -203,9 +205,7 @@ impl Known {
 
     /// Its device logs out.
     pub(crate) fn logs_out_now(&self, connection: ConnectionId) -> bool {
-        self.leases
-            .iter()
-            .any(|lease| lease.connection == connection && self.logouts.iter().any(|(by, _)| lease.is_of(by)))
+        self.logouts.iter().any(|(_, connections, _)| connections.contains(&connection))
     }
 
     /// A goodbye came; false when there is no lease, or it has said so before.
@@ -287,21 +287,33 @@ impl Known {
     /// The device of a connection logs out with the commit that gathers now, behind `ahead` others.
     pub(crate) fn logs_out(&mut self, connection: ConnectionId, ahead: u32) {
         if let Some(lease) = self.leases.iter().find(|lease| lease.connection == connection) {
-            self.logouts.push((lease.by.clone(), ahead + 1));
+            let leases = self.leases.iter().filter(|other| other.is_of(&lease.by));
+            let connections = leases.map(|lease| lease.connection).collect();
+            self.logouts.push((lease.by.clone(), connections, ahead + 1));
         }
+    }
+
+    /// A user asks to be shown or hidden with the commit that gathers now, behind `ahead` others.
+    pub(crate) fn asks_to_hide(&mut self, user: &str, ahead: u32) {
+        self.hiding.push((user.to_owned(), ahead + 1));
+        self.dirty = true;
     }
 
     /// It was refused after all.
     pub(crate) fn stays_logged_in(&mut self, by: &Greeting) {
-        self.logouts.retain(|(other, _)| (&other.user, &other.device) != (&by.user, &by.device));
+        self.logouts.retain(|(other, ..)| (&other.user, &other.device) != (&by.user, &by.device));
     }
 
     /// A commit has ended.
     pub(crate) fn commits(&mut self) {
-        for (_, left) in &mut self.logouts {
-            *left -= 1;
-        }
-        for (by, _) in self.logouts.extract_if(.., |(_, left)| *left == 0) {
+        let lefts = self.logouts.iter_mut().map(|(.., left)| left);
+        lefts.chain(self.hiding.iter_mut().map(|(_, left)| left)).for_each(|left| *left -= 1);
+        self.dirty |= self.hiding.extract_if(.., |(_, left)| *left == 0).count() > 0;
+        for (by, connections, _) in self.logouts.extract_if(.., |(.., left)| *left == 0) {
+            // It may have logged in again meanwhile.
+            if self.leases.iter().any(|lease| lease.is_of(&by) && !connections.contains(&lease.connection)) {
+                continue;
+            }
             self.leases.retain(|lease| !lease.is_of(&by));
             self.without_channel.remove(&(by.user.clone(), by.device.clone()));
             self.awaited.remove(&(by.user, by.device));
@@ -353,7 +365,13 @@ impl Known {
         let mut changed = Vec::new();
         for user in users {
             let own = self.status(&user);
-            let others = if self.invisible.contains(&user) { [Status::Offline; 2] } else { own };
+            let others = if self.hiding.iter().any(|(other, _)| *other == user) && own[0] != Status::Offline {
+                [own[0], Status::Offline]
+            } else if self.invisible.contains(&user) {
+                [Status::Offline; 2]
+            } else {
+                own
+            };
             let fresh = Shown { others, own, before_others: others, before_own: own };
             let shown = self.shown.entry(user.clone()).or_insert(fresh);
             if (shown.others, shown.own) != (others, own) {

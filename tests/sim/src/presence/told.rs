@@ -55,6 +55,8 @@ pub(crate) struct Tellings {
     contacts_change: bool,
     /// The commit that has just ended did.
     contacts_changed: bool,
+    /// When a read failed last: of what was not read the relay tells what it knew until it reads again.
+    read_failed_at: Option<u64>,
     /// Within the present input.
     welcomed: Vec<ConnectionId>,
     closed: Vec<(ConnectionId, Code)>,
@@ -223,6 +225,14 @@ impl World {
         }
     }
 
+    pub(crate) fn presence_hides(&mut self, id: ConnectionId) {
+        let user = self.links.get(&id).and_then(|link| link.telling.greeting.as_ref());
+        if let Some(user) = user.map(|greeting| greeting.user.clone()) {
+            let ahead = u32::from(!self.relay.is_quiet());
+            self.tellings.known.asks_to_hide(&user, ahead);
+        }
+    }
+
     pub(crate) fn presence_welcome(&mut self, id: ConnectionId) {
         self.tellings.welcomed.push(id);
     }
@@ -296,7 +306,8 @@ impl World {
                 format!("{} {status:?}", whose()),
             );
         };
-        if !shown.may_be_told(own, status) {
+        let is_unread = status == Status::Unknown && self.has_just_failed_to_read();
+        if !shown.may_be_told(own, status) && !is_unread {
             let expected = shown.now(own);
             return self.broke(
                 rule(expected, status),
@@ -322,11 +333,22 @@ impl World {
         }
     }
 
+    pub(crate) fn presence_read_failed(&mut self) {
+        self.tellings.read_failed_at = Some(self.now);
+    }
+
+    fn has_just_failed_to_read(&self) -> bool {
+        self.tellings.read_failed_at.is_some_and(|at| at + TOLD_MS > self.now)
+    }
+
     /// A change has had the time to be told.
     pub(crate) fn presence_due(&mut self, user: &str) {
         let Some(shown) = self.tellings.known.shown.get(user).copied() else { return };
         if !self.relay.is_up() || self.tellings.known.stops {
             return;
+        }
+        if self.has_just_failed_to_read() {
+            return self.schedule(self.now + TOLD_MS, Happening::PresenceDue(user.to_owned()));
         }
         let backlog_max = self.relay.config.outgoing_bytes_target;
         let mut wrong = None;
