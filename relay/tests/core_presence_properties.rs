@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 /// Every time in here is a multiple of it.
 const TICK: u64 = 50;
-const LOST_HOLD: u64 = 700;
+const LOST_HOLD: u64 = 600;
 const BACKGROUND_LEASE: u64 = 1_500;
 
 const DEVICES: [(&str, DeviceKind); 3] =

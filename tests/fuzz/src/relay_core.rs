@@ -35,7 +35,7 @@ impl Verifier for Permissive {
     fn verify(&self, token: &str) -> Result<Identity, String> {
         let (user, end) = token.split_once('@').unwrap_or((token, ""));
         let user = UserId::new(user).map_err(|error| error.to_string())?;
-        Ok(Identity { user, expires: Time(end.parse().unwrap_or(u64::MAX)) })
+        Ok(Identity { user, expires: Time(end.parse().unwrap_or(u64::MAX)), issued: None })
     }
 }
 
@@ -330,6 +330,7 @@ impl World {
                 assert!(self.under_way.is_none(), "one commit at most is under way");
                 self.under_way = Some((ticket, batch));
             }
+            Output::Answer(..) => panic!("nobody asked"),
             Output::Drained => {
                 assert!(
                     self.drains && !self.drained && self.under_way.is_none(),

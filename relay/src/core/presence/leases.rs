@@ -7,13 +7,14 @@ use hongyan_protocol::{Code, DeviceId, Time, UserId};
 
 use super::Holder;
 use super::lease::{End, Fate, Lease, Order, Tab};
-use super::present::{Device, Eyes, Present};
-use super::state::{Cause, Channel};
+use super::present::{Device, Eyes, Present, resting_status};
+use super::state::{Cause, Channel, Status};
 use crate::core::deadlines::Timer;
 use crate::core::defects::{self, Defect};
 use crate::core::devices::Seen;
 use crate::core::io::{ConnectionId, CoreConfig, Now, Verifier};
 use crate::core::limits::LEASES_PER_USER_MAX;
+use crate::core::records::DeviceRecord;
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError};
@@ -291,8 +292,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut record = self.user_record(user)?.unwrap_or_default();
         record.seen = record.seen.max(self.now.time.max(since).0);
         record.ended = cause.into();
-        self.put_user_record(user, record);
-        Ok(())
+        self.put_user_record(user, record)
     }
 
     /// The user is shown to others from now on, or no more; durably so.
@@ -304,7 +304,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// Others see nothing of the user.
-    pub(in crate::core) fn is_invisible(&self, user: &UserId) -> bool {
-        self.presences.present.get(user).is_some_and(Present::is_invisible)
+    pub(in crate::core) fn is_invisible(&self, user: &UserId) -> Result<bool, StoreError> {
+        match self.presences.present.get(user) {
+            Some(present) => Ok(present.is_invisible()),
+            None => Ok(self.durable_user_record(user)?.is_some_and(|record| record.invisible)),
+        }
+    }
+
+    /// How one of a user's devices is, as she sees it.
+    pub(in crate::core) fn device_status(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        record: &DeviceRecord,
+    ) -> Status {
+        let state = self.presences.present.get(user).and_then(|user| user.devices.get(device));
+        match state {
+            Some(state) => state.shown().status,
+            None => resting_status(record, self.recovering()),
+        }
     }
 }
