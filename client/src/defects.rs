@@ -69,6 +69,10 @@ defects! {
     PresenceKeptAsLive = "presence-kept-as-live";
     /// The relay is not told that nobody looks at the device any more.
     AwayNotTold = "away-not-told";
+    /// What was heard of watched users is shown for ever without a connection.
+    PresenceNeverStale = "presence-never-stale";
+    /// Who is told to write is never told to have ceased, unless a message comes.
+    TypingNeverEnds = "typing-never-ends";
 }
 
 #[cfg(feature = "defects")]

@@ -261,7 +261,11 @@ impl Client {
         }
         self.presences.put_off = 0;
         // Who was not heard of since an earlier end waits since that one.
-        if was_online && self.timers.get(Timer::Stale).is_none() && !self.presences.users.is_empty() {
+        if was_online
+            && self.timers.get(Timer::Stale).is_none()
+            && !self.presences.users.is_empty()
+            && !defects::is_on(Defect::PresenceNeverStale)
+        {
             self.timers.set(Timer::Stale, now.moment.after_ms(PRESENCE_STALE_MS));
         }
         for number in self.asks.watches() {

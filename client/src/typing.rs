@@ -7,6 +7,7 @@ use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::{ConversationId, ConversationKind, UserId, wire};
 
 use crate::client::Client;
+use crate::defects::{self, Defect};
 use crate::io::{Event, Moment, Now};
 use crate::limits::{TYPING_EVERY_MS, TYPING_EXPIRES_MAX_MS, TYPING_MAX};
 use crate::sorted::SortedMap;
@@ -121,6 +122,7 @@ impl Client {
 
     fn typing_deadline(&mut self) {
         let next = self.typings.writing.iter().map(|one| one.until).min();
+        let next = next.filter(|_| !defects::is_on(Defect::TypingNeverEnds));
         self.timers.set_or_clear(Timer::Typing, next);
     }
 }

@@ -541,4 +541,13 @@ fn leases_of_one_user_are_bounded() {
     assert!(world.relay.counters().leases <= 257, "{}", world.relay.counters().leases);
     world.pass(4_000);
     assert_eq!(world.relay.counters().leases, 0);
+    // Nor do devices gather of which nobody knows.
+    let alice = world.login("alice", "a");
+    for n in 0..100 {
+        let mini = |hello: &mut wire::Hello| hello.device_kind = DeviceKind::Miniprogram.into();
+        let (connection, _) = world.greet("alice", &format!("m{n}"), mini);
+        world.frame(connection, 0, bye(0, false));
+        world.pass(10);
+    }
+    assert_eq!(world.watch(alice, &["alice"])[0].devices.len(), 16);
 }

@@ -138,7 +138,10 @@ impl Model {
         let Some((of, lease)) = self.of(connection) else { return };
         let until = now + returns_in.clamp(500, 4_000);
         lease.held = match (returns_in, returns) {
-            (0, _) => return drop(self.leases.remove(&of)),
+            (0, _) => {
+                self.leases.remove(&of);
+                return;
+            }
             (_, true) => Held::Kept(until),
             (_, false) => Held::Leaving(until),
         };

@@ -171,6 +171,33 @@ scenario('twenty leaders are killed during traffic: nothing is lost, doubled or 
   await leadersEnd(scene, 'killer', 20, (group, leader) => group.kill(leader))
 }, { timeout: 240_000 })
 
+scenario('a leader that hangs loses its lead, and comes back as one of the others', async (scene) => {
+  const group = await TabGroup.open(scene, 'hanger', front.origin, 3)
+  const leader = await group.leader()
+  const others = group.tabs.filter((tab) => tab !== leader)
+  const [other] = /** @type {[SdkPage]} */ (others)
+  await post(other, 'hanger-peer', texts(1, 5))
+  await until('five are told', async () => (await told(leader, 'hanger')).length === 5)
+  // Long enough to be taken for hung: nothing of the page runs meanwhile.
+  const hangs = leader.page.evaluate(() => {
+    const end = Date.now() + 7_000
+    while (Date.now() < end);
+  })
+  await post(other, 'hanger-peer', texts(6, 10))
+  await until('another leads', async () => (await Promise.all(others.map((tab) => tab.state()))).filter((state) => state.leader && state.status === 'online').length === 1, { seen: () => Promise.all(others.map((tab) => tab.state())) })
+  const sent = await other.page.evaluate(async () => Promise.all(window.kept.sent))
+  assert.deepEqual(sent, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+  await hangs
+  await group.leader()
+  assert.equal((await leader.state()).leader, false, 'the one that hung follows')
+  await post(leader, 'hanger-peer', texts(11, 12))
+  for (const tab of group.tabs) {
+    await until('all twelve are told', async () => (await told(tab, 'hanger')).length >= 12, { seen: () => told(tab, 'hanger') })
+    assert.deepEqual(await told(tab, 'hanger'), texts(1, 12))
+    assert.equal((await tab.events('gap')).length, 0)
+  }
+}, { timeout: 120_000 })
+
 scenario('without Web Locks, or without BroadcastChannel, each tab connects for itself as the same device', async (scene) => {
   for (const [user, breakIt] of /** @type {[string, () => void][]} */ ([
     ['lockless', () => Object.defineProperty(navigator, 'locks', { value: undefined })],

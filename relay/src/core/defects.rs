@@ -67,6 +67,16 @@ defects! {
     SinceMovesBack = "since-moves-back";
     /// A mini-program of which nobody can know is called offline.
     MiniprogramGuessedOffline = "miniprogram-guessed-offline";
+    /// A hello takes the lease also when a newer connection holds it.
+    LateHelloTaken = "late-hello-taken";
+    /// Who says goodbye is offline at once, whatever the time it names.
+    GoodbyeIsFinal = "goodbye-is-final";
+    /// After a restart those who were there are offline until they come back.
+    OfflineAfterRestart = "offline-after-restart";
+    /// Who has left the last group with somebody may go on watching.
+    WatchOutlivesGroup = "watch-outlives-group";
+    /// Of who is invisible it is told that she types.
+    InvisibleStillTypes = "invisible-still-types";
 }
 
 #[cfg(feature = "defects")]

@@ -92,6 +92,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         devices.entry(device.clone()).or_default()
     }
 
+    /// Its record could not be read: the news wait on.
+    fn write_later(&mut self, user: &UserId, device: &DeviceId, news: News) {
+        *self.news_of(user, device) = news;
+    }
+
     /// Forgets a device, with the commit that gathers.
     pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) {
         if let Some(devices) = self.devices.waiting.get_mut(user) {
@@ -108,6 +113,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                     Ok(record) => record.unwrap_or_default(),
                     Err(error) => {
                         self.note_fault(&error);
+                        self.write_later(&user, &device, news);
                         continue;
                     }
                 };

@@ -144,7 +144,7 @@ impl Default for CoreConfig {
             token_leeway_ms: 5_000,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             watch: WatchPolicy::default(),
-            lost_hold_ms: 700,
+            lost_hold_ms: 600,
             background_lease_ms: 300_000,
             recovery_ms: 20_000,
         }

@@ -28,6 +28,8 @@ pub const PRESENCE_PACE_MS: u64 = 500;
 pub const PRESENCE_CHANGES_AT_ONCE: u32 = 8;
 /// … and so many per second, the last one always.
 pub const PRESENCE_CHANGES_PER_SECOND: u32 = 4;
+/// When the store could not be read to tell how a user is, it is read again after so many milliseconds.
+pub const PRESENCE_REREAD_MS: u64 = 250;
 /// Watchers that one `handle` looks at to tell them; the rest is due at once.
 pub const PRESENCE_PUSHES_PER_INPUT: usize = 1_000;
 /// Rows that one `handle` reads for those who ask to watch; the rest is due at once.

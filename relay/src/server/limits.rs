@@ -37,6 +37,9 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What the core has to do after the last connection ended, or the store failed.
 pub(crate) const CORE_END_TIME: Duration = Duration::from_secs(10);
 
+/// From a relay's stop until it is known after the restart who is there, in milliseconds.
+pub(crate) const RESTART_MS_MAX: u64 = 30_000;
+
 /// Keys of one algorithm.
 pub(crate) const KEYS_MAX: usize = 16;
 /// Bytes of an HS256 secret at least: RFC 7518 section 3.2 wants as many as the hash has.

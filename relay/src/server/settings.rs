@@ -193,8 +193,8 @@ keys! {
         "A mini-program that was hidden is shown as away for so long after its connection ended; after that nobody \
          knows, and nobody guesses.";
     "presence.recovery_ms", Count(0, 25_000), core.recovery_ms,
-        "After the relay's start nobody is called offline for so long, since devices come back. With the time in \
-         which they are told to, it should be 30 s at most.";
+        "After the relay's start nobody is called offline for so long, since devices come back. It should be more than \
+         `timers.drain_spread_ms`, and 30 s at most together with it.";
 
     "timers.head_ms", Count(100, HOUR_MS), head_ms,
         "An HTTP request's head must have come by then; an idle HTTP connection is kept as long.";

@@ -91,12 +91,13 @@ export class Devtools {
    * A page with the SDK, connected, in front of the others.
    * @param {string} user
    * @param {string} origin of a front
+   * @param {Partial<import('hongyan').ConnectOptions>} [options]
    */
-  async openSdk(user, origin) {
+  async openSdk(user, origin, options) {
     const tab = await this.openTab('about:blank')
     const page = new SdkPage(tab, user)
     await page.load(origin)
-    await page.connect()
+    await page.connect(options)
     await page.online()
     return { tab, page }
   }

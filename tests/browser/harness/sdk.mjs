@@ -32,7 +32,7 @@ export class SdkPage {
     const one = new SdkPage(page, user)
     scene.shows(`${user}${device}`, () => page.evaluate(async () => ({ state: window.chat?.state, conversations: await window.chat?.conversations(), kept: window.kept })))
     await one.load(origin)
-    if (connect) await one.connect(storage)
+    if (connect) await one.connect(storage === undefined ? {} : { storage })
     return one
   }
 
@@ -47,24 +47,24 @@ export class SdkPage {
 
   /**
    * Connects with tokens of the development mode, and keeps every event in `kept.events`.
-   * @param {'indexeddb' | 'memory'} [storage]
+   * @param {Partial<import('hongyan').ConnectOptions>} [options]
    */
-  async connect(storage) {
+  async connect(options = {}) {
     await this.page.evaluate(
-      async ({ user, storage }) => {
+      async ({ user, options }) => {
         const token = async () => {
           const response = await fetch(`/dev/token?user=${user}`)
           if (!response.ok) throw new Error(`No token: ${response.status}.`)
           return response.text()
         }
-        window.chat = await window.hongyan.connect({ user, token, ...(storage === undefined ? {} : { storage }) })
+        window.chat = await window.hongyan.connect({ user, token, ...options })
         /** @type {[string, unknown, number][]} */
         const events = (window.kept.events = [])
         for (const name of /** @type {const} */ (['message', 'outbox', 'conversation', 'state', 'gap', 'group', 'presence', 'typing'])) {
           window.chat.on(name, (payload) => events.push([name, payload, Date.now()]))
         }
       },
-      { user: this.user, storage },
+      { user: this.user, options },
     )
   }
 

@@ -4,12 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hongyan_client::{Restored, Write};
-use hongyan_protocol::{ConversationId, Seq, wire};
+use hongyan_protocol::{ConversationId, DeviceId, Seq, UserId, wire};
 use prost::Message as _;
 
-/// The client's record of cursor and epoch, as its documentation gives it.
+/// The client's record of cursor, epoch and device, as its documentation gives it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Meta {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(string, tag = "2")]
+    user: String,
+    #[prost(string, tag = "3")]
+    device: String,
     /// The queue's epoch.
     #[prost(string, tag = "4")]
     pub(crate) epoch: String,
@@ -37,6 +43,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
+    /// That of a new tab which can't share the cache of its device: it has the device's id and nothing else.
+    pub(crate) fn of_device(user: &UserId, device: &DeviceId) -> Self {
+        let (user, device) = (user.as_str().to_owned(), device.as_str().to_owned());
+        let meta = Meta { version: 1, user, device, ..Meta::default() };
+        Self { meta: Some(meta.encode_to_vec().into()), ..Self::default() }
+    }
+
     /// One transaction.
     pub(crate) fn save(&mut self, writes: &[Write]) {
         for write in writes {

@@ -14,6 +14,7 @@ use hongyan_protocol::{Code, ConversationId, Time, UserId};
 use crate::cache::Cache;
 use crate::clock::{BEGIN_MS, Clock};
 use crate::faults::Fault;
+use crate::presence::App;
 use crate::world::{Happening, Life, World};
 
 /// What an application waits for.
@@ -26,6 +27,8 @@ pub(crate) enum Asked {
     Outsider,
     /// A page of this conversation.
     Page(ConversationId),
+    /// To watch users.
+    Watch,
     /// The answer is kept for the step that asked.
     Call,
     Other,
@@ -62,6 +65,10 @@ pub(crate) struct Told {
 pub(crate) struct Device {
     pub(crate) index: usize,
     pub(crate) user: UserId,
+    pub(crate) kind: DeviceKind,
+    /// Names the page where tabs don't share a connection.
+    pub(crate) tab: String,
+    pub(crate) app: App,
     /// `None` between an end and the next start.
     pub(crate) client: Option<Client>,
     /// Counts the starts and the ends: what was under way for an older one is void.
@@ -101,6 +108,9 @@ impl Device {
         Self {
             index,
             user,
+            kind: DeviceKind::Web,
+            tab: String::new(),
+            app: App::default(),
             client: None,
             life: 0,
             clock,
@@ -162,17 +172,19 @@ impl World {
         device.clock = clock;
         device.client = Some(Client::new(Config {
             user: device.user.clone(),
-            device_kind: DeviceKind::Web,
+            device_kind: device.kind,
             agent: "sim".into(),
-            tab: String::new(),
+            tab: device.tab.clone(),
             shared: false,
             storage: Storage::IndexedDb,
             seed,
         }));
         let restored = Restored { term: device.life.into(), ..device.disk.restored() };
         self.watch_start(index);
+        self.app_begins(index);
         self.note(|| format!("device {index} starts"));
         self.device_input(index, client::Input::Restored(restored));
+        self.app_starts(index);
     }
 
     /// The process ends in the middle of whatever it did, or in good order.
@@ -191,6 +203,7 @@ impl World {
             self.coverage.mattered(Fault::DeviceCrash);
         }
         self.device_end_goes(index, tells);
+        self.app_ends(index);
         let device = &mut self.devices[index];
         device.life += 1;
         device.saving = None;
@@ -219,6 +232,9 @@ impl World {
     }
 
     pub(crate) fn device_input(&mut self, index: usize, input: client::Input) {
+        if let client::Input::Host(event) = &input {
+            self.app_host(index, *event);
+        }
         let now = self.now;
         let device = &mut self.devices[index];
         let Some(core) = &mut device.client else { return };
@@ -267,6 +283,7 @@ impl World {
                 }
                 self.watch_sent(index, &bytes);
                 if let Some(link) = self.link_of(index) {
+                    self.hello_is_late(life, link);
                     self.send_up(link, Happening::Up(link, bytes));
                 }
             }
@@ -278,7 +295,8 @@ impl World {
             client::Output::Load { ticket, conversation, from, to } => {
                 self.soon(0, 10, Happening::Load(life, ticket, conversation, from, to));
             }
-            client::Output::Beacon(_) | client::Output::Prepare(_) => {}
+            client::Output::Beacon(bytes) => self.beacon(index, bytes),
+            client::Output::Prepare(_) => {}
             client::Output::Event(event) => self.watch_event(index, event),
             client::Output::Reply(request, answer) => self.answered(index, request, answer),
         }
@@ -307,6 +325,11 @@ impl World {
             Some(Asked::Page(conversation)) => {
                 if let Ok(Answer::History(page)) = answer {
                     self.watch_page(index, &conversation, &page);
+                }
+            }
+            Some(Asked::Watch) => {
+                if let Ok(Answer::Presences(presences)) = answer {
+                    self.app_answered(index, presences);
                 }
             }
             Some(Asked::Call) => device.answer = Some(answer),

@@ -76,6 +76,29 @@ faults! {
     MemberGone, "member-gone", "a send was refused because its sender was removed";
     Outsider, "outsider", "one who is no member asked for a group, and was refused";
     Reset, "reset", "a device's queue could not be continued, and it was told of the gap";
+    GoodbyeLost, "goodbye-lost", "a goodbye was lost on its socket";
+    BeaconLost, "beacon-lost", "a beacon was lost, and so was what went on the socket";
+    BeaconLate, "beacon-late", "a beacon came when the lease was over, or another connection's";
+    BeaconRepeated, "beacon-repeated", "a beacon came after the goodbye had been heard";
+    BeaconFirst, "beacon-first", "a beacon overtook what went on the socket";
+    HelloLate, "hello-late", "a hello came after a newer connection's, and was refused";
+    Takeover, "takeover", "a hello took the lease of a connection that was still open";
+    QuickReconnect, "quick-reconnect", "a device came back before its lost socket was told";
+    Reload, "reload", "a device came back within the time that its goodbye named";
+    GoodbyeEnd, "goodbye-end", "the time that a goodbye named ended";
+    LostEnd, "lost-end", "a device did not come back after its socket had ended";
+    SilentEnd, "silent-end", "a lease ended because nothing was heard";
+    BackgroundEnd, "background-end", "a mini-program's time in the background ended";
+    TabEnded, "tab-ended", "one of a device's tabs ended, and another one stayed";
+    AwayTold, "away-told", "a device said that nobody looks at it any more";
+    BackForward, "back-forward", "a page left, and was gone back to";
+    Recovered, "recovered", "a device came back after the relay's start while it was awaited";
+    NobodyKnows, "nobody-knows", "a user was told to be unknown";
+    InvisibleThere, "invisible-there", "a user who was there was told as offline because she is invisible";
+    NotAContact, "not-a-contact", "one who is no contact asked to watch, and was refused";
+    ContactLost, "contact-lost", "a watch ended because its user was no contact any more";
+    Stale, "stale", "what was seen of others became unknown without a connection";
+    TypingTold, "typing-told", "a member was told that another one types";
 }
 
 /// Counters of all kinds.

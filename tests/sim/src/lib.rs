@@ -1,6 +1,9 @@
 //! A simulated world: the real client core and the real relay core, the same crates that ship, with a network, disks,
 //! platforms and people of the simulator's own, one clock and one seed.
 //!
+//! In most worlds people also watch who is there ([`faults`] has what can go wrong with that): what the relay tells of
+//! them and what applications show is held against what is true, at every input.
+//!
 //! A world lives through a scenario of people's doings and faults ([`faults`]), then the faults stop, and the promises
 //! R1 to R8 of DESIGN.md are held against all that happened: while it runs every frame, every transaction and every
 //! event is compared with what is durable, and at the end everything that anybody can see.
@@ -21,6 +24,7 @@ pub mod disk;
 pub mod faults;
 mod network;
 mod people;
+mod presence;
 mod relay_process;
 mod report;
 mod run;

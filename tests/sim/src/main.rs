@@ -17,6 +17,8 @@ npm run sim -- [options]
   --steps N       its first N steps only
   --skip A,B,…    without these steps
   --without F,…   without these kinds of faults
+  --without-presence
+                  nobody watches who is there
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -72,6 +74,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
                     options.scenario.without.insert(*fault);
                 }
             }
+            "--without-presence" => options.scenario.presence = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

@@ -13,6 +13,7 @@ use hongyan_relay::core as relay;
 use hongyan_relay::core::ConnectionId;
 
 use crate::faults::Fault;
+use crate::presence::Telling;
 use crate::world::{Happening, Life, World};
 
 /// One direction of a connection.
@@ -42,6 +43,7 @@ pub(crate) struct Link {
     pub(crate) reset: Option<(String, u64)>,
     /// Positions as the relay told them and as the device acknowledged them.
     pub(crate) window: (u64, u64),
+    pub(crate) telling: Telling,
 }
 
 impl Link {
@@ -65,6 +67,7 @@ impl World {
             reads_at: 0,
             reset: None,
             window: (0, 0),
+            telling: Telling::default(),
         };
         let half_open = self
             .links
@@ -116,6 +119,22 @@ impl World {
         link.up.under_way += 1;
         let at = link.up.at;
         self.schedule(at, happening);
+    }
+
+    /// A hello gets stuck, and meanwhile another process takes the device over.
+    pub(crate) fn hello_is_late(&mut self, life: Life, id: ConnectionId) {
+        let now = self.now;
+        let is_first = self.links.get(&id).is_some_and(|link| link.up.at == 0);
+        if is_first && self.shape.presence.is_some() && self.fault(Fault::HelloLate, 2) {
+            let (late, dies) = (
+                self.fate(Fault::HelloLate).between(600, 6_000),
+                self.fate(Fault::HelloLate).between(0, 300),
+            );
+            if let Some(link) = self.links.get_mut(&id) {
+                link.up.at = now + late;
+            }
+            self.schedule(now + dies, Happening::Takeover(life));
+        }
     }
 
     pub(crate) fn send_down(&mut self, id: ConnectionId, happening: Happening) {
@@ -189,6 +208,9 @@ impl World {
         if self.devices[life.0].life == life.1 && self.devices[life.0].client.is_some() {
             self.watch_down(id, life.0, &bytes);
             self.device_input(life.0, client::Input::Frame(generation, bytes));
+            if self.devices[life.0].life == life.1 {
+                self.app_is_told(life.0);
+            }
         }
     }
 
@@ -210,8 +232,9 @@ impl World {
     }
 
     pub(crate) fn written(&mut self, id: ConnectionId, bytes: usize) {
-        let Some(link) = self.links.get(&id) else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
         if link.at_relay == Some(self.relay.life) && link.down.dead.is_none() {
+            link.telling.backlog = link.telling.backlog.saturating_sub(bytes);
             self.relay_input(relay::Input::Written(id, bytes));
         }
     }

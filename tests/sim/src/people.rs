@@ -14,6 +14,7 @@ use crate::clock::BEGIN_MS;
 use crate::device::Asked;
 use crate::faults::Fault;
 use crate::network::{Lane, Link};
+use crate::presence::Telling;
 use crate::scenario::STEPS_MAX;
 use crate::watch::Sending;
 use crate::world::{Happening, World};
@@ -81,6 +82,8 @@ impl World {
             self.pass(pause);
             if !self.scenario.skip.contains(&step) && self.breach.is_none() {
                 self.step(chance);
+                self.presence_step(step);
+                self.look_around();
             }
         }
         self.heal();
@@ -107,7 +110,7 @@ impl World {
 
     // ------------------------------------------------------------ people
 
-    fn conversation(&self, index: usize, chance: &mut Chance) -> ConversationId {
+    pub(crate) fn conversation(&self, index: usize, chance: &mut Chance) -> ConversationId {
         if !self.groups.is_empty() && chance.percent(55) {
             return chance.pick(&self.groups).clone();
         }
@@ -434,6 +437,7 @@ impl World {
             reads_at: 0,
             reset: None,
             window: (0, 0),
+            telling: Telling::default(),
         };
         self.links.insert(id, link);
         self.relay_input(relay::Input::Connected(id));

@@ -95,6 +95,9 @@ impl World {
             (config.sends_per_second, config.sends_burst) = (2, 4);
             (config.requests_per_second, config.requests_burst) = (4, 12);
         }
+        if let Some(shape) = self.shape.presence {
+            shape.configure(&mut config);
+        }
         config
     }
 
@@ -105,11 +108,12 @@ impl World {
         }
         let (seed, config) = (self.chance.seed(), self.relay_config());
         self.relay.config = config.clone();
-        match Relay::open(config, self.relay.store.clone(), OpenVerifier, seed) {
+        match Relay::open(config.clone(), self.relay.store.clone(), OpenVerifier, seed) {
             Ok(core) => {
                 self.relay.life += 1;
                 self.relay.epoch = core.epoch().as_str().to_owned();
                 self.relay.core = Some(core);
+                self.presence_starts(&config);
                 let life = self.relay.life;
                 self.note(|| format!("the relay starts, life {life}"));
             }
@@ -134,6 +138,10 @@ impl World {
                 moment: relay::Moment(clock.moment(self.now)),
                 time: Time(clock.time(self.now)),
             };
+            if self.relay.core.is_some() {
+                self.presence_input(&input);
+            }
+            let has_committed = matches!(input, relay::Input::Committed(_, Ok(())));
             let Some(core) = &mut self.relay.core else { return };
             core.handle(now, input);
             let outputs: Vec<_> = std::iter::from_fn(|| core.poll()).collect();
@@ -146,9 +154,13 @@ impl World {
                 match output {
                     relay::Output::Transmit(link, bytes) => {
                         self.watch_told(link, &bytes);
+                        if let Some(link) = self.links.get_mut(&link) {
+                            link.telling.backlog += bytes.len();
+                        }
                         self.send_down(link, Happening::Down(link, bytes));
                     }
                     relay::Output::Close(link, code) => {
+                        self.presence_closed(link, code);
                         self.relay_closes(link, code);
                         inputs.push_back(relay::Input::Closed(link));
                     }
@@ -168,6 +180,7 @@ impl World {
                     }
                 }
             }
+            self.presence_settles(has_committed);
         }
     }
 
@@ -188,6 +201,7 @@ impl World {
         let (faults, early) = self.relay.store.take_counts();
         for _ in 0..faults {
             self.mattered(Fault::ReadFailed);
+            self.presence_read_failed();
         }
         for _ in 0..early {
             self.mattered(Fault::SeenEarly);
@@ -202,6 +216,7 @@ impl World {
         }
         let life = self.relay.life;
         self.relay.store.write(batch);
+        self.presence_commit(batch);
         self.relay.synced = false;
         let full = self.now < self.relay.disk_full_until;
         if full || std::mem::take(&mut self.relay.commit_fails) {

@@ -19,6 +19,8 @@ pub struct Scenario {
     pub skip: BTreeSet<u32>,
     /// Kinds of faults that don't happen.
     pub without: BTreeSet<Fault>,
+    /// People watch who is there, if the seed says so.
+    pub presence: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -27,7 +29,20 @@ impl Scenario {
     /// The whole scenario of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, steps: None, skip: BTreeSet::new(), without: BTreeSet::new(), defect: None }
+        Self {
+            seed,
+            steps: None,
+            skip: BTreeSet::new(),
+            without: BTreeSet::new(),
+            presence: true,
+            defect: None,
+        }
+    }
+
+    /// The same without anything of presence: the worlds there were before there was any.
+    #[must_use]
+    pub fn without_presence(self) -> Self {
+        Self { presence: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -51,6 +66,9 @@ impl fmt::Display for Scenario {
         if !self.without.is_empty() {
             let without: Vec<_> = self.without.iter().map(|fault| fault.name()).collect();
             write!(f, " --without {}", without.join(","))?;
+        }
+        if !self.presence {
+            write!(f, " --without-presence")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;

@@ -17,6 +17,20 @@ struct ReferenceRecord {
     message: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct DeviceRecord {
+    #[prost(int32, tag = "2")]
+    kind: i32,
+    #[prost(int32, tag = "6")]
+    ended: i32,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct UserRecord {
+    #[prost(bool, tag = "1")]
+    invisible: bool,
+}
+
 /// A conversation as one user has it.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct Membership {
@@ -120,6 +134,28 @@ pub(crate) fn memberships(tables: &Tables, user: &str) -> BTreeMap<String, Membe
     rows(tables, Table::Memberships, user, prefix(user))
         .map(|(key, value)| (second(key), Membership::decode(value.clone()).unwrap_or_default()))
         .collect()
+}
+
+/// A user's devices: user, id, kind, and how each has ended.
+#[must_use]
+pub(crate) fn devices(tables: &Tables, user: &str) -> Vec<(String, String, i32, i32)> {
+    let rows = tables.get(&Table::Devices).into_iter();
+    let rows = rows.flat_map(|rows| {
+        rows.range(Bytes::from(prefix(user))..Bytes::from([user.as_bytes(), &[1]].concat()))
+    });
+    rows.map(|(key, value)| {
+        let record = DeviceRecord::decode(value.clone()).unwrap_or_default();
+        (user.to_owned(), second(key), record.kind, record.ended)
+    })
+    .collect()
+}
+
+/// The user is shown to nobody.
+#[must_use]
+pub(crate) fn is_invisible(tables: &Tables, user: &str) -> bool {
+    let rows = tables.get(&Table::Users);
+    let row = rows.and_then(|rows| rows.get(&prefix(user)[..]));
+    row.is_some_and(|value| UserRecord::decode(value.clone()).unwrap_or_default().invisible)
 }
 
 /// Whether the user is a member of a group.

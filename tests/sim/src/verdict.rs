@@ -37,6 +37,7 @@ impl World {
             self.device_starts(index);
             self.host(index, HostEvent::Network(true));
             self.host(index, HostEvent::Visible(true));
+            self.app_heals(index);
         }
     }
 
@@ -56,6 +57,8 @@ impl World {
             self.restart_the_stopped();
         }
         self.pass(1_500);
+        self.look_around();
+        self.judge_presence();
         let logs = self.relay.store.look(truth::logs);
         self.judge_queues(&logs);
         self.judge_sends(&logs);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use hongyan_client::view::{Message, Status};
+use hongyan_client::view::{Message, SessionStatus, Status};
 use hongyan_client::{Answer, ChatError, Event};
 use hongyan_protocol::wire::{self, ClientFrame, RelayFrame, client_frame::Verb, entry::Change, relay_frame};
 use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, Seq};
@@ -57,7 +57,16 @@ impl World {
         let user = self.user_of(id);
         let Some(link) = self.links.get_mut(&id) else { return };
         match frame.verb {
-            Some(Verb::Hello(hello)) => link.window = (hello.cursor, hello.cursor),
+            Some(Verb::Hello(hello)) => {
+                link.window = (hello.cursor, hello.cursor);
+                self.presence_hello(id, &hello);
+            }
+            Some(Verb::Bye(bye)) => self.presence_bye(id, &bye),
+            Some(Verb::Unwatch(body)) => {
+                link.telling.forget(&body.users);
+            }
+            Some(Verb::SetInvisible(_)) => self.presence_hides(id),
+            Some(Verb::SetAway(body)) => self.presence_away(id, body.away),
             Some(Verb::Resume(resume)) => link.window = (resume.cursor, resume.cursor),
             Some(Verb::Ack(ack)) => link.window.1 = link.window.1.max(ack.cursor),
             Some(Verb::Send(send)) => {
@@ -93,6 +102,7 @@ impl World {
             relay_frame::Event::Batch(batch) => self.watch_told_batch(id, &user, &batch),
             relay_frame::Event::HistoryPage(page) => self.watch_told_page(&user, &page),
             relay_frame::Event::Welcome(welcome) => {
+                self.presence_welcome(id);
                 let head = self.relay.store.look(|tables| truth::head(tables, &user));
                 if welcome.head > head {
                     self.broke(
@@ -110,8 +120,16 @@ impl World {
             relay_frame::Event::Reject(reject) => match u16::try_from(reject.code).map(Code) {
                 Ok(Code::RATE_LIMITED) => self.mattered(Fault::RateLimited),
                 Ok(Code::TOKEN_EXPIRED) => self.mattered(Fault::TokenExpired),
-                _ => {}
+                Ok(code) => self.presence_rejected(id, code),
+                Err(_) => {}
             },
+            relay_frame::Event::Watched(watched) => {
+                for presence in watched.presences {
+                    self.presence_told(id, &user, presence);
+                }
+            }
+            relay_frame::Event::Presence(presence) => self.presence_told(id, &user, presence),
+            relay_frame::Event::Typed(typed) => self.typing_told(&user, &typed),
             relay_frame::Event::Renewed(_) => self.mattered(Fault::TokenRenewed),
             _ => {}
         }
@@ -222,6 +240,9 @@ impl World {
                     device.told.gaps.push_back((epoch, pos));
                 }
             }
+            Some(relay_frame::Event::Watched(watched)) => self.app_arrives(index, &watched.presences),
+            Some(relay_frame::Event::Presence(presence)) => self.app_arrives(index, &[presence]),
+            Some(relay_frame::Event::Typed(typed)) => self.typing_arrived(index, &typed),
             _ => {}
         }
     }
@@ -398,7 +419,12 @@ impl World {
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
-            Event::State(_) | Event::Group(_) | Event::Presence(_) | Event::Typing { .. } => {}
+            Event::State(state) => self.app_state(index, state.status == SessionStatus::Online),
+            Event::Presence(presence) => self.app_sees(index, presence),
+            Event::Typing { conversation, user, typing } => {
+                self.typing_shown(index, &conversation, &user, typing);
+            }
+            Event::Group(_) => {}
         }
     }
 

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use hongyan_client as client;
 use hongyan_client::Generation;
+use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, Seq, UserId};
 use hongyan_relay::core::ConnectionId;
 
+use crate::cache::Cache;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::disk::Tables;
 use crate::faults::{Coverage, Fault};
 use crate::network::Link;
+use crate::presence::{self, PresenceShape, Tellings};
 use crate::relay_process::RelayProcess;
 use crate::report::Breach;
 use crate::scenario::Scenario;
@@ -23,6 +26,9 @@ use crate::watch::Watch;
 const TURNS_MAX: u64 = 2_000_000;
 /// Lines of the last events that a report shows.
 const TRACE_LINES: usize = 200;
+
+/// Who lives in a world, and with how many devices at most.
+pub(crate) const USERS: [(&str, u64); 5] = [("alice", 3), ("bob", 2), ("carol", 2), ("dora", 1), ("erin", 1)];
 
 /// A device in one of its lives.
 pub(crate) type Life = (usize, u32);
@@ -49,6 +55,12 @@ pub(crate) enum Happening {
     RelayStarts,
     DeviceStarts(usize),
     Host(Life, client::HostEvent),
+    /// A beacon of this connection, to the relay in this life.
+    Beacon(ConnectionId, u32, Bytes),
+    /// Another process takes the device over from one that is gone without a word.
+    Takeover(Life),
+    /// A change of this user's presence must have been told.
+    PresenceDue(String),
 }
 
 /// What is decided of a world before anything happens.
@@ -62,6 +74,8 @@ pub(crate) struct Shape {
     /// The longest of the usual delays of a frame, milliseconds.
     pub(crate) latency_ms: u64,
     pub(crate) steps: u32,
+    /// People watch each other.
+    pub(crate) presence: Option<PresenceShape>,
 }
 
 /// One world.
@@ -85,6 +99,7 @@ pub struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) groups: Vec<ConversationId>,
     pub(crate) watch: Watch,
+    pub(crate) tellings: Tellings,
     pub(crate) coverage: Coverage,
     pub(crate) breach: Option<Breach>,
     trace: Option<VecDeque<String>>,
@@ -102,6 +117,7 @@ impl World {
             strict: chance.percent(20),
             latency_ms: *chance.pick(&[2, 10, 60, 250]),
             steps: u32::try_from(chance.between(20, u64::from(crate::scenario::STEPS_MAX))).unwrap_or(20),
+            presence: PresenceShape::of(seed).filter(|_| scenario.presence),
         };
         let clock = Clock::new(0, chance.below(1_000_000), 1_000, 0);
         let mut world = Self {
@@ -118,6 +134,7 @@ impl World {
             devices: Vec::new(),
             groups: Vec::new(),
             watch: Watch::default(),
+            tellings: Tellings::default(),
             coverage: Coverage::default(),
             breach: None,
             trace: trace.then(VecDeque::new),
@@ -126,7 +143,7 @@ impl World {
             chance,
         };
         world.relay_starts();
-        for (user, most) in [("alice", 3), ("bob", 2), ("carol", 2), ("dora", 1), ("erin", 1)] {
+        for (user, most) in USERS {
             let devices = world.chance.between(1, most);
             for _ in 0..devices {
                 world.add_device(user);
@@ -140,7 +157,25 @@ impl World {
         let index = self.devices.len();
         let clock = self.new_clock();
         self.devices.push(Device::new(index, user, clock));
+        self.becomes_a_kind(index);
         self.device_starts(index);
+    }
+
+    /// In a world with presence devices are of several kinds, and one may be another tab of the one before.
+    fn becomes_a_kind(&mut self, index: usize) {
+        let Some(shape) = self.shape.presence else { return };
+        let seed = self.scenario.seed;
+        let has_tabs = shape.has_tabs && index < 2;
+        self.devices[index].kind = if has_tabs { DeviceKind::Web } else { presence::kind(seed, index) };
+        if has_tabs {
+            self.devices[index].tab = format!("tab {index}");
+        }
+        if has_tabs && index == 1 && self.devices[1].user == self.devices[0].user {
+            let first = self.devices[0].client.as_ref().and_then(client::Client::device).cloned();
+            if let Some(device) = first {
+                self.devices[1].disk = Cache::of_device(&self.devices[1].user, &device);
+            }
+        }
     }
 
     pub(crate) fn new_clock(&mut self) -> Clock {
@@ -191,6 +226,11 @@ impl World {
         self.queue.insert((at, self.order), happening);
     }
 
+    /// Whether something of that kind is still to happen.
+    pub(crate) fn is_due(&self, kind: impl Fn(&Happening) -> bool) -> bool {
+        self.queue.values().any(kind)
+    }
+
     pub(crate) fn soon(&mut self, low: u64, high: u64, happening: Happening) {
         let at = self.now + self.chance.between(low, high);
         self.schedule(at, happening);
@@ -218,6 +258,13 @@ impl World {
             Happening::RelayStarts => self.relay_starts(),
             Happening::DeviceStarts(device) => self.device_starts(device),
             Happening::Host(life, event) => self.life_input(life, client::Input::Host(event)),
+            Happening::Beacon(link, life, bytes) => self.beacon_comes(link, life, bytes),
+            Happening::Takeover(life) if self.devices[life.0].life == life.1 => {
+                self.device_ends(life.0, false);
+                self.device_starts(life.0);
+            }
+            Happening::Takeover(_) => {}
+            Happening::PresenceDue(user) => self.presence_due(&user),
         }
     }
 

@@ -14,8 +14,9 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 
 use super::present::Eyes;
 use crate::core::deadlines::Timer;
+use crate::core::defects::{self, Defect};
 use crate::core::io::{ConnectionId, Verifier};
-use crate::core::limits::{PRESENCE_PUSHES_PER_INPUT, PRESENCE_WATCHERS_AT_ONCE};
+use crate::core::limits::{PRESENCE_PUSHES_PER_INPUT, PRESENCE_REREAD_MS, PRESENCE_WATCHERS_AT_ONCE};
 use crate::core::rate::Usage;
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError};
@@ -30,6 +31,8 @@ pub(super) struct Watched {
     round: Option<Round>,
     /// The next round may not begin yet; a timer is set.
     is_paced: bool,
+    /// The store could not be read to say how the user is now; a timer is set.
+    is_unread: bool,
     usage: Usage,
 }
 
@@ -59,8 +62,12 @@ impl View {
         Self { presence, version: 1, frame: None }
     }
 
-    /// Whether that is a change.
-    fn become_as(&mut self, presence: wire::Presence) -> bool {
+    /// Whether that is a change. What was told never moves back: the clock may have jumped, or the store know of an
+    /// earlier beginning only.
+    fn become_as(&mut self, mut presence: wire::Presence) -> bool {
+        if !defects::is_on(Defect::SinceMovesBack) {
+            presence.since = presence.since.max(self.presence.since);
+        }
         let changes = presence != self.presence;
         if changes {
             *self = Self { presence, version: self.version + 1, frame: None };
@@ -86,6 +93,7 @@ impl Watched {
             has_news: false,
             round: None,
             is_paced: false,
+            is_unread: false,
             usage: Usage::default(),
         }
     }
@@ -169,13 +177,25 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         for eyes in [Eyes::Others, Eyes::Own] {
             let presence = match self.presence_of(user, eyes) {
                 Ok(presence) => presence,
-                Err(error) => return self.note_fault(&error),
+                Err(error) => {
+                    self.note_fault(&error);
+                    return self.tell_watchers_later(user);
+                }
             };
             if let Some(watched) = self.presences.watched.get_mut(user) {
                 watched.has_news |= watched.view(eyes).become_as(presence);
             }
         }
         self.begin_round(user);
+    }
+
+    /// Nobody knows now how the user is; her watchers are not left with what was.
+    fn tell_watchers_later(&mut self, user: &UserId) {
+        if let Some(watched) = self.presences.watched.get_mut(user) {
+            watched.is_unread = true;
+            let at = self.now.moment.after_ms(PRESENCE_REREAD_MS);
+            self.deadlines.set_at_latest(Timer::Push(user.clone()), at);
+        }
     }
 
     /// Begins a round if one is due and may begin; a later change is told by the one that goes around, or the next.
@@ -203,6 +223,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub(in crate::core) fn end_pace(&mut self, user: &UserId) {
         if let Some(watched) = self.presences.watched.get_mut(user) {
             watched.is_paced = false;
+            if core::mem::take(&mut watched.is_unread) {
+                self.tell_watchers(user);
+            }
             self.begin_round(user);
         }
     }

@@ -41,7 +41,7 @@ impl Order {
     /// A hello with this order came late: the lease is held by one that is not older. Clients that don't order
     /// their connections count as the newest.
     pub(super) fn is_late_for(self, holder: Order) -> bool {
-        self != Order { term: 0, dial: 0 } && self <= holder
+        self != Order { term: 0, dial: 0 } && self <= holder && !defects::is_on(Defect::LateHelloTaken)
     }
 }
 
@@ -192,7 +192,7 @@ impl Lease {
         if self.has_said_goodbye() {
             return None;
         }
-        if returns_in_ms == 0 {
+        if returns_in_ms == 0 || defects::is_on(Defect::GoodbyeIsFinal) {
             return Some(Fate::Ends(Cause::Closed));
         }
         let until = now.after_ms(u64::from(returns_in_ms.clamp(*RETURN_MS.start(), *RETURN_MS.end())));

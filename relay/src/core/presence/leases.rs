@@ -1,5 +1,7 @@
 //! What happens to leases: hello takes one, goodbye, an ended connection and time let go of it.
 
+use std::collections::BTreeMap;
+
 use hongyan_protocol::wire;
 use hongyan_protocol::{Code, DeviceId, Time, UserId};
 
@@ -56,12 +58,19 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         claim: Claim,
     ) -> Result<(), StoreError> {
         if !self.presences.present.contains_key(&claim.user) {
-            let present = self.resting(&claim.user)?;
+            // That she is invisible must be known. A damaged record of another device holds nobody off.
+            let record = self.user_record(&claim.user)?;
+            let devices = self.device_records(&claim.user).unwrap_or_else(|error| {
+                self.note_fault(&error);
+                BTreeMap::new()
+            });
+            let present = Present::resting(record, &devices, self.recovering());
             self.presences.present.insert(claim.user.clone(), present);
         }
         let Some(present) = self.presences.present.get_mut(&claim.user) else { return Ok(()) };
         let device = present.devices.entry(claim.device.clone()).or_insert_with(|| Device::new(claim.kind));
         device.kind = claim.kind;
+        present.awaited.remove(&claim.device);
         let channel = Channel::of(claim.kind);
         let mut open = Vec::new();
         device.leases.retain(|tab, lease| {
@@ -142,15 +151,26 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         });
     }
 
+    /// The connections that hold a device's leases, or held them last.
+    pub(in crate::core) fn lease_holders(&self, user: &UserId, device: &DeviceId) -> Vec<ConnectionId> {
+        let device = self.presences.present.get(user).and_then(|user| user.devices.get(device));
+        device.into_iter().flat_map(|device| device.leases.values()).map(|lease| lease.connection).collect()
+    }
+
     /// A device's session has ended for good: it is offline, whatever kind it is. Its record may be gone, so the
     /// user's keeps when she was last seen.
     pub(in crate::core) fn end_device(&mut self, user: &UserId, device: &DeviceId, cause: Cause) {
-        let Some(present) = self.presences.present.get_mut(user) else { return };
-        let Some(state) = present.devices.remove(device) else { return };
+        let recovers_until = self.presences.recovery.window(self.now).map(|(_, end)| end.time);
+        let Some(present) = self.presences.present.get_mut(user) else {
+            // Its lease had ended before; of a device without a channel it is known now.
+            return self.tell_watchers(user);
+        };
+        present.awaited.remove(device);
+        let Some(state) = present.devices.remove(device) else { return self.refresh(user, None) };
         for lease in state.leases.values() {
             self.presences.holders.remove(&lease.connection);
         }
-        present.rest.end(cause);
+        present.end(cause, recovers_until);
         present.update(self.now);
         if let Err(error) = self.keep_last_seen(user, cause) {
             self.note_fault(&error);
@@ -160,6 +180,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// Ends a lease. Its device is offline if it has no other, or unknown if nobody can know.
     fn end_lease(&mut self, user: &UserId, device: &DeviceId, tab: &Tab, cause: Cause) {
+        let recovers_until = self.presences.recovery.window(self.now).map(|(_, end)| end.time);
         let Some(present) = self.presences.present.get_mut(user) else { return };
         let Some(state) = present.devices.get_mut(device) else { return };
         if let Some(lease) = state.leases.remove(tab) {
@@ -173,12 +194,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             || defects::is_on(Defect::MiniprogramGuessedOffline);
         let (time, ended) = if is_known {
             present.devices.remove(device);
-            present.rest.end(cause);
+            present.end(cause, recovers_until);
             present.update(self.now);
             (self.now.time.max(present.since()), cause)
         } else {
             state.update(self.now);
-            (state.shown().since, Cause::NoChannel)
+            let since = state.shown().since;
+            present.bound_unknown();
+            (since, Cause::NoChannel)
         };
         self.note_seen(user, device, Seen { time, ended });
     }
@@ -242,8 +265,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// A user without a lease, as the store knows her.
     pub(super) fn resting(&self, user: &UserId) -> Result<Present, StoreError> {
-        let recovering = self.presences.recovery.window(self.now).map(|(began, end)| (began.time, end.time));
-        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, recovering))
+        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, self.recovering()))
+    }
+
+    /// Since when devices come back after the relay's start, and until when.
+    fn recovering(&self) -> Option<(Time, Time)> {
+        self.presences.recovery.window(self.now).map(|(began, end)| (began.time, end.time))
     }
 
     /// A user as one sees her, permitted or not: the one function that tells it.

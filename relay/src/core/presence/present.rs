@@ -1,6 +1,6 @@
 //! A user's devices, and what others see of her.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hongyan_protocol::limits::PRESENCE_DEVICES_MAX;
 use hongyan_protocol::wire;
@@ -25,7 +25,9 @@ pub(in crate::core) enum Eyes {
 pub(super) struct Present {
     pub(super) devices: BTreeMap<DeviceId, Device>,
     /// What is shown when no device is there.
-    pub(super) rest: Shown,
+    rest: Shown,
+    /// Devices that were there when the relay ended, and are not back; until the recovery ends nobody knows of them.
+    pub(super) awaited: BTreeSet<DeviceId>,
     own: Shown,
     others: Shown,
     /// Others see her as offline since then.
@@ -83,10 +85,14 @@ impl Present {
             Err(_) => Cause::Unspecified,
         };
         let mut rest = Shown { status: Status::Offline, cause, since: seen, until: None };
-        if let Some((began, until)) = recovering
-            && (seen < began || ended == i32::from(Cause::Unspecified))
-        {
-            rest = Shown { until: Some(until), since: seen, ..NO_CHANNEL };
+        let mut awaited = BTreeSet::new();
+        if let Some((began, until)) = recovering {
+            let were_there =
+                devices.iter().filter(|(_, device)| device.ended == i32::from(Cause::Unspecified));
+            awaited.extend(were_there.map(|(id, _)| id.clone()));
+            if seen < began || !awaited.is_empty() {
+                rest = Shown { until: Some(until), since: seen, ..NO_CHANNEL };
+            }
         }
         let without_channel = devices.iter().filter(|(_, device)| {
             let is_gone = [Cause::Kicked, Cause::Logout].map(i32::from).contains(&device.ended);
@@ -103,6 +109,7 @@ impl Present {
         let mut present = Self {
             devices: devices.collect(),
             rest,
+            awaited,
             own: rest,
             others: rest,
             invisible: None,
@@ -120,6 +127,14 @@ impl Present {
         present
     }
 
+    /// Her last device has ended. Another one may still come back, if the relay recovers until then.
+    pub(super) fn end(&mut self, cause: Cause, recovers_until: Option<Time>) {
+        match recovers_until {
+            Some(until) if !self.awaited.is_empty() => self.rest = Shown { until: Some(until), ..NO_CHANNEL },
+            _ => self.rest.end(cause),
+        }
+    }
+
     pub(super) fn set_invisible(&mut self, invisible: bool, set: Time) {
         self.invisible = invisible.then_some(set);
         self.shown_from = if invisible { self.shown_from } else { set };
@@ -128,6 +143,17 @@ impl Present {
     /// Has a lease.
     pub(super) fn is_there(&self) -> bool {
         self.devices.values().any(|device| !device.leases.is_empty())
+    }
+
+    /// Of the devices without a lease only the latest are kept: no more are shown.
+    pub(super) fn bound_unknown(&mut self) {
+        let unknown = self.devices.iter().filter(|(_, device)| device.leases.is_empty());
+        if unknown.clone().count() > PRESENCE_DEVICES_MAX
+            && let Some((first, _)) = unknown.min_by_key(|(_, device)| device.shown.since)
+        {
+            let first = first.clone();
+            self.devices.remove(&first);
+        }
     }
 
     /// When something of it ends by itself.
@@ -154,7 +180,11 @@ impl Present {
             self.own.become_as(Shown { since: now.time.max(self.own.since), ..best });
         }
         let seen = if self.invisible.is_some() { self.hidden() } else { self.own };
-        self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        if defects::is_on(Defect::SinceMovesBack) {
+            self.others = seen;
+        } else {
+            self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        }
     }
 
     /// As one sees her.

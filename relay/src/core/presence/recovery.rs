@@ -6,6 +6,7 @@ use std::ops::Bound;
 use hongyan_protocol::UserId;
 
 use crate::core::deadlines::Timer;
+use crate::core::defects::{self, Defect};
 use crate::core::io::{Now, Verifier};
 use crate::core::limits::RECOVERED_PER_INPUT;
 use crate::core::relay::Relay;
@@ -23,7 +24,7 @@ pub(super) struct Recovery {
 impl Recovery {
     /// Its beginning and end, unless it is over.
     pub(super) fn window(&self, now: Now) -> Option<(Now, Now)> {
-        self.window.filter(|(_, end)| end.moment > now.moment)
+        self.window.filter(|(_, end)| end.moment > now.moment && !defects::is_on(Defect::OfflineAfterRestart))
     }
 }
 
@@ -37,8 +38,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    /// It is over: some of those who are watched are looked at, and the others at once.
+    /// It is over: some of those who are watched are looked at, and the others at once. A relay that stops says nothing
+    /// of those whom it did not let in any more.
     pub(in crate::core) fn end_recovery(&mut self) {
+        if !self.is_serving() {
+            return;
+        }
         let from = self.presences.recovery.after.take().map_or(Bound::Unbounded, Bound::Excluded);
         let watched = self.presences.watched.range((from, Bound::Unbounded));
         let users: Vec<_> = watched.take(RECOVERED_PER_INPUT).map(|(user, _)| user.clone()).collect();

@@ -9,6 +9,7 @@ use hongyan_protocol::{Code, ConversationId, UserId};
 use super::inquiry::{Inquiry, Purpose};
 use super::present::Eyes;
 use crate::core::deadlines::Timer;
+use crate::core::defects::{self, Defect};
 use crate::core::io::{ConnectionId, Verifier, WatchPolicy};
 use crate::core::limits::{WATCH_READS_PER_INPUT, WATCH_REQUESTS_MAX};
 use crate::core::rate::Usage;
@@ -109,7 +110,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// A membership of a group has ended: whom the user watches and who watches her is asked anew.
     pub(in crate::core) fn doubt_watches(&mut self, user: &UserId, group: &ConversationId) {
-        if self.config.watch != WatchPolicy::Members {
+        if self.config.watch != WatchPolicy::Members || defects::is_on(Defect::WatchOutlivesGroup) {
             return;
         }
         let own = self.users.get(user).map(|user| user.connections.clone()).unwrap_or_default();

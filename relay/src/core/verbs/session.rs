@@ -85,6 +85,8 @@ pub(super) fn bye<S: Store, V: Verifier>(
         relay.say_goodbye(caller.connection, &body);
         return Err(Refusal::Close(Code(1000)));
     }
+    // What may fail comes first: a logout that is refused changes nothing.
+    relay.keep_last_seen(&caller.user, PresenceCause::Logout)?;
     let mut connections = vec![caller.connection];
     if let Some(user) = relay.users.get(&caller.user) {
         connections.extend(user.connections.iter().filter(|other| **other != caller.connection));
@@ -97,7 +99,6 @@ pub(super) fn bye<S: Store, V: Verifier>(
         _ => false,
     });
     relay.forget_device(&caller.user, &caller.device);
-    relay.keep_last_seen(&caller.user, PresenceCause::Logout)?;
     relay.commits.then(Effect::LoggedOut(caller.user.clone(), caller.device.clone(), connections));
     Ok(())
 }

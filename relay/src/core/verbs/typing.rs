@@ -4,6 +4,7 @@ use hongyan_protocol::wire::{self, RelayFrame, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId};
 
 use super::Caller;
+use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::limits::{TYPING_MEMBERS_MAX, TYPING_MS};
 use crate::core::refusal::Refusal;
@@ -29,7 +30,8 @@ pub(super) fn typing<S: Store, V: Verifier>(
         }
         _ => return Ok(()),
     };
-    if relay.is_invisible(user) || !relay.may_tell_typing(caller.connection) {
+    let is_hidden = relay.is_invisible(user) && !defects::is_on(Defect::InvisibleStillTypes);
+    if is_hidden || !relay.may_tell_typing(caller.connection) {
         return Ok(());
     }
     let typed = wire::Typed {
