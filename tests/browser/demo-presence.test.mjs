@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 
 import { newProfile } from './harness/chromium.mjs'
 import { Person } from './harness/demo.mjs'
+import { Devtools } from './harness/devtools.mjs'
 import { Front } from './harness/front.mjs'
 import { Relay } from './harness/relay.mjs'
 import { UNREACHABLE, scenario } from './harness/scene.mjs'
@@ -183,6 +184,38 @@ scenario('the lab: tabs, who leads, a leader that freezes and one that closes', 
   await alice.page.getByTestId('lab-close').click()
   await until('it is gone', () => alice.page.isClosed() || alice.page.url() === 'about:blank')
   await bob.sees(conversation, 'offline closed')
+})
+
+scenario('the lab in a browser that hides: away behind an empty tab, and back out of the back/forward cache', async (scene) => {
+  // The relay's own page: a front's is `no-store`, which forbids that cache.
+  const relay = await Relay.start(scene, SETTINGS)
+  const browser = await Devtools.launch(scene)
+  const bob = await Person.enter(scene, 'bob', relay.origin)
+  const conversation = await bob.startDirect('alice')
+  await bob.type('hello')
+  const alice = await browser.openTab(`${relay.origin}/demo/?user=alice&lab&debug`)
+  await bob.sees(conversation, 'online')
+  const click = (/** @type {string} */ id) =>
+    alice.send('Runtime.evaluate', { expression: `document.querySelector('[data-testid="${id}"]').click()`, userGesture: true })
+  await until('the lab is there', () => alice.evaluate(() => document.querySelectorAll('[data-testid="lab-tab"][data-leads="true"]').length === 1))
+  await click('lab-hide')
+  await bob.sees(conversation, 'away background')
+  await until('the lab says it too', () => alice.evaluate(() => document.querySelectorAll('[data-testid="lab-tab"][data-hidden="true"]').length === 1))
+  await alice.show()
+  await bob.sees(conversation, 'online')
+
+  await alice.evaluate(() => {
+    window.kept = {}
+    addEventListener('pageshow', (event) => (window.kept.persisted = event.persisted))
+  })
+  await alice.goto(`${relay.origin}/demo/favicon.svg`)
+  await alice.evaluate(() => history.back())
+  await until('it is the same page, not another', () => alice.evaluate(() => window.kept?.persisted === true), { seen: () => alice.evaluate(() => [location.href, window.kept?.persisted]) })
+  const second = await browser.openTab(`${relay.origin}/demo/?user=alice&lab`)
+  for (const tab of [alice, second]) {
+    const leads = () => tab.evaluate(() => [...document.querySelectorAll('[data-testid="lab-tab"]')].map((line) => line.getAttribute('data-leads')).join())
+    await until('both are listed, the first leads', async () => (await leads()) === 'true,false', { seen: leads })
+  }
 })
 
 scenario('on a phone the lab is a dialog, in both languages', async (scene) => {

@@ -25,10 +25,12 @@ const BEGAN = Math.round(performance.timeOrigin)
  */
 export class Tabs {
   readonly all = shallowRef<readonly Tab[]>([])
-  private readonly channel: BroadcastChannel | undefined
+  private channel: BroadcastChannel | undefined
   private readonly name: string
   private me: Tab = { id: TAB_ID, began: BEGAN, leads: false, hidden: document.hidden, frozen: false, status: 'connecting' }
   private readonly over = new AbortController()
+  /** From entering to leaving; a page may be in the back/forward cache only if it holds no lock and hears nothing. */
+  private stay: AbortController | undefined
   private entered = false
 
   constructor(
@@ -37,23 +39,11 @@ export class Tabs {
     private readonly isCut: () => boolean,
   ) {
     this.name = `hongyan-demo.lab.${user}`
-    this.all.value = [this.me]
-    if ('BroadcastChannel' in window) {
-      this.channel = new BroadcastChannel(this.name)
-      this.channel.onmessage = ({ data }: MessageEvent<unknown>) => {
-        if (isNote(data)) this.heard(data)
-      }
-    }
     const { signal } = this.over
     document.addEventListener('visibilitychange', () => this.now({ hidden: document.hidden }), { signal })
-    window.addEventListener('pagehide', () => this.say({ say: 'gone', id: TAB_ID }), { signal })
-    window.addEventListener('pageshow', ({ persisted }) => persisted && this.here(true), { signal })
-    // Others wait for this lock as soon as they know of this tab, so it is held before.
-    void this.locked(TAB_ID, () => {
-      this.entered = true
-      this.here(true)
-      return new Promise((resolve) => signal.addEventListener('abort', resolve))
-    })
+    window.addEventListener('pagehide', () => this.leave(), { signal })
+    window.addEventListener('pageshow', ({ persisted }) => persisted && this.enter(), { signal })
+    this.enter()
   }
 
   /** This tab is so now. */
@@ -73,9 +63,35 @@ export class Tabs {
   }
 
   stop(): void {
-    this.say({ say: 'gone', id: TAB_ID })
+    this.leave()
     this.over.abort()
+  }
+
+  private enter(): void {
+    const stay = new AbortController()
+    this.stay = stay
+    this.all.value = [this.me]
+    if ('BroadcastChannel' in window) {
+      this.channel = new BroadcastChannel(this.name)
+      this.channel.onmessage = ({ data }: MessageEvent<unknown>) => {
+        if (isNote(data)) this.heard(data)
+      }
+    }
+    // Others wait for this lock as soon as they know of this tab, so it is held before.
+    void this.locked(TAB_ID, () => {
+      this.entered = true
+      this.here(true)
+      return new Promise((resolve) => stay.signal.addEventListener('abort', resolve))
+    })
+  }
+
+  private leave(): void {
+    this.entered = false
+    this.stay?.abort()
+    this.stay = undefined
+    this.say({ say: 'gone', id: TAB_ID })
     this.channel?.close()
+    this.channel = undefined
   }
 
   private here(asks: boolean): void {
@@ -90,7 +106,7 @@ export class Tabs {
     switch (note.say) {
       case 'here':
         this.met(note.tab)
-        if (note.asks) this.here(false)
+        if (note.asks && this.entered) this.here(false)
         // A tab that came later than the cut learns of it.
         if (note.cut && !this.isCut()) this.listener.network(true)
         break
@@ -131,9 +147,9 @@ export class Tabs {
       return
     }
     try {
-      await navigator.locks.request(`${this.name}.${id}`, { signal: this.over.signal }, act)
+      await navigator.locks.request(`${this.name}.${id}`, this.stay ? { signal: this.stay.signal } : {}, act)
     } catch {
-      // This session ended while it waited.
+      // This tab left while it waited.
     }
   }
 }
