@@ -165,6 +165,19 @@ fn who_logs_in_again_before_the_logout_is_durable_is_there() {
     assert!(world.store.get(Table::Devices, b"alice\0a\0").unwrap().is_some());
 }
 
+/// Seeds 4013706 and 4014067.
+#[test]
+fn a_logout_ends_also_the_leases_that_wait_for_a_return() {
+    let mut world = World::new();
+    let bob = world.bob_watches_alice();
+    let (first, _) = world.greet("alice", "a", |hello| hello.tab = "1".into());
+    let (second, _) = world.greet("alice", "a", |hello| hello.tab = "2".into());
+    world.saw(bob);
+    world.frame(first, 0, bye(4_000, true));
+    world.frame(second, 0, log_out());
+    assert_eq!(world.saw(bob), ["offline logout"]);
+}
+
 /// Seed 1422.
 #[test]
 fn what_a_device_is_survives_a_store_that_can_not_be_read_for_a_while() {
