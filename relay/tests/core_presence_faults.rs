@@ -135,8 +135,11 @@ fn a_logout_is_told_also_when_the_lease_was_over_before_it_was_durable() {
     world.auto_commit = false;
     world.frame(alice, 0, log_out());
     world.cut(alice);
-    world.pass(1_000);
+    world.pass(2_000);
     assert_eq!(world.saw(bob), ["unknown no-channel"]);
+    // Whoever asks now knows it already.
+    let other = world.login("bob", "other");
+    world.watch(other, &["alice"]);
     world.commit_all();
     assert_eq!(world.saw(bob), ["offline logout"]);
     world.pass(2_000);

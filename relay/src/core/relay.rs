@@ -226,17 +226,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             match effect {
                 Effect::Answer(connection, request, event) => self.answer(connection, request, event),
                 Effect::LoggedOut(user, device, connections) => {
-                    match self.lease_holders(&user, &device) {
-                        // The end of its lease, before, has written of the device again.
-                        holders if holders.is_empty() => self.forget_device(&user, &device),
-                        // It was logged in again meanwhile.
-                        holders if holders.iter().any(|holder| !connections.contains(holder)) => {
-                            connections.iter().for_each(|old| self.close(*old, Code::LOGGED_OUT));
-                            continue;
-                        }
-                        _ => {}
+                    let holders = self.lease_holders(&user, &device);
+                    // Otherwise it was logged in again meanwhile.
+                    if holders.iter().all(|holder| connections.contains(holder)) {
+                        self.end_device(&user, &device, PresenceCause::Logout);
                     }
-                    self.end_device(&user, &device, PresenceCause::Logout);
                     let mut code = Code(1000);
                     for connection in connections {
                         self.close(connection, code);
