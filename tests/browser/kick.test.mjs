@@ -182,7 +182,7 @@ scenario('a device that is not there is signed out when it comes', async (scene)
   await until('the message is in its cache', async () => (await lost.cache())?.messages.length === 1)
   await lost.page.evaluate(() => window.chat.close())
   const gone = await until('it is gone', async () => (await devices(here)).find((one) => one.device === device && one.status === 'offline'))
-  assert.ok(gone.seen > 0, 'and it is known since when')
+  assert.ok((gone.seen ?? 0) > 0, 'and it is known since when')
 
   await here.page.evaluate((device) => window.chat.devices.signOut(device), device)
   await lost.load(front.origin)
