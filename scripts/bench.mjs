@@ -30,7 +30,7 @@ import { setUp } from './setup.mjs'
 await program(async () => {
   const { json, quick } = options()
   await exclusively(async () => {
-    await setUp({ browser: false })
+    await setUp({ browser: true })
     await buildSdk({ sizes: false })
     await buildDemo()
     await buildRelay()
@@ -39,7 +39,8 @@ await program(async () => {
 
   say('')
   const measured = await step(`Benchmark: measuring; it takes ${quick ? 'half a minute' : 'some minutes'}`, () => measure(quick))
-  const figures = [...measured, ...packageSizes()]
+  const seen = await step(`Benchmark: presence and tabs in Chromium; it takes ${quick ? 'two minutes' : 'ten minutes'}`, () => measureInBrowser(quick))
+  const figures = [...measured, ...seen, ...packageSizes()]
   say('')
   table(['figure', 'value', 'unit', 'beside it', 'ratio'], figures.map(row))
   say('')
@@ -65,6 +66,20 @@ function options() {
  */
 async function measure(quick) {
   const output = await run('cargo', ['run', '--release', '-p', 'hongyan-tests', '--bin', 'bench', ...(quick ? ['--', '--quick'] : [])], { env: { HONGYAN_RELAY: relayProgram('release') } })
+  return figuresOf(output)
+}
+
+/**
+ * @param {boolean} quick fewer rounds
+ * @returns {Promise<Figure[]>}
+ */
+async function measureInBrowser(quick) {
+  const env = { HONGYAN_RELAY: relayProgram('release'), ...(quick ? { HONGYAN_BENCH_ROUNDS: '15' } : {}) }
+  return figuresOf(await run(process.execPath, ['tests/bench/presence.test.mjs'], { env }))
+}
+
+/** @param {string} output */
+function figuresOf(output) {
   const figures = output
     .split('\n')
     .filter((line) => line.startsWith('{'))

@@ -51,6 +51,7 @@ const STEPS = [
   { group: 'unit', name: 'JavaScript unit tests', needsBuild: true, show: true, command: () => ['npm', 'test', '--silent', '--workspace', 'web-demo'] },
   { group: 'packaging', name: 'Packaging tests', needsBuild: true, show: true, command: () => nodeTests('tests/packaging', 1) },
   { group: 'browser', name: 'Browser tests', needsBuild: true, show: true, command: () => nodeTests('tests/browser', BROWSER_FILES_AT_ONCE) },
+  { group: 'browser', name: 'Browser tests, one at a time', needsBuild: true, show: true, command: () => nodeTests('tests/browser/alone', 1) },
 ]
 
 /** @param {string[]} args */

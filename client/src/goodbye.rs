@@ -64,12 +64,17 @@ impl Client {
 
     fn end_with(&mut self, now: Now, error: ChatError) {
         self.outbox.disconnected();
+        self.refuse_senders(&error);
+        self.stop(now, error);
+    }
+
+    /// Answers those who wait for a send; the messages stay in the outbox.
+    pub(crate) fn refuse_senders(&mut self, error: &ChatError) {
         for entry in self.outbox.entries.values_mut() {
             for waiter in core::mem::take(&mut entry.waiters) {
                 self.cache.after(After::Reply(waiter, Err(error.clone())));
             }
         }
-        self.stop(now, error);
     }
 
     /// The device is signed out: nothing of the user stays on it.

@@ -52,9 +52,6 @@ pub const HISTORY_ROUNDS_MAX: u32 = 8;
 pub const LEADER_ANSWER_MS: u64 = 3_000;
 /// Events of the last saves that each tab remembers for a tab that comes back, a save counting as one more.
 pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
-/// How long a tab that takes over waits for the last notes of the one before, when the cache shows that some are on
-/// their way: a lock and a note come on different ways.
-pub const LAST_NOTES_MS: u64 = 100;
 /// How long what was heard of watched users may be shown after the connection ended; then it is unknown. Longer than a
 /// connection that is made again at once, so that this shows nothing.
 pub const PRESENCE_STALE_MS: u64 = 5_000;

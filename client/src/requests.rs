@@ -65,7 +65,11 @@ impl Client {
             && matches!(error.code, Code::CLOSED | Code::LOGGED_OUT)
         {
             let answer = match command {
-                Command::Close => Ok(Answer::Done),
+                Command::Close => {
+                    // A peer that ended the session in these words has answered nobody here.
+                    self.refuse_senders(error);
+                    Ok(Answer::Done)
+                }
                 Command::Send { .. }
                 | Command::Discard(_)
                 | Command::History { .. }

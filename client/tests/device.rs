@@ -313,6 +313,18 @@ fn a_code_that_ends_the_session_stops_for_good_wherever_it_comes() {
 }
 
 #[test]
+fn a_peer_that_ends_the_session_in_the_clients_own_words_leaves_nobody_without_an_answer() {
+    for code in [Code::CLOSED, Code::LOGGED_OUT] {
+        let mut bed = Bed::online();
+        let send = bed.send(&with("bob"), "k1");
+        bed.close(code);
+        let close = bed.command(Command::Close);
+        assert!(bed.answered(close));
+        assert_eq!(bed.error(send), code);
+    }
+}
+
+#[test]
 fn a_hello_that_came_too_late_is_said_again_ever_more_rarely() {
     let mut bed = Bed::new();
     let began = bed.now;

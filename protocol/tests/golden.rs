@@ -24,6 +24,7 @@ enum Expected {
     Client(ClientFrame),
     Relay(RelayFrame),
     Content(Content),
+    Beacon(wire::Beacon),
     /// Bytes with what this version does not know, and what it makes of them.
     ClientFromNewer(Vec<u8>, ClientFrame),
     RelayFromNewer(Vec<u8>, RelayFrame),
@@ -37,6 +38,7 @@ impl Expected {
             Expected::Client(_) | Expected::ClientFromNewer(..) => "ClientFrame",
             Expected::Relay(_) | Expected::RelayFromNewer(..) => "RelayFrame",
             Expected::Content(_) | Expected::ContentFromNewer(..) => "Content",
+            Expected::Beacon(_) => "Beacon",
         }
     }
 
@@ -45,6 +47,7 @@ impl Expected {
             Expected::Client(frame) => frame.to_bytes().unwrap().to_vec(),
             Expected::Relay(frame) => frame.to_bytes().unwrap().to_vec(),
             Expected::Content(content) => content.encode_to_vec(),
+            Expected::Beacon(beacon) => beacon.encode_to_vec(),
             Expected::ClientFromNewer(bytes, _)
             | Expected::RelayFromNewer(bytes, _)
             | Expected::ContentFromNewer(bytes, _) => bytes.clone(),
@@ -63,6 +66,7 @@ impl Expected {
             Expected::Content(content) | Expected::ContentFromNewer(_, content) => {
                 Content::decode(bytes).as_ref() == Ok(content)
             }
+            Expected::Beacon(beacon) => wire::Beacon::decode(bytes).as_ref() == Ok(beacon),
         }
     }
 }
@@ -104,6 +108,7 @@ fn rows() -> Vec<(&'static str, Expected)> {
     let mut rows = Vec::new();
     rows.extend(client_rows());
     rows.extend(relay_rows());
+    rows.extend(presence_rows());
     rows.extend(newer_rows());
     rows.push(("content", Expected::Content(content())));
     rows
@@ -249,6 +254,90 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
     ]
     .map(|(file, frame)| (file, Expected::Relay(frame)))
     .into()
+}
+
+/// What has to do with who is there.
+fn presence_rows() -> Vec<(&'static str, Expected)> {
+    let users = || vec!["bob".to_owned(), "carol".to_owned()];
+    let hello = wire::Hello {
+        version: 1,
+        token: "e30.e30.c2ln".into(),
+        user: "alice".into(),
+        device: "d-1".into(),
+        device_kind: wire::DeviceKind::Miniprogram.into(),
+        tab: "t-1".into(),
+        term: 3,
+        dial: 300,
+        away: true,
+        ..wire::Hello::default()
+    };
+    let bye = wire::Bye { logout: false, returns_in_ms: 700, returns: true };
+    let client = [
+        ("client/hello_tab", 1, Verb::Hello(hello)),
+        ("client/bye_returns", 0, Verb::Bye(bye)),
+        ("client/set_away", 0, Verb::SetAway(wire::SetAway { away: true })),
+        ("client/watch", 136, Verb::Watch(wire::Watch { users: users() })),
+        ("client/unwatch", 0, Verb::Unwatch(wire::Unwatch { users: users() })),
+        ("client/typing", 0, Verb::Typing(wire::Typing { conversation: group() })),
+        ("client/devices", 137, Verb::Devices(wire::Devices {})),
+        ("client/sign_out", 138, Verb::SignOut(wire::SignOut { device: "d-2".into() })),
+        ("client/set_invisible", 139, Verb::SetInvisible(wire::SetInvisible { invisible: true })),
+    ];
+    let welcome = wire::Welcome {
+        version: 1,
+        epoch: "e-1".into(),
+        bye_ticket: Bytes::from_static(&[7; 40]),
+        invisible: true,
+        ..wire::Welcome::default()
+    };
+    let device = wire::DevicePresence {
+        kind: wire::DeviceKind::Web.into(),
+        status: wire::PresenceStatus::Leaving.into(),
+        cause: wire::PresenceCause::Closed.into(),
+        since: 1_790_000_000_000,
+        until: 1_790_000_000_700,
+    };
+    let presence = wire::Presence {
+        user: "bob".into(),
+        status: device.status,
+        cause: device.cause,
+        since: device.since,
+        until: device.until,
+        devices: vec![device],
+        refused: false,
+    };
+    let refused = wire::Presence {
+        user: "carol".into(),
+        status: wire::PresenceStatus::Unknown.into(),
+        refused: true,
+        ..wire::Presence::default()
+    };
+    let watched = wire::Watched { presences: vec![presence.clone(), refused] };
+    let device = wire::Device {
+        device: "d-2".into(),
+        kind: wire::DeviceKind::Ios.into(),
+        agent: "hongyan-ios/0.1.0".into(),
+        status: wire::PresenceStatus::Offline.into(),
+        seen: 1_790_000_000_000,
+    };
+    let typed = wire::Typed { conversation: group(), user: "bob".into(), expires_in_ms: 5_000 };
+    let relay = [
+        ("relay/welcome_ticket", 1, Event::Welcome(welcome)),
+        ("relay/watched", 136, Event::Watched(watched)),
+        ("relay/presence", 0, Event::Presence(presence)),
+        ("relay/typed", 0, Event::Typed(typed)),
+        ("relay/device_list", 137, Event::DeviceList(wire::DeviceList { devices: vec![device] })),
+        ("relay/signed_out", 138, Event::SignedOut(wire::SignedOut { device: "d-2".into() })),
+        ("relay/invisible", 139, Event::Invisible(wire::Invisible { invisible: true })),
+    ];
+    let client = client
+        .into_iter()
+        .map(|(file, request, verb)| (file, Expected::Client(ClientFrame::of(request, verb))));
+    let relay = relay
+        .into_iter()
+        .map(|(file, request, event)| (file, Expected::Relay(RelayFrame::of(request, event))));
+    let beacon = wire::Beacon { ticket: Bytes::from_static(&[7; 40]), bye: Some(bye) };
+    client.chain(relay).chain([("beacon", Expected::Beacon(beacon))]).collect()
 }
 
 /// What a newer peer may say: it is passed over or carried, never an error.

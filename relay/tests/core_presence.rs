@@ -85,7 +85,7 @@ fn nobody_is_offline_who_comes_back_in_time() {
     world.pass(2_000);
     assert_eq!(world.saw(bob), NOTHING);
     world.cut(alice);
-    world.pass(699);
+    world.pass(599);
     alice = world.login("alice", "a");
     world.pass(2_000);
     assert_eq!(world.saw(bob), NOTHING);
@@ -103,7 +103,7 @@ fn who_does_not_come_back_is_offline_when_the_time_is_over() {
     let alice = world.login("alice", "a");
     world.saw(bob);
     world.cut(alice);
-    world.pass(699);
+    world.pass(599);
     assert_eq!(world.saw(bob), NOTHING);
     world.pass(1);
     assert_eq!(world.saw(bob), ["offline lost"]);
@@ -352,7 +352,7 @@ fn a_mini_program_is_never_called_offline_by_a_guess() {
     // Its socket ends while it is shown; it says goodbye; it closes for good; it is silent.
     let alice = mini(&mut world);
     world.cut(alice);
-    world.pass(699);
+    world.pass(599);
     assert_eq!(world.saw(bob), NOTHING);
     world.pass(1);
     assert_eq!(world.saw(bob), ["unknown no-channel"]);
@@ -541,4 +541,13 @@ fn leases_of_one_user_are_bounded() {
     assert!(world.relay.counters().leases <= 257, "{}", world.relay.counters().leases);
     world.pass(4_000);
     assert_eq!(world.relay.counters().leases, 0);
+    // Nor do devices gather of which nobody knows.
+    let alice = world.login("alice", "a");
+    for n in 0..100 {
+        let mini = |hello: &mut wire::Hello| hello.device_kind = DeviceKind::Miniprogram.into();
+        let (connection, _) = world.greet("alice", &format!("m{n}"), mini);
+        world.frame(connection, 0, bye(0, false));
+        world.pass(10);
+    }
+    assert_eq!(world.watch(alice, &["alice"])[0].devices.len(), 16);
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 /// Every time in here is a multiple of it.
 const TICK: u64 = 50;
-const LOST_HOLD: u64 = 700;
+const LOST_HOLD: u64 = 600;
 const BACKGROUND_LEASE: u64 = 1_500;
 
 const DEVICES: [(&str, DeviceKind); 3] =
@@ -138,7 +138,10 @@ impl Model {
         let Some((of, lease)) = self.of(connection) else { return };
         let until = now + returns_in.clamp(500, 4_000);
         lease.held = match (returns_in, returns) {
-            (0, _) => return drop(self.leases.remove(&of)),
+            (0, _) => {
+                self.leases.remove(&of);
+                return;
+            }
             (_, true) => Held::Kept(until),
             (_, false) => Held::Leaving(until),
         };

@@ -153,7 +153,9 @@ fn a_watch_ends_with_the_last_reason_for_it() {
     world.frame(bob, 0, set_away(true));
     assert_eq!(ends(&mut world, dave), NOTHING);
     assert_eq!(ends(&mut world, carol), ["bob away background"]);
-    [alice, bob].map(|connection| world.take(connection));
+    for connection in [alice, bob] {
+        world.take(connection);
+    }
     // One who is removed, while the other leaves in the same commit.
     world.auto_commit = false;
     let remove = wire::RemoveMembers { conversation: group.clone(), users: vec!["dave".into()] };

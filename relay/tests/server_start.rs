@@ -24,11 +24,18 @@ fn check(file: &str, env: &[(&str, &str)]) -> (Option<i32>, String) {
 fn a_bad_configuration_is_told_in_a_sentence() {
     let good = format!("[tokens]\nhs256 = [\"k1:{SECRET}\"]\n");
     assert_eq!(check(&good, &[]), (Some(0), "The configuration is good.\n".into()));
+    // What is allowed but hardly meant is told, too.
+    for (spread_ms, says) in [("26000", "told to come back"), ("12000", "longer than promised")] {
+        let (code, said) = check(&good, &[("HONGYAN_TIMERS_DRAIN_SPREAD_MS", spread_ms)]);
+        assert!(code == Some(0) && said.contains("`presence.recovery_ms`") && said.contains(says), "{said}");
+    }
     for (file, env, says) in [
         ("", None, vec!["tokens.hs256", "HONGYAN_TOKENS_HS256", "openssl rand"]),
         ("lisen = \"a\"", None, vec!["relay.toml", "\"lisen\"", "did you mean `listen`?", "config docs"]),
         ("[limits]\nconections_max = 1", None, vec!["limits.conections_max", "`limits.connections_max`"]),
         ("[nonsense]\nx = 1", None, vec!["\"nonsense.x\"", "relay.toml"]),
+        ("presence.watch = \"all\"", None, vec!["`presence.watch`", "\"members\"", "\"all\""]),
+        ("presence.recovery_ms = 26000", None, vec!["`presence.recovery_ms`", "25000"]),
         ("listen = 8787", None, vec!["`listen`", "relay.toml", "must be a string, not a whole number"]),
         ("listen = \"localhost\"", None, vec!["`listen`", "127.0.0.1:8787", "\"localhost\""]),
         ("listen = \"127.0.0.1", None, vec!["relay.toml", "is not TOML", "line 1"]),

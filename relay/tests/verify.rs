@@ -8,12 +8,13 @@ mod core_world;
 use bytes::Bytes;
 use core_world::*;
 use hongyan_protocol::wire::{self, client_frame::Verb};
+use hongyan_relay::core::queries::Query;
 use hongyan_relay::core::verify::{Word, verify};
 use hongyan_relay::store::{Batch, MemoryStore, Order, Store, Table};
 
 const BODY: &str = "a body that nobody may see";
 
-/// Direct messages, a group with a change, read marks and devices.
+/// Direct messages, a group with a change, read marks, devices and revoked tokens.
 fn store() -> MemoryStore {
     let mut world = World::new();
     let (alice, bob) = (world.login("alice", "a"), world.login("bob", "b"));
@@ -27,6 +28,7 @@ fn store() -> MemoryStore {
     world.frame(bob, 8, Verb::LeaveGroup(wire::LeaveGroup { conversation: group }));
     world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
     world.frame(alice, 0, Verb::Ack(wire::Ack { cursor: 3 }));
+    world.answered(Query::RevokeTokens(user("bob")));
     world.pass(3_000);
     world.store.clone()
 }
@@ -71,7 +73,7 @@ fn a_row_that_is_missing_is_found_whichever_it_is() {
             batch.delete(table, key.clone());
             store.commit(&batch).unwrap();
             let found = findings(&store);
-            // A key's answer, a device and what a user set may be forgotten, and of a queue the newest entry: nothing points there.
+            // A key's answer, a device and what a user's record says may be forgotten, and of a queue the newest entry: nothing points there.
             let is_last_of_queue = table == Table::Queue
                 && all.get(at + 1).is_none_or(|(next, _)| next[..next.len() - 8] != key[..key.len() - 8]);
             let may_go = matches!(table, Table::Keys | Table::Devices | Table::Users) || is_last_of_queue;

@@ -8,10 +8,12 @@ use gloo_timers::callback::Timeout;
 use hongyan_client::view::State;
 use hongyan_client::{Client, Config, Input, Moment, Output, Ticket};
 
+use wasm_bindgen::JsValue;
+
 use crate::platform::browser::now;
 use crate::platform::browser::socket::Socket;
 use crate::platform::memory::MemoryCache;
-use crate::platform::{Cache, Opened, SaveEnd, Saved, Sink};
+use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// The longest that a timer of a page can wait (2^31 − 1 ms, HTML's `setTimeout`).
 const TIMER_MS_MAX: u64 = 0x7fff_ffff;
@@ -75,8 +77,14 @@ impl Engine {
         self.core.next_deadline()
     }
 
-    /// Does what concerns the socket and the cache, and gives the rest back; `save` numbers a save.
-    pub(crate) fn perform(&mut self, output: Output, url: &str, save: u64) -> Option<Output> {
+    /// Does what concerns the socket and the cache, and gives the rest back; a save is of this number and tells this.
+    pub(crate) fn perform(
+        &mut self,
+        output: Output,
+        url: &str,
+        number: u64,
+        tells: &mut Vec<JsValue>,
+    ) -> Option<Output> {
         match output {
             Output::Dial(generation) => self.socket = Socket::open(url, generation, &self.sink),
             Output::Transmit(generation, bytes) => {
@@ -91,7 +99,10 @@ impl Engine {
                     socket.close(code);
                 }
             }
-            Output::Save(ticket, writes) => self.cache.save(save, writes, self.save_end(ticket)),
+            Output::Save(ticket, writes) => {
+                let tells = core::mem::take(tells);
+                self.cache.save(Save { number, tells, writes }, self.save_end(ticket));
+            }
             Output::Load { ticket, conversation, from, to } => {
                 self.cache.load(ticket, conversation, from, to, Sink::clone(&self.sink));
             }

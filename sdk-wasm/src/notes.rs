@@ -18,8 +18,6 @@ pub(crate) enum Heard {
     Newer,
 }
 
-type Saves = Vec<(u64, Vec<JsValue>)>;
-
 #[expect(clippy::cast_precision_loss, reason = "ids and counters stay below 2^53")]
 fn number(value: u64) -> JsValue {
     JsValue::from_f64(value as f64)
@@ -27,10 +25,6 @@ fn number(value: u64) -> JsValue {
 
 fn list(values: impl IntoIterator<Item = JsValue>) -> JsValue {
     values.into_iter().collect::<Array>().into()
-}
-
-fn saves(saves: Saves) -> JsValue {
-    list(saves.into_iter().map(|(save, events)| list([number(save), list(events)])))
 }
 
 fn optional(value: Option<u64>) -> JsValue {
@@ -42,13 +36,12 @@ pub(crate) fn to_js(note: Note<JsValue>) -> JsValue {
     let (kind, fields) = match note {
         Note::Join { tab, visible, told } => ("join", vec![number(tab.0), visible.into(), optional(told)]),
         Note::Lead { to, lead } => {
-            let Lead { term, began, saves: durable, snapshot, missed, prepared } = lead;
+            let Lead { term, saves: durable, snapshot, since, missed } = lead;
             let to = optional(to.map(|tab| tab.0));
-            let numbers = [to, number(term), number(began), number(durable)];
-            ("lead", numbers.into_iter().chain([snapshot, saves(missed), saves(prepared)]).collect())
+            let missed = list(missed.into_iter().map(|(save, events)| list([number(save), list(events)])));
+            ("lead", vec![to, number(term), number(durable), snapshot, optional(since), missed])
         }
-        Note::Prepared { term, save, events } => ("prepared", vec![number(term), number(save), list(events)]),
-        Note::Durable { term, save } => ("durable", vec![number(term), number(save)]),
+        Note::Durable { term, save, events } => ("durable", vec![number(term), number(save), list(events)]),
         Note::Now { term, event } => ("now", vec![number(term), event]),
         Note::Visible { tab, visible } => ("visible", vec![number(tab.0), visible.into()]),
         Note::Leave { tab } => ("leave", vec![number(tab.0)]),
@@ -81,15 +74,13 @@ pub(crate) fn from_js(data: &JsValue) -> Option<Heard> {
             to: tab(0),
             lead: Lead {
                 term: number(1)?,
-                began: number(2)?,
-                saves: number(3)?,
-                snapshot: at(4),
+                saves: number(2)?,
+                snapshot: at(3),
+                since: number(4),
                 missed: read_saves(&at(5))?,
-                prepared: read_saves(&at(6))?,
             },
         },
-        "prepared" => Note::Prepared { term: number(0)?, save: number(1)?, events: read_list(&at(2))? },
-        "durable" => Note::Durable { term: number(0)?, save: number(1)? },
+        "durable" => Note::Durable { term: number(0)?, save: number(1)?, events: read_list(&at(2))? },
         "now" => Note::Now { term: number(0)?, event: at(1) },
         "visible" => Note::Visible { tab: tab(0)?, visible: at(1).is_truthy() },
         "leave" => Note::Leave { tab: tab(0)? },
@@ -117,7 +108,7 @@ fn read_list(value: &JsValue) -> Option<Vec<JsValue>> {
     value.dyn_ref::<Array>().map(|list| list.iter().collect())
 }
 
-fn read_saves(value: &JsValue) -> Option<Saves> {
+fn read_saves(value: &JsValue) -> Option<Vec<(u64, Vec<JsValue>)>> {
     let one = |entry: JsValue| {
         let entry: &Array = entry.dyn_ref()?;
         Some((whole(&entry.get(0))?, read_list(&entry.get(1))?))

@@ -123,34 +123,3 @@ scenario('in the demo: sent on one device, seen on the other, read on one, read 
     await until('nothing is unread', async () => (await device.unread(conversation)) === 0, { seen: () => device.look() })
   }
 })
-
-scenario('a second tab works beside the first, with a connection of its own and without the cache', async (scene) => {
-  const { relay } = await world(scene)
-  const first = await Person.enter(scene, 'alice', relay.origin, { device: ' 1' })
-  const bob = await Person.enter(scene, 'bob', relay.origin)
-  const conversation = await first.startDirect('bob')
-  await first.type('from the first tab')
-  await until('bob lists it', () => bob.line(conversation).isVisible())
-  assert.equal((await first.state())?.storage, 'indexeddb')
-
-  const second = await Person.enter(scene, 'alice', relay.origin, { device: ' 2', profile: first.profile })
-  assert.equal((await second.state())?.storage, 'memory', 'the cache has one writer')
-  await second.online()
-  assert.equal((await first.state())?.status, 'online', 'the first tab is not thrown out')
-  await second.openConversation(conversation)
-  await until('the second tab shows it', () => second.messageOf('from the first tab'))
-  await second.type('from the second tab')
-  await bob.openConversation(conversation)
-  await bob.type('from bob')
-  for (const tab of [first, second, bob]) {
-    await until('all three are in sight', async () => (await tab.messages()).map((message) => message.text.trim()).join() === 'from the first tab,from the second tab,from bob', { seen: () => tab.look() })
-  }
-
-  // When the first goes, the next page to open has the cache again, with all that the second tab did.
-  await first.page.close()
-  await second.reload()
-  await second.online()
-  assert.equal((await second.state())?.storage, 'indexeddb')
-  await until('the cache has all', async () => (await second.cache())?.messages.length === 3, { seen: () => second.look() })
-  assertWhole(await second.history(conversation), 3)
-})

@@ -37,12 +37,11 @@ const BROKEN = [
   ['opens with an error', () => {
     const open = IDBFactory.prototype.open
     IDBFactory.prototype.open = function (/** @type {string} */ name) {
-      const request = open.call(this, name, 1)
+      const request = open.call(this, name, 2)
       request.addEventListener('upgradeneeded', () => request.transaction?.abort())
       return request
     }
   }],
-  ['has no Web Locks beside it', () => Object.defineProperty(navigator, 'locks', { value: undefined })],
 ]
 
 for (const [how, breakIt] of BROKEN) {
@@ -98,7 +97,7 @@ const FOREIGN = [
     }
   })],
   ['without its stores', (name) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, 1)
+    const opening = indexedDB.open(name, 2)
     opening.onupgradeneeded = () => opening.result.createObjectStore('meta')
     opening.onerror = reject
     opening.onsuccess = () => {
@@ -107,13 +106,14 @@ const FOREIGN = [
     }
   })],
   ['full of garbage', (name) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, 1)
+    const opening = indexedDB.open(name, 2)
     const bytes = new Uint8Array([255, 255, 255, 255, 7, 8, 9])
     opening.onupgradeneeded = () => {
       opening.result.createObjectStore('meta').put(bytes, 'meta')
       opening.result.createObjectStore('conversations').put('no bytes', 'x')
       opening.result.createObjectStore('messages').put(bytes, ['x', 1])
       opening.result.createObjectStore('outbox').put(bytes, 1)
+      opening.result.createObjectStore('writers').put('many', 'term')
     }
     opening.onerror = reject
     opening.onsuccess = () => {
@@ -138,23 +138,19 @@ for (const [what, make] of FOREIGN) {
       const cache = await alice.cache()
       return cache?.messages.length === 1 && cache.outbox.length === 0 && cache.conversations.length === 1 && (cache.cursor ?? 0) > 0
     }, { seen: () => alice.cache() })
-    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 1]])
+    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 2]])
   })
 }
 
-scenario('a send in the moment of a reload survives it', async (scene) => {
+scenario('sends in the moment of a reload survive it, also while another save is under way', async (scene) => {
   const alice = await SdkPage.open(scene, 'hasty', front.origin)
   await alice.online()
-  for (let round = 1; round <= 5; round++) {
-    // A save that is under way is waited for by the next one, so here none is.
-    await until('the cache is at rest', async () => {
-      const cache = await alice.cache()
-      return cache !== undefined && cache.epoch !== '' && cache.outbox.length === 0 && cache.messages.length === round - 1
-    }, { seen: () => alice.cache() })
+  for (let round = 1; round <= 10; round++) {
     const loaded = alice.page.waitForEvent('load')
     await alice.page.evaluate((round) => {
       window.chat.direct('bob').then((id) => {
-        void window.chat.send(id, { text: `round ${round}` })
+        // The first is being saved when the others are written.
+        for (const one of [1, 2, 3]) void window.chat.send(id, { text: `round ${round}, ${one}` })
         location.reload()
       })
     }, round)
@@ -162,6 +158,8 @@ scenario('a send in the moment of a reload survives it', async (scene) => {
     await alice.load(front.origin)
     await alice.connect()
     await alice.online()
-    await until(`round ${round} is in the log`, () => alice.page.evaluate(async (round) => (await window.chat.history(await window.chat.direct('bob'))).filter((message) => message.seq > 0).length === round, round), { within: 5_000 })
+    await until(`round ${round} is in the log`, () => alice.page.evaluate(async (round) => (await window.chat.history(await window.chat.direct('bob'))).filter((message) => message.seq > 0).length === 3 * round, round), { within: 5_000, seen: () => alice.page.evaluate(async () => (await window.chat.history(await window.chat.direct('bob'))).map((message) => message.body.text)) })
   }
+  const log = await alice.page.evaluate(async () => (await window.chat.history(await window.chat.direct('bob'))).map((message) => message.body.text))
+  assert.deepEqual(log, Array.from({ length: 30 }, (_, index) => `round ${Math.floor(index / 3) + 1}, ${(index % 3) + 1}`))
 })

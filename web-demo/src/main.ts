@@ -7,6 +7,8 @@ import './styles/sign-in.css'
 import './styles/sidebar.css'
 import './styles/conversation.css'
 import './styles/overlays.css'
+import './styles/presence.css'
+import './styles/lab.css'
 
 applyPreferences()
 createApp(App).mount('#app')

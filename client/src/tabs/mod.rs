@@ -7,13 +7,12 @@
 //!
 //! How each event reaches each tab once, whichever tab dies when:
 //!
-//! - Before a save begins, the leader says on the channel what its end will tell ([`Note::Prepared`], numbered as the
-//!   cache numbers its saves); when it is durable, it says that ([`Note::Durable`]). A tab tells its application what
-//!   is durable, in the order of the numbers.
-//! - A leader that follows on a dead one reads in the cache which save was the last ([`Note::Lead`]). What was
-//!   prepared up to there has happened and is told; what was prepared beyond has not, and the queue brings it again.
-//! - A tab that was away (frozen, or in the back/forward cache) names the last save that it told, and gets what it
-//!   missed from what the others remember; when that does not reach so far, its application is told of a gap.
+//! - What the end of a save tells is kept in the cache with the save, under the save's number. When it is durable, the
+//!   leader says so on the channel, number and events ([`Note::Durable`]), and every tab tells its application.
+//! - A leader may die between the two, and its last word is then lost. The next one reads in the cache what the last
+//!   saves told, tells what it missed, and every tab that missed some asks it for that ([`Note::Join`]).
+//! - So does a tab that was away (frozen, or in the back/forward cache). When what is kept does not reach so far, its
+//!   application is told of a gap.
 //!
 //! What the application asks is kept until it is answered and asked again of each new leader. Sends carry their key
 //! from the start, so asking twice sends once.
@@ -21,6 +20,8 @@
 //! *Invariant:* a tab performs asks and saves only between [`TabInput::Opened`] and the end of its lead; a note of an
 //! older term is ignored; each ask is settled once.
 
+mod asks;
+mod events;
 mod note;
 
 use std::collections::VecDeque;
@@ -28,7 +29,7 @@ use std::collections::VecDeque;
 pub use note::{Lead, Note, TabId};
 
 use crate::io::{Moment, Now};
-use crate::limits::{LAST_NOTES_MS, LEADER_ANSWER_MS, REMEMBERED_EVENTS_MAX};
+use crate::limits::LEADER_ANSWER_MS;
 use crate::sorted::SortedMap;
 
 /// One thing that happened to this tab.
@@ -43,6 +44,8 @@ pub enum TabInput<P> {
         term: u64,
         /// The last save that is in it.
         saves: u64,
+        /// What the last saves told, ascending, as far as it is kept.
+        kept: Vec<(u64, Vec<P>)>,
     },
     /// The lock was taken away, or the cache has another writer.
     Deposed,
@@ -62,9 +65,9 @@ pub enum TabInput<P> {
     },
     /// The core answered what [`TabOutput::Perform`] gave it.
     Performed(u64, Result<P, P>),
-    /// The core is about to save: what the end of the save will tell.
+    /// The core is about to save, as number [`Tabs::save`] then is: what the end of the save will tell.
     Prepare(Vec<P>),
-    /// The save is durable.
+    /// The oldest save that was prepared is durable.
     Saved,
     /// The core tells something of the moment, which no save brings.
     Event(P),
@@ -155,14 +158,12 @@ pub struct Tabs<P> {
     fresh: bool,
     /// The last save whose events this tab's application was told.
     told: u64,
-    /// Prepared and not told, ascending.
-    held: VecDeque<(u64, Vec<P>)>,
-    /// Told, ascending up to `told`.
+    /// What the last saves told, ascending up to `told` without a gap.
     remembered: VecDeque<(u64, Vec<P>)>,
     remembered_events: usize,
-    /// While leading: the last save that was prepared, and the last one before it led.
+    /// While leading: the last save that was prepared, and what those that are not durable will tell.
     prepared: u64,
-    began: u64,
+    preparing: VecDeque<Vec<P>>,
     asked: SortedMap<u64, Asked<P>>,
     /// While leading: the others, and whether they are seen.
     others: SortedMap<TabId, bool>,
@@ -174,8 +175,6 @@ pub struct Tabs<P> {
     seen: Option<bool>,
     /// Since when this tab waits for a leader's first word.
     waits_since: Option<Moment>,
-    /// The cache is open, at this term and save, and until then the last leader's notes are waited for.
-    opened: Option<(u64, u64, Moment)>,
     outputs: VecDeque<TabOutput<P>>,
 }
 
@@ -190,11 +189,10 @@ impl<P: Clone> Tabs<P> {
             term: 0,
             fresh: true,
             told: 0,
-            held: VecDeque::new(),
             remembered: VecDeque::new(),
             remembered_events: 0,
             prepared: 0,
-            began: 0,
+            preparing: VecDeque::new(),
             asked: SortedMap::new(),
             others: SortedMap::new(),
             performing: SortedMap::new(),
@@ -202,7 +200,6 @@ impl<P: Clone> Tabs<P> {
             snapshot: None,
             seen: None,
             waits_since: None,
-            opened: None,
             outputs: VecDeque::new(),
         }
     }
@@ -244,8 +241,7 @@ impl<P: Clone> Tabs<P> {
             Role::Following => self.asked.values().filter_map(|asked| asked.unheard_since).min(),
             _ => None,
         };
-        let answer = [asked, self.waits_since].into_iter().flatten().min();
-        answer.map(|since| since.after_ms(LEADER_ANSWER_MS)).or(self.opened.map(|(_, _, until)| until))
+        [asked, self.waits_since].into_iter().flatten().min().map(|since| since.after_ms(LEADER_ANSWER_MS))
     }
 
     /// Takes one input.
@@ -253,7 +249,7 @@ impl<P: Clone> Tabs<P> {
         match input {
             TabInput::Enter => self.enter(now),
             TabInput::Elected => self.elected(),
-            TabInput::Opened { term, saves } => self.opened(now, term, saves),
+            TabInput::Opened { term, saves, kept } => self.opened(term, saves, kept),
             TabInput::Deposed => self.deposed(now),
             TabInput::Heard(note) => self.heard(now, note),
             TabInput::Fell(tab) => self.gone(tab),
@@ -306,26 +302,19 @@ impl<P: Clone> Tabs<P> {
         }
     }
 
-    fn opened(&mut self, now: Now, term: u64, saves: u64) {
+    fn opened(&mut self, term: u64, saves: u64, kept: Vec<(u64, Vec<P>)>) {
         if self.role != Role::Opening {
             return;
         }
-        // The lock may come before the last notes of the one who had it.
-        let is_behind = term == self.term + 1 && self.covered(saves) < saves;
-        let until = *self.opened.get_or_insert((term, saves, now.moment.after_ms(LAST_NOTES_MS)));
-        if is_behind && now.moment < until.2 {
-            return;
-        }
-        self.opened = None;
         self.role = Role::Leading;
-        self.reach(term, saves);
-        self.catch_up(saves);
-        (self.prepared, self.began) = (saves, saves);
+        self.term = self.term.max(term);
+        self.catch_up(saves, kept);
+        self.prepared = saves;
         self.seen = None;
         self.tell_seen();
         if let Some(snapshot) = self.snapshot.clone() {
             self.output(TabOutput::Snapshot(snapshot.clone()));
-            let lead = self.lead(snapshot, Vec::new());
+            let lead = Lead { term: self.term, saves, snapshot, since: None, missed: Vec::new() };
             self.post(Note::Lead { to: None, lead });
         }
         let asks: Vec<_> = self
@@ -336,22 +325,6 @@ impl<P: Clone> Tabs<P> {
             .collect();
         for (request, ask) in asks {
             self.perform(self.id, request, ask);
-        }
-    }
-
-    fn go_on_opening(&mut self, now: Now) {
-        if let Some((term, saves, _)) = self.opened {
-            self.opened(now, term, saves);
-        }
-    }
-
-    /// A leader of this term began when `began` was the last save. What is held is of the one before: it has happened
-    /// up to there. Were there others in between, they gave its numbers to other saves.
-    fn reach(&mut self, term: u64, began: u64) {
-        if term != self.term {
-            let follows = term == self.term + 1;
-            self.held.retain(|(save, _)| follows && *save <= began);
-            self.term = term;
         }
     }
 
@@ -381,14 +354,13 @@ impl<P: Clone> Tabs<P> {
     }
 
     fn stop_leading(&mut self, goodbye: bool) {
-        self.opened = None;
+        self.preparing.clear();
         self.performing.clear();
         self.others.clear();
         self.output(TabOutput::Retire { goodbye });
     }
 
     fn tick(&mut self, now: Now) {
-        self.go_on_opening(now);
         if self.next_deadline().is_some_and(|deadline| deadline <= now.moment) {
             // Whoever takes it from a leader that only was slow is safe: the cache lets one term write, and the relay
             // has one connection of a device.
@@ -430,15 +402,13 @@ impl<P: Clone> Tabs<P> {
                     self.led(now, to.is_some(), lead);
                 }
             }
-            Note::Prepared { term, save, events } => {
-                if self.follows(term) && save > self.told {
-                    self.held.push_back((save, events));
-                    self.go_on_opening(now);
-                }
-            }
-            Note::Durable { term, save } => {
+            Note::Durable { term, save, events } => {
                 if self.follows(term) {
-                    self.catch_up(save);
+                    if save > self.told + 1 {
+                        self.ask_for_missed(now);
+                    } else if save > self.told {
+                        self.tell(save, events);
+                    }
                 }
             }
             Note::Now { term, event } => {
@@ -462,14 +432,13 @@ impl<P: Clone> Tabs<P> {
         }
     }
 
-    /// Also while this tab takes over: the last notes of the one before may still come.
     fn follows(&self, term: u64) -> bool {
-        matches!(self.role, Role::Following | Role::Opening) && term == self.term
+        self.role == Role::Following && term == self.term
     }
 
     /// A leader's answer to this tab, or what a new one says to all.
     fn led(&mut self, now: Now, answers: bool, lead: Lead<P>) {
-        let Lead { term, began, saves, snapshot, missed, prepared } = lead;
+        let Lead { term, saves, snapshot, since, missed } = lead;
         match self.role {
             Role::Outside => return,
             // The lock is ours, and a higher term writes the cache: ours was taken away.
@@ -479,22 +448,17 @@ impl<P: Clone> Tabs<P> {
             Role::Waiting | Role::Following => {}
         }
         let is_new = self.role != Role::Following || term != self.term;
+        self.term = term;
+        let lacks = !self.fresh && saves > self.told && since.is_none_or(|since| since > self.told);
+        if lacks && answers {
+            // To what was asked before; the answer to what is missing follows.
+            return;
+        } else if lacks {
+            return self.ask_for_missed(now);
+        }
         self.role = Role::Following;
-        self.reach(term, began);
         self.waits_since = None;
-        for (save, events) in missed.into_iter().chain(prepared) {
-            let at = self.held.partition_point(|(held, _)| *held < save);
-            if save > self.told && self.held.get(at).is_none_or(|(held, _)| *held != save) {
-                self.held.insert(at, (save, events));
-            }
-        }
-        if !answers && self.covered(saves) < saves {
-            // Something is missing here that the leader may remember.
-            self.role = Role::Waiting;
-            self.waits_since = Some(now.moment);
-            return self.join();
-        }
-        self.catch_up(saves);
+        self.catch_up(saves, missed);
         if !answers {
             self.post(Note::Visible { tab: self.id, visible: self.visible });
         }
@@ -504,94 +468,11 @@ impl<P: Clone> Tabs<P> {
         }
     }
 
-    /// Up to which save this tab can tell without a gap, of those up to `saves`.
-    fn covered(&self, saves: u64) -> u64 {
-        if self.fresh {
-            return saves;
-        }
-        let mut last = self.told;
-        for (save, _) in &self.held {
-            if *save == last + 1 {
-                last = *save;
-            }
-        }
-        last.min(saves)
-    }
-
-    // ------------------------------------------------------------ events
-
-    /// Everything up to this save is durable: it is told.
-    fn catch_up(&mut self, saves: u64) {
-        if self.fresh {
-            self.fresh = false;
-            self.told = saves;
-            self.held.retain(|(save, _)| *save > saves);
-            return;
-        }
-        while let Some((save, events)) = self.held.pop_front_if(|(save, _)| *save <= saves) {
-            if save <= self.told {
-                continue;
-            }
-            if save != self.told + 1 {
-                self.output(TabOutput::Gap);
-                self.forget_remembered();
-            }
-            for event in &events {
-                self.output(TabOutput::Tell(event.clone()));
-            }
-            self.remember(save, events);
-        }
-        if self.told != saves {
-            // Behind: something was missed. Ahead: the cache was made anew.
-            self.told = saves;
-            self.forget_remembered();
-            self.output(TabOutput::Gap);
-        }
-    }
-
-    fn remember(&mut self, save: u64, events: Vec<P>) {
-        self.told = save;
-        self.remembered_events += events.len() + 1;
-        self.remembered.push_back((save, events));
-        while self.remembered_events > REMEMBERED_EVENTS_MAX
-            && let Some((_, events)) = self.remembered.pop_front()
-        {
-            self.remembered_events -= events.len() + 1;
-        }
-    }
-
-    fn forget_remembered(&mut self) {
-        self.remembered.clear();
-        self.remembered_events = 0;
-    }
-
-    fn prepare(&mut self, events: Vec<P>) {
-        if self.role != Role::Leading {
-            return;
-        }
-        self.prepared += 1;
-        let save = self.prepared;
-        self.held.push_back((save, events.clone()));
-        self.post(Note::Prepared { term: self.term, save, events });
-    }
-
-    fn saved(&mut self) {
-        if self.role == Role::Leading
-            && let Some((save, events)) = self.held.pop_front()
-        {
-            self.post(Note::Durable { term: self.term, save });
-            for event in &events {
-                self.output(TabOutput::Tell(event.clone()));
-            }
-            self.remember(save, events);
-        }
-    }
-
-    fn event(&mut self, event: P) {
-        if self.role == Role::Leading {
-            self.post(Note::Now { term: self.term, event: event.clone() });
-        }
-        self.output(TabOutput::Tell(event));
+    /// Something is missing here that the leader may remember; what it says meanwhile is in its answer.
+    fn ask_for_missed(&mut self, now: Now) {
+        self.role = Role::Waiting;
+        self.waits_since = Some(now.moment);
+        self.join();
     }
 
     // ------------------------------------------------------------ other tabs
@@ -602,13 +483,8 @@ impl<P: Clone> Tabs<P> {
             Some(told) => self.remembered.iter().filter(|(save, _)| *save > told).cloned().collect(),
             None => Vec::new(),
         };
-        let lead = self.lead(snapshot, missed);
+        let lead = Lead { term: self.term, saves: self.told, snapshot, since: told, missed };
         self.post(Note::Lead { to: Some(tab), lead });
-    }
-
-    fn lead(&self, snapshot: P, missed: Vec<(u64, Vec<P>)>) -> Lead<P> {
-        let prepared = self.held.iter().cloned().collect();
-        Lead { term: self.term, began: self.began, saves: self.told, snapshot, missed, prepared }
     }
 
     /// A tab is there.
@@ -646,75 +522,5 @@ impl<P: Clone> Tabs<P> {
             self.seen = Some(seen);
             self.output(TabOutput::Seen(seen));
         }
-    }
-
-    // ------------------------------------------------------------ asks
-
-    fn ask(&mut self, now: Now, request: u64, ask: P, standing: bool) {
-        if standing {
-            self.asked.retain(|_, asked| !(asked.standing && asked.settled));
-            // Its place is taken; its own promise still waits.
-            for asked in self.asked.values_mut() {
-                asked.standing = false;
-            }
-        }
-        let unheard_since = (self.role == Role::Following).then_some(now.moment);
-        self.asked.insert(request, Asked { ask: ask.clone(), standing, settled: false, unheard_since });
-        match self.role {
-            Role::Leading => self.perform(self.id, request, ask),
-            Role::Following => self.post(Note::Ask { tab: self.id, request, ask }),
-            Role::Outside | Role::Waiting | Role::Opening => {}
-        }
-    }
-
-    /// A new leader is asked everything that is not answered, and what stands.
-    fn ask_again(&mut self, now: Now) {
-        let tab = self.id;
-        let mut asks = Vec::new();
-        for (request, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.standing || !asked.settled) {
-            asked.unheard_since = Some(now.moment);
-            asks.push(Note::Ask { tab, request: *request, ask: asked.ask.clone() });
-        }
-        for note in asks {
-            self.post(note);
-        }
-    }
-
-    fn perform(&mut self, by: TabId, request: u64, ask: P) {
-        if self.performing.values().any(|who| *who == (by, request)) {
-            return;
-        }
-        self.performs += 1;
-        let number = self.performs;
-        self.performing.insert(number, (by, request));
-        self.output(TabOutput::Perform { number, by, ask });
-    }
-
-    fn performed(&mut self, number: u64, result: Result<P, P>) {
-        let Some((tab, request)) = self.performing.remove(&number) else { return };
-        if tab == self.id {
-            self.settle(request, result);
-        } else {
-            self.post(Note::Reply { term: self.term, tab, request, result });
-        }
-    }
-
-    fn settle(&mut self, request: u64, result: Result<P, P>) {
-        let Some(asked) = self.asked.get_mut(&request) else { return };
-        asked.unheard_since = None;
-        if asked.settled {
-            return;
-        }
-        asked.settled = true;
-        if !asked.standing {
-            self.asked.remove(&request);
-        }
-        self.output(TabOutput::Settle(request, result));
-    }
-
-    /// Every ask that waits, for a tab that ends: nobody will answer them.
-    pub fn abandon(&mut self) -> Vec<u64> {
-        let asked = core::mem::take(&mut self.asked);
-        asked.iter().filter(|(_, asked)| !asked.settled).map(|(request, _)| *request).collect()
     }
 }

@@ -25,21 +25,14 @@ pub enum Note<P> {
         /// Where it is.
         lead: Lead<P>,
     },
-    /// The end of this save will tell these events.
-    Prepared {
+    /// The save is durable, and tells these events.
+    Durable {
         /// The leader's.
         term: u64,
         /// Its number.
         save: u64,
         /// In their order.
         events: Vec<P>,
-    },
-    /// The save is durable.
-    Durable {
-        /// The leader's.
-        term: u64,
-        /// Its number.
-        save: u64,
     },
     /// An event of the moment, which no save brings.
     Now {
@@ -96,16 +89,14 @@ pub enum Note<P> {
 pub struct Lead<P> {
     /// The cache's count of its writers.
     pub term: u64,
-    /// The last save before it began to lead.
-    pub began: u64,
     /// The last save that is durable.
     pub saves: u64,
     /// How things are.
     pub snapshot: P,
-    /// What the one who joins has missed, as far as it is remembered.
+    /// What was told after this save is in `missed`, as far as it is remembered; `None`: nothing is.
+    pub since: Option<u64>,
+    /// See above.
     pub missed: Vec<(u64, Vec<P>)>,
-    /// What is prepared and not yet durable.
-    pub prepared: Vec<(u64, Vec<P>)>,
 }
 
 impl<P> Note<P> {
@@ -113,7 +104,6 @@ impl<P> Note<P> {
     pub(super) fn term(&self) -> Option<u64> {
         match self {
             Note::Lead { lead: Lead { term, .. }, .. }
-            | Note::Prepared { term, .. }
             | Note::Durable { term, .. }
             | Note::Now { term, .. }
             | Note::Taken { term, .. }

@@ -50,7 +50,9 @@ fn annotate_at(of: &MessageDescriptor, mut bytes: &[u8], depth: usize, out: &mut
                 match field.map(|field| field.kind()) {
                     Some(Kind::Message(of)) => annotate_at(&of, inside, depth + 1, out),
                     // The bytes of a message's content are a message themselves.
-                    Some(Kind::Bytes) => annotate_at(&message("Content"), inside, depth + 1, out),
+                    Some(Kind::Bytes) if name == "content" => {
+                        annotate_at(&message("Content"), inside, depth + 1, out);
+                    }
                     _ => {
                         for part in inside.chunks(16) {
                             line(out, depth + 1, part, &format!("{:?}", String::from_utf8_lossy(part)));

@@ -8,7 +8,8 @@ use hongyan_protocol::{ConversationId, DeviceId, Key, Pos, Seq, Time, UserId};
 use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
 use super::limits::WAITING_ANSWER_BYTES;
-use super::records::MembershipRecord;
+use super::queries::{Answer, QueryId};
+use super::records::{MembershipRecord, UserRecord};
 use crate::store::{Batch, Table};
 use bytes::Bytes;
 
@@ -38,10 +39,14 @@ pub(super) enum Effect {
     Membership(UserId, ConversationId, MembershipRecord),
     /// The device's record can be read from the store.
     Device(UserId, DeviceId),
-    /// The user's record can be read from the store.
-    User(UserId),
+    /// The user's record is durable as it is here: sessions with a token that it revokes end.
+    User(UserId, UserRecord),
     /// The user is invisible to others or not, since then; the connection asked for it.
     Invisible(UserId, ConnectionId, bool, Time),
+    /// The device is signed out for good: its sessions end.
+    SignedOut(UserId, DeviceId),
+    /// The app's server is answered.
+    Reply(QueryId, Answer),
 }
 
 /// New entries of one queue.
@@ -61,11 +66,11 @@ pub(super) struct Outcome {
     bytes: usize,
 }
 
-/// A membership that a commit changes.
-pub(super) struct PendingMembership {
+/// A record that a commit changes.
+pub(super) struct Pending<R> {
     /// As the store had it before; `None` when it is new.
-    pub(super) durable: Option<MembershipRecord>,
-    pub(super) assigned: MembershipRecord,
+    pub(super) durable: Option<R>,
+    pub(super) assigned: R,
     pub(super) commit: Mark,
 }
 
@@ -85,7 +90,7 @@ pub(super) struct Commits {
     ended: u64,
     /// Overlays of the store: what is not durable yet, or was not when the commit under way began.
     pub(super) keys: BTreeMap<(UserId, Key), PendingKey>,
-    pub(super) memberships: BTreeMap<(UserId, ConversationId), PendingMembership>,
+    pub(super) memberships: BTreeMap<(UserId, ConversationId), Pending<MembershipRecord>>,
     /// Answers that wait.
     waiting: usize,
 }
@@ -130,7 +135,7 @@ impl Commits {
 
     /// With a commit that has not ended.
     pub(super) fn then_at(&mut self, mark: Mark, effect: Effect) {
-        self.waiting += usize::from(matches!(effect, Effect::Answer(..)));
+        self.waiting += answers(core::slice::from_ref(&effect));
         let gathers = self.mark();
         let outcome = match &mut self.under_way {
             Some(outcome) if mark < gathers => outcome,
@@ -179,11 +184,13 @@ impl Commits {
 
     /// A membership is durable as given; a later change of it may still be pending.
     pub(super) fn settle_membership(&mut self, user: &UserId, id: &ConversationId, record: MembershipRecord) {
-        let key = (user.clone(), id.clone());
-        match self.memberships.get_mut(&key) {
-            Some(pending) if pending.commit.0 > self.ended => pending.durable = Some(record),
-            _ => drop(self.memberships.remove(&key)),
-        }
+        let durable = self.durable();
+        settle(&mut self.memberships, &(user.clone(), id.clone()), record, durable);
+    }
+
+    /// The last commit that has ended.
+    pub(super) fn durable(&self) -> Mark {
+        Mark(self.ended)
     }
 
     /// The store failed: everything that waits, first come first.
@@ -196,6 +203,14 @@ impl Commits {
     }
 }
 
+/// A record is durable as given; a later change of it may still be pending.
+pub(super) fn settle<K: Ord, R>(pending: &mut BTreeMap<K, Pending<R>>, key: &K, record: R, durable: Mark) {
+    match pending.get_mut(key) {
+        Some(pending) if pending.commit > durable => pending.durable = Some(record),
+        _ => drop(pending.remove(key)),
+    }
+}
+
 fn answers(effects: &[Effect]) -> usize {
-    effects.iter().filter(|effect| matches!(effect, Effect::Answer(..))).count()
+    effects.iter().filter(|effect| matches!(effect, Effect::Answer(..) | Effect::Reply(..))).count()
 }

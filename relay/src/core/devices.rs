@@ -1,13 +1,13 @@
 //! What is stored of devices and of users themselves: read with what is not durable yet laid over the store, and
 //! written lazily where nobody waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hongyan_protocol::wire::PresenceCause;
 use hongyan_protocol::{DeviceId, Pos, Time, UserId};
 
-use super::commit::{Effect, Mark};
+use super::commit::{Effect, Mark, Pending, settle};
 use super::deadlines::Timer;
 use super::io::Verifier;
 use super::limits::{CURSOR_DELAY_MS, DEVICES_SCANNED_MAX};
@@ -27,7 +27,9 @@ pub(super) struct Devices {
     /// Records that are in a commit which has not ended; `None` for one that was forgotten.
     ahead: ByDevice<(Option<DeviceRecord>, Mark)>,
     /// The same of users.
-    users_ahead: BTreeMap<UserId, (UserRecord, Mark)>,
+    users_ahead: BTreeMap<UserId, Pending<UserRecord>>,
+    /// Devices whose sign-out is in a commit that has not ended.
+    sign_outs: BTreeSet<(UserId, DeviceId)>,
 }
 
 #[derive(Default)]
@@ -107,7 +109,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         *self.news_of(user, device) = news;
     }
 
-    /// Forgets a device, with the commit that gathers.
+    /// Forgets a device, with the commit that gathers; for one that is signed out see [`Relay::has_sign_out`].
     pub(super) fn forget_device(&mut self, user: &UserId, device: &DeviceId) {
         if let Some(devices) = self.devices.waiting.get_mut(user) {
             devices.remove(device);
@@ -202,25 +204,76 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(records)
     }
 
+    /// The commit that makes the records of a user's devices durable, as far as they are in one.
+    pub(super) fn device_records_mark(&self, user: &UserId) -> Mark {
+        let ahead = self.devices.ahead.get(user).into_iter().flat_map(BTreeMap::values);
+        ahead.map(|(_, mark)| *mark).max().unwrap_or(Mark::NONE)
+    }
+
+    /// The device said hello, and was not forgotten since.
+    pub(super) fn knows_device(&self, user: &UserId, device: &DeviceId) -> Result<bool, StoreError> {
+        let is_waiting = self.devices.waiting.get(user).is_some_and(|devices| devices.contains_key(device));
+        Ok(is_waiting || self.device_record(user, device)?.is_some())
+    }
+
+    /// Signs a device out with the commit that gathers. It is known until its time by a record that stays.
+    pub(super) fn put_sign_out(&mut self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
+        let record = self.device_record(user, device)?.unwrap_or_default();
+        // 0 would say that it is not signed out, and a clock may stand there.
+        let record = DeviceRecord { signed_out: self.now.time.0.max(1), ..record };
+        self.put_device_record(user, device, Some(record));
+        self.devices.sign_outs.insert((user.clone(), device.clone()));
+        self.commits.then(Effect::SignedOut(user.clone(), device.clone()));
+        Ok(())
+    }
+
+    /// Whether the device is signed out, be it with a commit that has not ended. Its record then stays whatever else
+    /// comes: it has to learn of it.
+    pub(super) fn has_sign_out(&self, user: &UserId, device: &DeviceId) -> Result<bool, StoreError> {
+        Ok(self.device_record(user, device)?.is_some_and(|record| record.signed_out > 0))
+    }
+
+    /// Whether the device is signed out for good. One whose sign-out still waits for its commit is let in, and its
+    /// session ends with that.
+    pub(super) fn is_signed_out(&self, user: &UserId, device: &DeviceId) -> Result<bool, StoreError> {
+        let is_pending = self.devices.sign_outs.contains(&(user.clone(), device.clone()));
+        Ok(!is_pending && self.has_sign_out(user, device)?)
+    }
+
     /// A user's record as the last commit will leave it.
     pub(super) fn user_record(&self, user: &UserId) -> Result<Option<UserRecord>, StoreError> {
-        if let Some((record, _)) = self.devices.users_ahead.get(user) {
-            return Ok(Some(*record));
+        match self.devices.users_ahead.get(user) {
+            Some(pending) => Ok(Some(pending.assigned)),
+            None => self.stored_user_record(user),
         }
+    }
+
+    /// A user's record as it is durable.
+    pub(super) fn durable_user_record(&self, user: &UserId) -> Result<Option<UserRecord>, StoreError> {
+        match self.devices.users_ahead.get(user) {
+            Some(pending) => Ok(pending.durable),
+            None => self.stored_user_record(user),
+        }
+    }
+
+    fn stored_user_record(&self, user: &UserId) -> Result<Option<UserRecord>, StoreError> {
         let record = self.store.get(Table::Users, &user_key(user))?;
         record.map(|record| decode(record, "users")).transpose()
     }
 
     /// The commit that makes a user's record durable.
     pub(super) fn user_record_mark(&self, user: &UserId) -> Mark {
-        self.devices.users_ahead.get(user).map_or(Mark::NONE, |(_, mark)| *mark)
+        self.devices.users_ahead.get(user).map_or(Mark::NONE, |pending| pending.commit)
     }
 
     /// Changes a user's record with the commit that gathers.
-    pub(super) fn put_user_record(&mut self, user: &UserId, record: UserRecord) {
+    pub(super) fn put_user_record(&mut self, user: &UserId, record: UserRecord) -> Result<(), StoreError> {
+        let durable = self.durable_user_record(user)?;
+        let pending = Pending { durable, assigned: record, commit: self.commits.mark() };
+        self.devices.users_ahead.insert(user.clone(), pending);
         self.commits.put(Table::Users, user_key(user), encode(&record));
-        self.devices.users_ahead.insert(user.clone(), (record, self.commits.mark()));
-        self.commits.then(Effect::User(user.clone()));
+        self.commits.then(Effect::User(user.clone(), record));
+        Ok(())
     }
 
     /// A commit with a device's record has ended; a later change of it may still be pending.
@@ -235,9 +288,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// The same of a user's record.
-    pub(super) fn settle_user(&mut self, user: &UserId) {
-        if self.devices.users_ahead.get(user).is_some_and(|(_, mark)| self.commits.is_durable(*mark)) {
-            self.devices.users_ahead.remove(user);
-        }
+    pub(super) fn settle_user(&mut self, user: &UserId, record: UserRecord) {
+        settle(&mut self.devices.users_ahead, user, record, self.commits.durable());
+    }
+
+    /// The same of a sign-out, of which there is one at most: a second waits for the first.
+    pub(super) fn settle_sign_out(&mut self, user: &UserId, device: &DeviceId) {
+        self.devices.sign_outs.remove(&(user.clone(), device.clone()));
     }
 }

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use hongyan_protocol::{Code, Time, UserId};
 
+use super::accounts::DevicesMax;
+use super::queries::{Answer, Query, QueryId};
 use crate::store::{Batch, StoreError};
 
 /// Milliseconds of a clock that never jumps, from any origin.
@@ -55,6 +57,8 @@ pub struct Identity {
     pub user: UserId,
     /// The token's `exp`.
     pub expires: Time,
+    /// The token's `iat`; a token without one counts as issued before everything.
+    pub issued: Option<Time>,
 }
 
 /// Tells whom a token is for. Without a clock: whether it has expired is for the core to say.
@@ -122,6 +126,8 @@ pub struct CoreConfig {
     pub background_lease_ms: u64,
     /// For so long after the start nobody is called offline: devices come back.
     pub recovery_ms: u64,
+    /// Devices of one kind that a user may have connected at once.
+    pub devices_max: DevicesMax,
 }
 
 impl Default for CoreConfig {
@@ -144,9 +150,10 @@ impl Default for CoreConfig {
             token_leeway_ms: 5_000,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             watch: WatchPolicy::default(),
-            lost_hold_ms: 700,
+            lost_hold_ms: 600,
             background_lease_ms: 300_000,
             recovery_ms: 20_000,
+            devices_max: DevicesMax::default(),
         }
     }
 }
@@ -171,6 +178,8 @@ pub enum Input {
         /// The longest that anybody is told to wait.
         spread_ms: u64,
     },
+    /// The app's own server asks; answered by [`Output::Answer`] with the same id, once.
+    Query(QueryId, Query),
     /// A deadline may have passed.
     Tick,
 }
@@ -184,6 +193,8 @@ pub enum Output {
     /// Make the batch durable; answered by [`Input::Committed`]. One is under way at most: what is sent meanwhile
     /// gathers for the next (group commit).
     Commit(Ticket, Batch),
+    /// What [`Input::Query`] asked for, or did: it is durable by now.
+    Answer(QueryId, Answer),
     /// After [`Input::Drain`]: nothing waits for a commit any more.
     Drained,
     /// The store failed a commit: nobody knows what is durable. Every waiting send was answered with a code of class

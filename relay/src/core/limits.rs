@@ -1,6 +1,6 @@
 //! The core's own bounds, which nobody configures. The wire's are in `hongyan_protocol::limits`.
 
-use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
+use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, DEVICES_MAX, HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
 
 /// Entries that a connection may have been sent beyond what it acknowledged, unless the configuration says otherwise.
 pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
@@ -16,8 +16,10 @@ pub const OWN_UNREAD_SCAN_MAX: usize = 2_000;
 pub const OWN_UNREAD_SCAN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How long an acknowledged cursor may wait for its commit, in milliseconds.
 pub const CURSOR_DELAY_MS: u64 = 1_000;
-/// Devices of one user that are read to tell her presence.
+/// Devices of one user that are read, to tell her presence or to list them.
 pub const DEVICES_SCANNED_MAX: usize = 1_000;
+/// How long a device that was signed out is remembered, in milliseconds: 90 days.
+pub const SIGNED_OUT_KEPT_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// Leases of one user; beyond, one whose connection has ended goes early.
 pub const LEASES_PER_USER_MAX: usize = 256;
 /// A user with more watchers than this is told at a slower pace.
@@ -66,6 +68,7 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
 const _: () = {
+    assert!(DEVICES_SCANNED_MAX > DEVICES_MAX);
     assert!(UNACKNOWLEDGED_MAX >= 4 * BATCH_ENTRIES_MAX as u64);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);
     assert!(MEMBER_PAGE_MAX >= 1);

@@ -8,6 +8,7 @@
 //!
 //! *How to add a verb:* its handler in a file of [`verbs`], and a row in the table there.
 
+mod accounts;
 mod batches;
 mod commit;
 mod conversations;
@@ -19,12 +20,14 @@ mod defects;
 #[cfg(feature = "defects")]
 pub mod defects;
 mod devices;
+mod effects;
 mod entropy;
 mod epoch;
 mod hot;
 pub mod io;
 pub mod limits;
 mod presence;
+pub mod queries;
 mod rate;
 pub(crate) mod records;
 mod refusal;
@@ -32,10 +35,12 @@ mod relay;
 mod sessions;
 mod snapshot;
 mod stream;
+mod tokens;
 mod users;
 mod verbs;
 pub mod verify;
 
+pub use accounts::DevicesMax;
 pub use counters::Counters;
 pub use epoch::renew_epoch;
 pub use io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket};

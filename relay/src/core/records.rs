@@ -114,6 +114,10 @@ pub(crate) struct DeviceRecord {
     /// When it was last known to be there, or its end was known; 0 when nobody knows.
     #[prost(uint64, tag = "4")]
     pub(crate) seen: u64,
+    /// When it was signed out from elsewhere; 0 while it is not. Such a record stays, so that the device learns of
+    /// it whenever it comes.
+    #[prost(uint64, tag = "5")]
+    pub(crate) signed_out: u64,
     /// How it ended then, a `wire::PresenceCause`; 0 while it is there, and when the relay itself ended.
     #[prost(int32, tag = "6")]
     pub(crate) ended: i32,

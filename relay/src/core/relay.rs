@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use hongyan_protocol::wire::{self, PresenceCause, relay_frame::Event};
+use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Code, Epoch, Pos, UserId};
 
-use super::commit::{Commits, Effect, Mark, Outcome};
+use super::commit::{Commits, Effect, Outcome};
 use super::conversations::Conversations;
 use super::counters::Counters;
 use super::deadlines::{Deadlines, Timer};
@@ -17,6 +17,7 @@ use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
 use super::presence::{End, Presences};
+use super::queries::Answer;
 use super::rate::Rate;
 use super::refusal::{Refusal, Reject};
 use super::sessions::{Connection, Connections, Session};
@@ -43,7 +44,7 @@ pub struct Relay<S, V> {
     pub(super) line: VecDeque<ConnectionId>,
     pub(super) send_rate: Rate,
     pub(super) request_rate: Rate,
-    outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<Output>,
     counters: Counters,
     fault: Option<String>,
 }
@@ -109,6 +110,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Input::Goodbye(body) => self.beacon(body),
             Input::Committed(ticket, result) => self.committed(ticket, result),
             Input::Drain { spread_ms } => self.drain(spread_ms),
+            Input::Query(id, query) => self.query(id, query),
             Input::Tick => {}
         }
         self.look_at_deadlines();
@@ -223,57 +225,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.deliver(&user, &pushes);
         }
         for effect in effects {
-            match effect {
-                Effect::Answer(connection, request, event) => self.answer(connection, request, event),
-                Effect::LoggedOut(user, device, connections) => {
-                    let holders = self.lease_holders(&user, &device);
-                    // Otherwise it was logged in again meanwhile.
-                    if holders.iter().all(|holder| connections.contains(holder)) {
-                        self.end_device(&user, &device, PresenceCause::Logout);
-                    }
-                    let mut code = Code(1000);
-                    for connection in connections {
-                        self.close(connection, code);
-                        code = Code::LOGGED_OUT;
-                    }
-                }
-                Effect::Membership(user, id, record) if record.left > 0 => self.doubt_watches(&user, &id),
-                Effect::Invisible(user, asker, invisible, set) => {
-                    self.show_or_hide(&user, invisible, set);
-                    let connections = self.users.get(&user).map(|user| user.connections.clone());
-                    for connection in connections.unwrap_or_default() {
-                        if connection != asker {
-                            self.push_event(connection, Event::Invisible(wire::Invisible { invisible }));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// What was assigned is durable now.
-    fn settle(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Log(id, seq) => {
-                if let Some(conversation) = self.conversations.get_mut(id) {
-                    conversation.durable = conversation.durable.max(*seq);
-                }
-            }
-            Effect::Group(id, facts) => {
-                if let Some(conversation) = self.conversations.get_mut(id)
-                    && let Some(group) = &mut conversation.group
-                {
-                    group.durable = facts.clone();
-                }
-            }
-            Effect::Key(user, key) => {
-                self.commits.keys.remove(&(user.clone(), key.clone()));
-            }
-            Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
-            Effect::Device(user, device) => self.settle_device(user, device),
-            Effect::User(user) => self.settle_user(user),
-            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Invisible(..) => {}
+            self.run(effect);
         }
     }
 
@@ -292,6 +244,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                         self.close(connection, Code::STORAGE_FAILED);
                     }
                 }
+                Effect::Reply(id, _) => self.reply(id, Answer::Refused(Code::STORAGE_FAILED)),
                 _ => {}
             }
         }
@@ -384,15 +337,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Ok(bytes) => self.transmit(connection, bytes),
             // The limits make every answer fit; were it not so, the request is refused rather than left alone.
             Err(_) => self.refuse(connection, request, Refusal::reject(Code::BUSY)),
-        }
-    }
-
-    /// An answer that may be given when `mark` is durable.
-    pub(super) fn answer_at(&mut self, mark: Mark, connection: ConnectionId, request: u64, event: Event) {
-        if self.commits.is_durable(mark) {
-            self.answer(connection, request, event);
-        } else {
-            self.commits.then_at(mark, Effect::Answer(connection, request, event));
         }
     }
 
@@ -514,6 +458,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Phase::Draining | Phase::Drained => Err(Refusal::reject(Code::GOING_AWAY)),
             Phase::Failed => Err(Refusal::reject(Code::STORAGE_FAILED)),
         }
+    }
+
+    /// Nothing becomes durable any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.phase == Phase::Failed
     }
 
     pub(super) fn count_send(&mut self) {

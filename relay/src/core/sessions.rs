@@ -32,8 +32,14 @@ pub(super) struct Connection {
 pub(super) struct Session {
     pub(super) user: UserId,
     pub(super) device: DeviceId,
+    /// What its hello said; a number that this version does not know is kept.
+    pub(super) kind: i32,
+    /// When it said hello.
+    pub(super) began: Now,
     /// The end of its token.
     pub(super) expires: Time,
+    /// When its token was issued; 0 when nobody says.
+    pub(super) issued: Time,
     /// The last entry of the queue that was sent.
     pub(super) sent: Pos,
     /// The highest that ever was sent on this connection; `sent` may go back (resume). No cursor may be above.

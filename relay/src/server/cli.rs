@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use hongyan_protocol::UserId;
 
+use super::api::ApiKeys;
 use super::config::{self, FILE_VARIABLE, Loaded};
 use super::limits::TOKEN_TIME_MAX;
 use super::logging;
@@ -141,6 +142,7 @@ fn check_command(place: &Place) -> Result<(), Failure> {
     }
     logging::check(&loaded.settings.log).map_err(Failure::Start)?;
     Keyring::new(&loaded.settings).map_err(Failure::Start)?;
+    ApiKeys::new(&loaded.settings.api_keys).map_err(Failure::Start)?;
     print("The configuration is good.\n");
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use config::{Config, FileFormat, Map, Source, Value, ValueKind};
 
+use super::limits::RESTART_MS_MAX;
 use super::settings::{KEYS, Key, Kind, Settings};
 use super::values::{Given, quoted};
 
@@ -54,6 +55,7 @@ pub fn load(
         origins.insert(key.name, origin);
     }
     check(&settings)?;
+    warnings.extend(doubts(&settings));
     Ok(Loaded { settings, origins, warnings })
 }
 
@@ -78,6 +80,23 @@ fn check(settings: &Settings) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// What between keys is allowed, but hardly meant.
+fn doubts(settings: &Settings) -> Option<String> {
+    let (recovery_ms, spread_ms) = (settings.core.recovery_ms, settings.drain_spread_ms);
+    if recovery_ms < spread_ms {
+        return Some(format!(
+            "`presence.recovery_ms` ({recovery_ms}) is less than `timers.drain_spread_ms` ({spread_ms}): after a restart \
+             users will be shown as offline before their devices were told to come back."
+        ));
+    }
+    (recovery_ms + spread_ms > RESTART_MS_MAX).then(|| {
+        format!(
+            "`presence.recovery_ms` ({recovery_ms}) and `timers.drain_spread_ms` ({spread_ms}) are together more than \
+             {RESTART_MS_MAX}: it will take longer than promised until it is known after a restart who is there."
+        )
+    })
 }
 
 /// Key-value pairs from one place.

@@ -21,6 +21,7 @@ use tokio::time::sleep_until;
 
 use super::limits::{INPUTS_PER_TURN_MAX, INPUTS_WAITING_MAX};
 use super::outgoing::{Outgoing, WrittenBoard};
+use crate::core::queries::{Answer, Query, QueryId};
 use crate::core::{ConnectionId, Input, Moment, Now, Output, Ticket};
 use crate::store::{Batch, StoreError};
 
@@ -49,6 +50,8 @@ pub(crate) enum Inbound {
     Closed(ConnectionId),
     /// Somebody sent a goodbye besides the socket.
     Goodbye(Bytes),
+    /// The app's server asks, and waits.
+    Query(Query, oneshot::Sender<Answer>),
 }
 
 enum Order {
@@ -90,6 +93,13 @@ impl CoreHandle {
     /// Hands an input over, and waits while the line is full. False when the core has ended.
     pub(crate) async fn send(&self, inbound: Inbound) -> bool {
         self.inbound.send(inbound).await.is_ok()
+    }
+
+    /// Asks the core. `None` when it has ended.
+    pub(crate) async fn ask(&self, query: Query) -> Option<Answer> {
+        let (answer, answered) = oneshot::channel();
+        self.inbound.send(Inbound::Query(query, answer)).await.ok()?;
+        answered.await.ok()
     }
 
     /// A socket took so many bytes.
@@ -145,6 +155,8 @@ pub(crate) fn spawn(machine: impl Machine, commit: Commit) -> std::io::Result<(C
                 machine,
                 clock: Clock::start(),
                 connections: HashMap::new(),
+                queries: HashMap::new(),
+                queried: 0,
                 touched: Vec::new(),
                 batches,
                 drained: Some(drained),
@@ -218,6 +230,10 @@ struct Actor<M> {
     machine: M,
     clock: Clock,
     connections: HashMap<ConnectionId, Arc<Outgoing>>,
+    /// Who waits for an answer. Bounded by the API, which lets few requests ask at once.
+    queries: HashMap<QueryId, oneshot::Sender<Answer>>,
+    /// How many asked so far.
+    queried: u64,
     /// Connections to wake at the end of the turn; one may be there twice.
     touched: Vec<Arc<Outgoing>>,
     batches: std::sync::mpsc::SyncSender<(Ticket, Batch)>,
@@ -286,6 +302,12 @@ impl<M: Machine> Actor<M> {
                 self.step(Input::Closed(connection));
             }
             Inbound::Goodbye(body) => self.step(Input::Goodbye(body)),
+            Inbound::Query(query, answer) => {
+                self.queried += 1;
+                let id = QueryId(self.queried);
+                self.queries.insert(id, answer);
+                self.step(Input::Query(id, query));
+            }
         }
     }
 
@@ -315,6 +337,12 @@ impl<M: Machine> Actor<M> {
                         self.failed = Some(End::Panicked("the thread that commits"));
                     }
                 }
+                Output::Answer(id, answer) => {
+                    // Who asked may have gone.
+                    if let Some(asker) = self.queries.remove(&id) {
+                        let _ = asker.send(answer);
+                    }
+                }
                 Output::Drained => {
                     if let Some(drained) = self.drained.take() {
                         let _ = drained.send(());
@@ -338,6 +366,7 @@ impl<M: Machine> Actor<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hongyan_protocol::UserId;
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
@@ -360,6 +389,9 @@ mod tests {
                 Input::Frame(_, frame) if frame == "t" => self.deadline = Some(now.moment.after_ms(5)),
                 Input::Frame(connection, frame) => {
                     self.outputs.push_back(Output::Transmit(connection, frame));
+                }
+                Input::Query(id, Query::Kick(..)) => {
+                    self.outputs.push_back(Output::Answer(id, Answer::Kicked(3)));
                 }
                 Input::Committed(_, Ok(())) => self.outputs.push_back(Output::Drained),
                 Input::Committed(_, Err(error)) => self.outputs.push_back(Output::Failed(error.to_string())),
@@ -422,6 +454,16 @@ mod tests {
         core.send(Inbound::Connected(ConnectionId(1), Arc::clone(&outgoing))).await;
         send(&core, "t").await;
         assert_eq!(outgoing.take().await.frames, ["tick"]);
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_answered_while_the_core_lives() {
+        let (core, _events) = start(Box::new(|_| Ok(())));
+        let kick = || Query::Kick(UserId::new("alice").unwrap(), None);
+        assert!(matches!(core.ask(kick()).await, Some(Answer::Kicked(3))));
+        core.stop();
+        // One of them finds the core gone.
+        while core.ask(kick()).await.is_some() {}
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use hongyan_protocol::{SUB_PROTOCOL, UserId};
 use serde::Deserialize;
 
 use super::addresses::{Network, client_address};
+use super::api::{self, Api};
 use super::bye;
 use super::core_thread::CoreHandle;
 use super::demo;
@@ -40,6 +41,8 @@ pub(crate) struct Front {
     pub(crate) trusted_proxies: Vec<Network>,
     /// Open WebSockets.
     pub(crate) sockets: Arc<Gate>,
+    /// The API of the app's own servers.
+    pub(crate) api: Api,
     /// In development mode, what signs the tokens of `/dev/token`; there once the data folder is.
     pub(crate) dev: Option<OnceLock<Arc<Keyring>>>,
     next_connection: AtomicU64,
@@ -50,6 +53,7 @@ impl Front {
         origins: OriginPolicy,
         trusted_proxies: Vec<Network>,
         sockets: Arc<Gate>,
+        api: Api,
         dev: bool,
     ) -> Self {
         Self {
@@ -58,6 +62,7 @@ impl Front {
             origins,
             trusted_proxies,
             sockets,
+            api,
             dev: dev.then(OnceLock::new),
             next_connection: AtomicU64::new(1),
         }
@@ -68,7 +73,8 @@ impl Front {
         *self.unready.write().unwrap_or_else(std::sync::PoisonError::into_inner) = why;
     }
 
-    fn unready(&self) -> Option<&'static str> {
+    /// Why it is not ready.
+    pub(crate) fn unready(&self) -> Option<&'static str> {
         *self.unready.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -93,6 +99,7 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
     }
     router
         .merge(demo::routes())
+        .merge(api::routes(&front))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "There is nothing at this address.") })
         .layer(from_fn_with_state(Arc::clone(&front), guard))
         .with_state(front)

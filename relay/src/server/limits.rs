@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
+use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX, WATCH_USERS_MAX};
 
 /// Inputs that wait for the core; a connection that has one more waits with it, and reads nothing meanwhile.
 pub(crate) const INPUTS_WAITING_MAX: usize = 512;
@@ -37,9 +37,21 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What the core has to do after the last connection ended, or the store failed.
 pub(crate) const CORE_END_TIME: Duration = Duration::from_secs(10);
 
-/// Keys of one algorithm.
+/// The body of a request to the API.
+pub(crate) const API_BODY_BYTES_MAX: usize = 4 * 1024;
+/// It must have come by then.
+pub(crate) const API_BODY_TIME: Duration = Duration::from_secs(10);
+/// Requests to the API that are being served; more are told to come again.
+pub(crate) const API_REQUESTS_MAX: usize = 64;
+/// Users whose presence one request may ask for.
+pub(crate) const API_USERS_MAX: usize = WATCH_USERS_MAX;
+
+/// From a relay's stop until it is known after the restart who is there, in milliseconds.
+pub(crate) const RESTART_MS_MAX: u64 = 30_000;
+
+/// Keys of one kind.
 pub(crate) const KEYS_MAX: usize = 16;
-/// Bytes of an HS256 secret at least: RFC 7518 section 3.2 wants as many as the hash has.
+/// Bytes of a secret at least: of HS256, RFC 7518 section 3.2 wants as many as the hash has.
 pub(crate) const SECRET_BYTES_MIN: usize = 32;
 /// A secret's different bytes at least.
 pub(crate) const SECRET_DISTINCT_BYTES_MIN: usize = 10;

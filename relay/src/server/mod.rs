@@ -5,6 +5,7 @@
 //! time are bounded by `limits` and [`settings`]; no body, token, key or address reaches a log line.
 
 mod addresses;
+mod api;
 mod bye;
 pub mod cli;
 pub mod config;
@@ -17,6 +18,7 @@ mod logging;
 mod origin;
 mod outgoing;
 mod run;
+mod secrets;
 pub mod settings;
 mod socket;
 mod tokens;

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
+use super::api::{Api, ApiKeys};
 use super::core_thread::{self, CoreEvents, CoreHandle, End, Machine};
 use super::demo;
 use super::gate::{Gate, Pass};
@@ -53,6 +54,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
         )));
     }
     let keyring = if dev { None } else { Some(Arc::new(Keyring::new(&settings).map_err(Failure::Start)?)) };
+    let api = Api::new(ApiKeys::new(&settings.api_keys).map_err(Failure::Start)?);
     let mut signals =
         Signals::new().map_err(|error| Failure::Start(format!("The relay can't take signals: {error}.")))?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
@@ -73,7 +75,8 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
         settings.connections_per_address_max.saturating_add(REFUSALS_MAX),
     );
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
-    let front = Arc::new(Front::new(origins, settings.trusted_proxies.clone(), Arc::clone(&sockets), dev));
+    let proxies = settings.trusted_proxies.clone();
+    let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), api, dev));
     let accepting = tokio::spawn(accept(
         listener,
         Arc::clone(&front),

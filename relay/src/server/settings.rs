@@ -26,6 +26,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<Network>,
     /// Who may sign tokens.
     pub tokens: TokenSettings,
+    /// What opens the API for the app's own servers; without any there is none.
+    pub api_keys: Vec<NamedKey>,
     /// WebSockets from one address at most.
     pub connections_per_address_max: usize,
     /// A request's head must have come by then; an idle HTTP connection is kept as long.
@@ -58,6 +60,7 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             tokens: TokenSettings::default(),
+            api_keys: Vec::new(),
             connections_per_address_max: 1_000,
             head_ms: 10_000,
             drain_spread_ms: 5_000,
@@ -160,6 +163,26 @@ keys! {
     "tokens.leeway_ms", Count(0, HOUR_MS), core.token_leeway_ms,
         "Clock skew that is forgiven when a token has expired or is not valid yet.";
 
+    "api.keys", Secrets, api_keys,
+        "Secrets for the API of the app's own servers (`/api/v1`), each as `key-id:secret`, at least 32 bytes of \
+         chance, sent as `Authorization: Bearer SECRET`. Without any there is no API.";
+
+    "devices.web_max", Count(0, 1_000), core.devices_max.web,
+        "Browsers that one user may have connected at once; when one more comes, the one connected the longest is \
+         ended and does not come back by itself. 0 for any number, 1 for one at a time; so with the others.";
+    "devices.webview_max", Count(0, 1_000), core.devices_max.webview,
+        "WebViews of apps.";
+    "devices.miniprogram_max", Count(0, 1_000), core.devices_max.miniprogram,
+        "Mini-programs.";
+    "devices.official_max", Count(0, 1_000), core.devices_max.official,
+        "Official-account channels.";
+    "devices.android_max", Count(0, 1_000), core.devices_max.android,
+        "Android apps.";
+    "devices.ios_max", Count(0, 1_000), core.devices_max.ios,
+        "iOS apps.";
+    "devices.server_max", Count(0, 1_000), core.devices_max.server,
+        "Bots and other servers.";
+
     "limits.content_bytes_max", Count(1, hongyan_protocol::limits::CONTENT_BYTES_MAX as u64), core.content_bytes_max,
         "Bytes of one message's content.";
     "limits.sends_per_second", Count(1, 1_000_000), core.sends_per_second,
@@ -193,8 +216,8 @@ keys! {
         "A mini-program that was hidden is shown as away for so long after its connection ended; after that nobody \
          knows, and nobody guesses.";
     "presence.recovery_ms", Count(0, 25_000), core.recovery_ms,
-        "After the relay's start nobody is called offline for so long, since devices come back. With the time in \
-         which they are told to, it should be 30 s at most.";
+        "After the relay's start nobody is called offline for so long, since devices come back. It should be more than \
+         `timers.drain_spread_ms`, and 30 s at most together with it.";
 
     "timers.head_ms", Count(100, HOUR_MS), head_ms,
         "An HTTP request's head must have come by then; an idle HTTP connection is kept as long.";

@@ -15,33 +15,16 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
-use super::limits::{KEYS_MAX, SECRET_BYTES_MIN, SECRET_DISTINCT_BYTES_MIN};
+use super::limits::SECRET_BYTES_MIN;
+use super::secrets::{HOW, check_count, check_strength};
 use super::settings::Settings;
 use super::values::NamedKey;
 use crate::core::io::{Identity, Verifier};
 
-/// How to make a secret, for error sentences.
-const HOW: &str = "make one with `openssl rand -base64 48`";
 /// The file of the development mode's key, in the data folder.
 const DEV_KEY_FILE: &str = "dev-key";
 /// The development mode's key id.
 const DEV_KEY_ID: &str = "dev";
-/// What secrets of examples are made of.
-const WELL_KNOWN: [&str; 12] = [
-    "secret",
-    "changeme",
-    "change-me",
-    "change_me",
-    "password",
-    "passw0rd",
-    "example",
-    "your-",
-    "your_",
-    "12345678",
-    "qwerty",
-    "testtest",
-];
-
 /// The keys that may sign tokens.
 pub struct Keyring {
     keys: Vec<VerifyingKey>,
@@ -63,6 +46,8 @@ struct Claims {
     sub: String,
     /// Seconds since 1970; some libraries write fractions.
     exp: f64,
+    /// The same; without it the token counts as issued before everything.
+    iat: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -87,9 +72,7 @@ impl Keyring {
                  HONGYAN_TOKENS_HS256) to \"key-id:secret\", or `tokens.eddsa`; {HOW}. To try the relay out, use --dev."
             ));
         }
-        for secret in &tokens.hs256 {
-            check_strength(secret)?;
-        }
+        check_strength("tokens.hs256", &tokens.hs256)?;
         Self::of(settings, &tokens.hs256)
     }
 
@@ -110,9 +93,7 @@ impl Keyring {
         let leeway = Duration::from_millis(settings.core.token_leeway_ms).as_secs();
         let mut keys = Vec::new();
         for (name, list) in [("tokens.hs256", hs256), ("tokens.eddsa", &tokens.eddsa)] {
-            if list.len() > KEYS_MAX {
-                return Err(format!("`{name}` has {} keys; {KEYS_MAX} at most are tried.", list.len()));
-            }
+            check_count(name, list)?;
         }
         for secret in hs256 {
             let key = DecodingKey::from_secret(secret.key.as_bytes());
@@ -204,12 +185,21 @@ impl Verifier for Arc<Keyring> {
 fn identity(claims: &Claims) -> Result<Identity, String> {
     let user =
         UserId::new(&claims.sub).map_err(|error| format!("The token's `sub` is no user id: {error}."))?;
-    if !(0.0..1e12).contains(&claims.exp) {
-        return Err("The token's `exp` is no time in seconds since 1970.".into());
+    let expires = time(claims.exp).ok_or("The token's `exp` is no time in seconds since 1970.")?;
+    let issued = match claims.iat {
+        Some(seconds) => Some(time(seconds).ok_or("The token's `iat` is no time in seconds since 1970.")?),
+        None => None,
+    };
+    Ok(Identity { user, expires, issued })
+}
+
+/// Seconds since 1970.
+fn time(seconds: f64) -> Option<Time> {
+    if !(0.0..1e12).contains(&seconds) {
+        return None;
     }
-    let expires = UNIX_EPOCH + Duration::from_secs_f64(claims.exp);
-    let millis = expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    Ok(Identity { user, expires: Time(u64::try_from(millis).unwrap_or(u64::MAX)) })
+    let millis = Duration::from_secs_f64(seconds).as_millis();
+    Some(Time(u64::try_from(millis).unwrap_or(u64::MAX)))
 }
 
 /// What is wrong, without any part of the token.
@@ -240,32 +230,6 @@ fn public_key(text: &str) -> Option<DecodingKey> {
         return None;
     }
     DecodingKey::from_ed_components(&url_safe).ok()
-}
-
-/// Refuses a secret that can be guessed. Whether the rest is chance, nobody can tell from it.
-fn check_strength(secret: &NamedKey) -> Result<(), String> {
-    let id = &secret.id;
-    let bytes = secret.key.as_bytes();
-    if bytes.len() < SECRET_BYTES_MIN {
-        return Err(format!(
-            "The secret {id} in `tokens.hs256` has {} bytes; HS256 needs {SECRET_BYTES_MIN} at least: {HOW}.",
-            bytes.len()
-        ));
-    }
-    let distinct = bytes.iter().collect::<HashSet<_>>().len();
-    let lower = secret.key.to_ascii_lowercase();
-    if distinct < SECRET_DISTINCT_BYTES_MIN
-        || repeats(bytes)
-        || WELL_KNOWN.iter().any(|word| lower.contains(word))
-    {
-        return Err(format!("The secret {id} in `tokens.hs256` can be guessed: {HOW}."));
-    }
-    Ok(())
-}
-
-/// Whether it is a shorter text written twice or more.
-fn repeats(bytes: &[u8]) -> bool {
-    (1..=bytes.len() / 2).any(|period| bytes.iter().zip(&bytes[period..]).all(|(a, b)| a == b))
 }
 
 fn development_key(data: &Path) -> Result<String, String> {

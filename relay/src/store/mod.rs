@@ -35,7 +35,7 @@ pub enum Table {
     Memberships,
     /// A user's devices: (user, device) → cursor, kind, when it was last seen.
     Devices,
-    /// What holds for a user on all devices: user → invisible, when last seen.
+    /// What holds for a user on all devices: user → invisible, when last seen, revoked tokens.
     Users,
 }
 

@@ -10,19 +10,26 @@ use bytes::Bytes;
 use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, Time, UserId};
 use hongyan_relay::core::io::{Identity, Verifier};
+use hongyan_relay::core::queries::{Answer, Query, QueryId};
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay, Ticket};
 use hongyan_relay::store::{Batch, MemoryStore, Store, StoreError};
 use prost::Message as _;
 
-/// A token is `user@end` with the end in milliseconds since 1970.
+/// A token is `user@end` or `user@end@issued`, with times in milliseconds since 1970.
 pub struct FakeVerifier;
 
 impl Verifier for FakeVerifier {
     fn verify(&self, token: &str) -> Result<Identity, String> {
         let (user, expires) = token.split_once('@').ok_or("it has no @")?;
+        let (expires, issued) = match expires.split_once('@') {
+            Some((expires, issued)) => (expires, Some(issued)),
+            None => (expires, None),
+        };
         let user = UserId::new(user).map_err(|error| error.to_string())?;
         let expires = Time(expires.parse().map_err(|_| "its end is no number")?);
-        Ok(Identity { user, expires })
+        let issued = issued.map(|issued| issued.parse().map(Time)).transpose();
+        let issued = issued.map_err(|_| "its beginning is no number")?;
+        Ok(Identity { user, expires, issued })
     }
 }
 
@@ -43,6 +50,8 @@ pub struct World<S: Store = MemoryStore> {
     /// Bytes given to a connection that its socket has not taken.
     pub unwritten: BTreeMap<ConnectionId, usize>,
     pub closed: BTreeMap<ConnectionId, Code>,
+    /// What the app's server was answered.
+    pub answers: BTreeMap<QueryId, Answer>,
     pub drained: bool,
     pub failed: Option<String>,
     /// Whether `trace` is kept.
@@ -51,6 +60,7 @@ pub struct World<S: Store = MemoryStore> {
     pub trace: Vec<String>,
     next_connection: u64,
     next_request: u64,
+    next_query: u64,
 }
 
 impl World {
@@ -77,12 +87,14 @@ impl<S: Store> World<S> {
             inbox: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             closed: BTreeMap::new(),
+            answers: BTreeMap::new(),
             drained: false,
             failed: None,
             keeps_trace: false,
             trace: Vec::new(),
             next_connection: 0,
             next_request: 0,
+            next_query: 0,
         }
     }
 
@@ -115,6 +127,10 @@ impl<S: Store> World<S> {
                         self.note(|| format!("commit {ticket:?} {batch:?}"));
                         assert!(self.pending.is_empty(), "one commit at most is under way");
                         self.pending.push_back((ticket, batch));
+                    }
+                    Output::Answer(id, answer) => {
+                        self.note(|| format!("answer {id:?}"));
+                        assert!(self.answers.insert(id, answer).is_none(), "answered twice");
                     }
                     Output::Drained => self.drained = true,
                     Output::Failed(sentence) => {
@@ -226,6 +242,20 @@ impl<S: Store> World<S> {
             }
             event => panic!("not refused but {}", name(&event)),
         }
+    }
+
+    /// Asks as the app's server does, and gives the query's id.
+    pub fn query(&mut self, query: Query) -> QueryId {
+        self.next_query += 1;
+        let id = QueryId(self.next_query);
+        self.input(Input::Query(id, query));
+        id
+    }
+
+    /// Asks as the app's server does, and takes the answer.
+    pub fn answered(&mut self, query: Query) -> Answer {
+        let id = self.query(query);
+        self.answers.remove(&id).expect("an answer")
     }
 
     /// A new connection that says hello, for a device from a cursor.

@@ -160,6 +160,17 @@ impl Relay {
     }
 
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.request_with(method, path, headers, b"")
+    }
+
+    /// The same with a body, whose length the headers name if anything does.
+    pub(crate) fn request_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut stream = StdTcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let host = self.address.to_string();
@@ -170,7 +181,8 @@ impl Relay {
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+        request.push_str("\r\n");
+        stream.write_all(&[request.as_bytes(), body].concat()).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         Answer::new(&text(&bytes))

@@ -7,7 +7,7 @@ use hongyan_client::sorted::SortedMap;
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
 
-use super::{Cache, Opened, SaveEnd, Saved, Sink};
+use super::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Only messages are ever read back; the core itself holds the rest while the page lives.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(crate) struct MemoryCache {
 impl MemoryCache {
     /// A new, empty one.
     pub(crate) fn open() -> Opened {
-        Opened { cache: Box::new(Self::default()), restored: Restored::default(), saves: 0 }
+        Opened { cache: Box::new(Self::default()), restored: Restored::default(), saves: 0, kept: Vec::new() }
     }
 }
 
@@ -27,9 +27,9 @@ impl Cache for MemoryCache {
         Storage::Memory
     }
 
-    fn save(&self, _save: u64, writes: Vec<Write>, end: SaveEnd) {
+    fn save(&self, save: Save, end: SaveEnd) {
         let mut messages = self.messages.borrow_mut();
-        for write in writes {
+        for write in save.writes {
             match write {
                 Write::Message(conversation, seq, bytes) => {
                     messages.get_or_insert_with(conversation, SortedMap::new).insert(seq, bytes);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
+use wasm_bindgen::JsValue;
 
 pub(crate) mod browser;
 pub(crate) mod memory;
@@ -18,13 +19,22 @@ pub(crate) type Sink = Rc<dyn Fn(Input)>;
 pub(crate) trait Cache {
     /// Where it lives.
     fn storage(&self) -> Storage;
-    /// Persists all or nothing, as the save of this number, then tells its end.
-    fn save(&self, save: u64, writes: Vec<Write>, end: SaveEnd);
+    /// Persists all or nothing, then tells its end.
+    fn save(&self, save: Save, end: SaveEnd);
     /// Reads messages with `from` ≤ seq ≤ `to`, then gives `Loaded`. A failure to read gives none: what a cache
     /// does not give is asked of the relay.
     fn load(&self, ticket: Ticket, conversation: ConversationId, from: Seq, to: Seq, sink: Sink);
     /// Lets go of it, after what was begun.
     fn close(&self);
+}
+
+/// What is saved at once.
+pub(crate) struct Save {
+    /// Counts the saves of this cache.
+    pub(crate) number: u64,
+    /// What its end tells the application, as tabs tell it to each other; kept for a while.
+    pub(crate) tells: Vec<JsValue>,
+    pub(crate) writes: Vec<Write>,
 }
 
 /// How a save ended.
@@ -45,4 +55,6 @@ pub(crate) struct Opened {
     pub(crate) restored: Restored,
     /// The number of the last save that is in it.
     pub(crate) saves: u64,
+    /// What the last saves told, by their numbers, ascending, as far as it was kept.
+    pub(crate) kept: Vec<(u64, Vec<JsValue>)>,
 }

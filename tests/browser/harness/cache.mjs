@@ -8,7 +8,7 @@
 
 /**
  * The cache of a user in a page's origin; `undefined` when there is none.
- * @param {import('playwright-core').Page} page
+ * @param {Pick<import('playwright-core').Page, 'evaluate'>} page
  * @param {string} user
  * @returns {Promise<Cache | undefined>}
  */

@@ -7,7 +7,8 @@ import { chromium } from 'playwright-core'
 
 import { browserProgram } from '../../../scripts/lib/browser.mjs'
 
-const FLAGS = [
+/** What every Chromium of these tests is started with. */
+export const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
   '--disable-quic',

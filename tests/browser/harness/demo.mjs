@@ -51,6 +51,20 @@ export class Person {
     return person
   }
 
+  /**
+   * The tab that the demo opens by itself when `act` is done.
+   * @param {() => Promise<void>} act
+   * @param {string} device
+   */
+  async opened(act, device) {
+    const [page] = await Promise.all([this.profile.waitForEvent('page'), act()])
+    page.on('pageerror', (error) => this.scene.problem(`${this.user}${device}'s page: ${error.stack ?? error.message}`))
+    const person = new Person(this.scene, this.profile, page, this.user, this.origin)
+    this.scene.shows(`${this.user}${device}`, () => person.look())
+    await person.ready()
+    return person
+  }
+
   /** The demo runs and has its chat. */
   async ready() {
     await this.page.waitForFunction(() => window.hongyanDemo !== undefined)
@@ -109,6 +123,51 @@ export class Person {
    */
   line(conversation) {
     return this.page.locator(`${hook('conversation')}[data-id="${conversation}"]`)
+  }
+
+  /**
+   * How the peer is by the dot in the list: `online`, `away background` …
+   * @param {string} conversation
+   */
+  async dot(conversation) {
+    const dot = this.line(conversation).locator(hook('presence'))
+    return dot.evaluate((element) => {
+      const { status, cause } = /** @type {HTMLElement} */ (element).dataset
+      return cause === undefined ? status : `${status} ${cause}`
+    })
+  }
+
+  /**
+   * Waits until the dot in the list is so.
+   * @param {string} conversation
+   * @param {string} wanted
+   */
+  async sees(conversation, wanted) {
+    await until(`${this.user} sees "${wanted}"`, async () => (await this.dot(conversation)) === wanted, { seen: () => this.dot(conversation) })
+  }
+
+  /** The line under the heading of the open conversation: how the peer is, or who writes. */
+  async subtitle() {
+    return this.page.locator('.pane-subtitle').innerText()
+  }
+
+  /**
+   * The tabs as the lab lists them, the oldest first.
+   * @returns {Promise<{ id: string, leads: boolean }[]>}
+   */
+  labTabs() {
+    return this.page.locator(hook('lab-tab')).evaluateAll((elements) =>
+      elements.map((element) => {
+        const { tab, leads } = /** @type {HTMLElement} */ (element).dataset
+        return { id: tab ?? '', leads: leads === 'true' }
+      }),
+    )
+  }
+
+  /** The lines of the lab's log: the event's name and what is told of it. */
+  async labLog() {
+    const lines = await this.page.locator(hook('lab-line')).allInnerTexts()
+    return lines.map((line) => line.replace(/\s+/g, ' ').trim())
   }
 
   /**

@@ -154,7 +154,7 @@ function send(response, type, body) {
   response.writeHead(200, {
     'content-type': TYPES[type] ?? 'application/octet-stream',
     'content-security-policy': POLICY,
-    'cache-control': 'no-store',
+    'cache-control': 'no-cache',
   })
   response.end(body)
 }

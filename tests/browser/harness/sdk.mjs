@@ -6,15 +6,16 @@ import { readCache } from './cache.mjs'
 import { newPage, newProfile } from './chromium.mjs'
 import { until } from './wait.mjs'
 
+/** What is needed of a page, whoever drives it. @typedef {{ goto(url: string): Promise<unknown>, evaluate: import('playwright-core').Page['evaluate'] }} AnyPage */
+
+/** @template {AnyPage} [Page=import('playwright-core').Page] */
 export class SdkPage {
   /**
-   * @param {import('playwright-core').Page} page
-   * @param {import('playwright-core').BrowserContext} profile
+   * @param {Page} page
    * @param {string} user
    */
-  constructor(page, profile, user) {
+  constructor(page, user) {
     this.page = page
-    this.profile = profile
     this.user = user
   }
 
@@ -28,10 +29,10 @@ export class SdkPage {
   static async open(scene, user, origin, { profile, connect = true, storage, device = '' } = {}) {
     const context = profile ?? (await newProfile(scene))
     const page = await newPage(scene, context, `${user}${device}`)
-    const one = new SdkPage(page, context, user)
+    const one = new SdkPage(page, user)
     scene.shows(`${user}${device}`, () => page.evaluate(async () => ({ state: window.chat?.state, conversations: await window.chat?.conversations(), kept: window.kept })))
     await one.load(origin)
-    if (connect) await one.connect(storage)
+    if (connect) await one.connect(storage === undefined ? {} : { storage })
     return one
   }
 
@@ -46,24 +47,24 @@ export class SdkPage {
 
   /**
    * Connects with tokens of the development mode, and keeps every event in `kept.events`.
-   * @param {'indexeddb' | 'memory'} [storage]
+   * @param {Partial<import('hongyan').ConnectOptions>} [options]
    */
-  async connect(storage) {
+  async connect(options = {}) {
     await this.page.evaluate(
-      async ({ user, storage }) => {
+      async ({ user, options }) => {
         const token = async () => {
           const response = await fetch(`/dev/token?user=${user}`)
           if (!response.ok) throw new Error(`No token: ${response.status}.`)
           return response.text()
         }
-        window.chat = await window.hongyan.connect({ user, token, ...(storage === undefined ? {} : { storage }) })
-        /** @type {[string, unknown][]} */
+        window.chat = await window.hongyan.connect({ user, token, ...options })
+        /** @type {[string, unknown, number][]} */
         const events = (window.kept.events = [])
-        for (const name of /** @type {const} */ (['message', 'outbox', 'conversation', 'state', 'gap', 'group'])) {
-          window.chat.on(name, (payload) => events.push([name, payload]))
+        for (const name of /** @type {const} */ (['message', 'outbox', 'conversation', 'state', 'gap', 'group', 'presence', 'typing'])) {
+          window.chat.on(name, (payload) => events.push([name, payload, Date.now()]))
         }
       },
-      { user: this.user, storage },
+      { user: this.user, options },
     )
   }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use hongyan_protocol::wire::{self, ClientFrame, RelayFrame, client_frame::Verb, entry, relay_frame::Event};
 use hongyan_protocol::{ConversationId, ConversationKind, UserId};
-use hongyan_relay::store::{MemoryStore, Store, Table};
+use hongyan_relay::store::{MemoryStore, Order, Store, Table};
 
 /// What was told so far, to anybody.
 #[derive(Default)]
@@ -38,6 +38,8 @@ pub(crate) struct Peer {
     /// Rejects since `refused_at`.
     pub(crate) refusals: u32,
     refused_at: u64,
+    /// What it may say goodbye with.
+    pub(crate) ticket: Bytes,
 }
 
 impl Peer {
@@ -71,9 +73,10 @@ impl Peer {
             assert!((4100..4400).contains(&reject.code) && !reject.reason.is_empty());
             return;
         }
-        if let Event::Welcome(_) = &event {
+        if let Event::Welcome(welcome) = event {
             assert!(self.user.is_none(), "a second welcome");
             self.user = Some(self.claims.clone());
+            self.ticket = welcome.bye_ticket;
             return;
         }
         let user = match (&self.user, &event) {
@@ -119,6 +122,14 @@ impl Peer {
                 readable(&user, &page.conversation);
                 assert!(page.members.windows(2).all(|pair| pair[0].user < pair[1].user));
             }
+            Event::Watched(watched) => {
+                watched.presences.iter().for_each(|presence| may_be_seen(&user, presence, durable));
+            }
+            Event::Presence(presence) => may_be_seen(&user, &presence, durable),
+            Event::Typed(typed) => {
+                readable(&user, &typed.conversation);
+                assert!(typed.user != user, "told of one's own typing");
+            }
             Event::Snapshot(snapshot) => {
                 for state in &snapshot.conversations {
                     readable(&user, &state.conversation);
@@ -132,9 +143,6 @@ impl Peer {
             | Event::Ping(_)
             | Event::Pong(_)
             | Event::Retire(_)
-            | Event::Watched(_)
-            | Event::Presence(_)
-            | Event::Typed(_)
             | Event::DeviceList(_)
             | Event::SignedOut(_)
             | Event::Invisible(_) => {}
@@ -170,6 +178,33 @@ fn readable(user: &str, conversation: &str) {
         let user = UserId::new(user).expect("whose hello was taken");
         assert!(id.peer_of(&user).is_some(), "{user} is told of {id}");
     }
+}
+
+/// The presence of others is told to those who share a conversation with them, and to nobody else.
+fn may_be_seen(user: &str, presence: &wire::Presence, durable: &MemoryStore) {
+    assert!((1..=5).contains(&presence.status) && presence.user.len() <= 128);
+    if presence.refused {
+        let nothing = wire::Presence { status: 5, user: String::new(), refused: true, ..Default::default() };
+        assert!(
+            wire::Presence { user: String::new(), ..presence.clone() } == nothing,
+            "a refusal tells something"
+        );
+        return;
+    }
+    if presence.user == user {
+        return;
+    }
+    let id = |user: &str| UserId::new(user).expect("the relay names users by ids");
+    let direct = ConversationId::direct(&id(user), &id(&presence.user));
+    let mut shares = has(durable, Table::Memberships, &joined(user, direct.as_str()));
+    let mut see = |key: &[u8], _: &[u8]| {
+        let group = key.split(|byte| *byte == 0).next().unwrap_or_default();
+        let member = |user: &str| [group, &[0], user.as_bytes(), &[0]].concat();
+        shares |= key == member(user) && has(durable, Table::Members, &member(&presence.user));
+        !shares
+    };
+    durable.scan(Table::Members, &[], &[0xff; 300], Order::Ascending, &mut see).expect("memory");
+    assert!(shares, "{user} sees {}", presence.user);
 }
 
 fn has(store: &MemoryStore, table: Table, key: &[u8]) -> bool {

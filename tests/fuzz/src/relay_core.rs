@@ -9,13 +9,14 @@ use core::mem::Discriminant;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
-use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX};
+use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX, WATCHED_MAX};
 use hongyan_protocol::wire::{self, ClientFrame, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Time, UserId};
 use hongyan_relay::core::io::{Identity, Verifier};
-use hongyan_relay::core::limits::REFUSALS_PER_SECOND_MAX;
+use hongyan_relay::core::limits::{LEASES_PER_USER_MAX, REFUSALS_PER_SECOND_MAX};
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay, Ticket};
 use hongyan_relay::store::{Batch, MemoryStore, Order, Store, StoreError, Table};
+use prost::Message as _;
 
 use crate::names::{TIME, USERS};
 use crate::peer::{Heard, Peer};
@@ -34,7 +35,7 @@ impl Verifier for Permissive {
     fn verify(&self, token: &str) -> Result<Identity, String> {
         let (user, end) = token.split_once('@').unwrap_or((token, ""));
         let user = UserId::new(user).map_err(|error| error.to_string())?;
-        Ok(Identity { user, expires: Time(end.parse().unwrap_or(u64::MAX)) })
+        Ok(Identity { user, expires: Time(end.parse().unwrap_or(u64::MAX)), issued: None })
     }
 }
 
@@ -68,6 +69,8 @@ struct World {
     peers: BTreeMap<u64, Peer>,
     opened: u64,
     heard: Heard,
+    /// What welcomes gave to say goodbye with.
+    tickets: Vec<Bytes>,
     drains: bool,
     drained: bool,
     failed: bool,
@@ -105,6 +108,7 @@ impl World {
             peers: BTreeMap::new(),
             opened: 0,
             heard: Heard::default(),
+            tickets: Vec::new(),
             drains: false,
             drained: false,
             failed: false,
@@ -153,7 +157,23 @@ impl World {
                     self.fail_commit();
                 }
             }
-            11 => self.input(Input::Tick),
+            11 => {
+                let (at, which) = (program.byte(), program.below(4));
+                let bye = (which > 0).then(|| verbs::bye(program));
+                match self.peer(at).map(|(_, peer)| peer.ticket.clone()) {
+                    _ if which == 0 => self.input(Input::Tick),
+                    // Of somebody who may have gone, of somebody who is there, and what was made up.
+                    Some(ticket) if which == 1 => self.goodbye(wire::Beacon { ticket, bye }),
+                    _ if which == 2 => {
+                        let ticket = self.tickets.get(usize::from(at)).cloned().unwrap_or_default();
+                        self.goodbye(wire::Beacon { ticket, bye });
+                    }
+                    _ => {
+                        let body = Bytes::copy_from_slice(program.bytes());
+                        self.input(Input::Goodbye(body));
+                    }
+                }
+            }
             12 => {
                 self.moment += program.number() % 100_000;
                 self.input(Input::Tick);
@@ -225,6 +245,10 @@ impl World {
         self.input(Input::Frame(ConnectionId(id), bytes));
     }
 
+    fn goodbye(&mut self, beacon: wire::Beacon) {
+        self.input(Input::Goodbye(beacon.encode_to_vec().into()));
+    }
+
     fn written(&mut self, id: u64, bytes: usize) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.unwritten -= bytes;
@@ -294,6 +318,9 @@ impl World {
                 assert!(bytes.len() <= RELAY_FRAME_BYTES_MAX);
                 peer.unwritten += bytes.len();
                 peer.hears(bytes, self.moment, &self.durable, &mut self.heard);
+                if !peer.ticket.is_empty() && self.tickets.last() != Some(&peer.ticket) {
+                    self.tickets.push(peer.ticket.clone());
+                }
             }
             Output::Close(connection, _) => {
                 assert!(self.peers.remove(&connection.0).is_some(), "who is gone is closed");
@@ -303,6 +330,7 @@ impl World {
                 assert!(self.under_way.is_none(), "one commit at most is under way");
                 self.under_way = Some((ticket, batch));
             }
+            Output::Answer(..) => panic!("nobody asked"),
             Output::Drained => {
                 assert!(
                     self.drains && !self.drained && self.under_way.is_none(),
@@ -330,6 +358,9 @@ impl World {
             counters.uncommitted_bytes,
             counters.waiting
         );
+        // Leases of who is gone, too, but with their own bound.
+        assert!(counters.leases <= self.peers.len() + USERS.len() * LEASES_PER_USER_MAX);
+        assert!(counters.watched <= self.peers.len() * WATCHED_MAX);
         assert_eq!(counters.store_faults, 0, "{:?}", self.relay.take_fault());
     }
 
@@ -369,6 +400,12 @@ impl World {
         }
         self.rest();
         assert_eq!(self.relay.counters().waiting, 0, "answers are left over");
+        // No ghost: of who is gone nothing is left when its time is over.
+        for _ in 0..400 {
+            self.moment += 1_000;
+            self.rest();
+        }
+        assert_eq!(self.relay.counters().leases, 0, "a lease is left of nobody");
     }
 
     /// Until nothing more happens by itself at this moment.

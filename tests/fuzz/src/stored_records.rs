@@ -202,7 +202,9 @@ impl Bed {
                     Output::Commit(ticket, batch) => {
                         inputs.push_back(Input::Committed(ticket, self.store.commit(&batch)));
                     }
-                    Output::Drained | Output::Failed(_) => panic!("no commit failed, and nobody drains"),
+                    Output::Drained | Output::Failed(_) | Output::Answer(..) => {
+                        panic!("no commit failed, nobody drains and nobody asked")
+                    }
                 }
             }
             let due = self.relay.next_deadline().is_some_and(|at| at <= Moment(self.moment));

@@ -54,6 +54,7 @@ pub(crate) fn verb(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
             limit: program.small(),
         }),
         15 => Verb::Hello(hello(program, known)),
+        16 => of_presence(program, known),
         _ => Verb::Send(wire::Send {
             conversation: conversation(program, groups),
             key: program.text(&KEYS),
@@ -62,6 +63,25 @@ pub(crate) fn verb(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
             mentions: users(program),
         }),
     }
+}
+
+/// What has to do with who is there.
+fn of_presence(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
+    match program.below(9) {
+        0 => Verb::SetAway(wire::SetAway { away: program.flag() }),
+        1 => Verb::Unwatch(wire::Unwatch { users: users(program) }),
+        2 => Verb::Typing(wire::Typing { conversation: conversation(program, known.groups) }),
+        3 => Verb::Devices(wire::Devices {}),
+        4 => Verb::SignOut(wire::SignOut { device: program.text(&DEVICES) }),
+        5 => Verb::SetInvisible(wire::SetInvisible { invisible: program.flag() }),
+        6 => Verb::Bye(bye(program)),
+        _ => Verb::Watch(wire::Watch { users: users(program) }),
+    }
+}
+
+/// A goodbye that may be none.
+pub(crate) fn bye(program: &mut Program<'_>) -> wire::Bye {
+    wire::Bye { logout: false, returns_in_ms: program.small(), returns: program.flag() }
 }
 
 /// A hello that mostly holds.
@@ -77,7 +97,11 @@ pub(crate) fn hello(program: &mut Program<'_>, known: &Known<'_>) -> wire::Hello
         epoch: if odd & 0b1000 == 0 { known.epoch.to_owned() } else { program.text(&["", "another"]) },
         cursor: program.number(),
         agent: "fuzz".into(),
-        ..wire::Hello::default()
+        // Of few values, so that late hellos meet those that they are late for.
+        tab: if odd & 0b11_0000 == 0b11_0000 { program.text(&["", "1", "2"]) } else { String::new() },
+        term: u64::from(odd >> 1 & 1),
+        dial: u64::from(odd >> 2 & 1),
+        away: odd & 0b10_0000 != 0,
     }
 }
 

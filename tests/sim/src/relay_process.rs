@@ -21,7 +21,8 @@ impl Verifier for OpenVerifier {
     fn verify(&self, token: &str) -> Result<Identity, String> {
         let (user, expires) = token.split_once('@').ok_or("The token has no end.")?;
         let user = UserId::new(user).map_err(|error| error.to_string())?;
-        Ok(Identity { user, expires: Time(expires.parse().map_err(|_| "The token's end is no number.")?) })
+        let expires = Time(expires.parse().map_err(|_| "The token's end is no number.")?);
+        Ok(Identity { user, expires, issued: None })
     }
 }
 
@@ -165,6 +166,7 @@ impl World {
                         inputs.push_back(relay::Input::Closed(link));
                     }
                     relay::Output::Commit(ticket, batch) => self.commit(ticket, &batch),
+                    relay::Output::Answer(..) => {}
                     relay::Output::Drained => {
                         self.note(|| "the relay has drained".into());
                         self.relay_ends(Code::GOING_AWAY);

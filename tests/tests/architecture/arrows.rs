@@ -21,10 +21,11 @@ const RULES: &[Rule] = &[
     Rule { package: "hongyan-protocol", ours: &[], foreign: Some(&["bytes", "prost"]) },
     Rule { package: "hongyan-client", ours: &["hongyan-protocol"], foreign: Some(&["bytes", "prost"]) },
     // The front's crates are optional, behind the feature `server`. Of rand: generators that are given their seed.
+    // hmac and sha2 sign the ticket of a goodbye.
     Rule {
         package: "hongyan-relay",
         ours: &["hongyan-protocol"],
-        foreign: Some(&["bytes", "prost", "rand", "thiserror"]),
+        foreign: Some(&["bytes", "hmac", "prost", "rand", "sha2", "thiserror"]),
     },
     Rule { package: "hongyan-sdk-wasm", ours: &["hongyan-client", "hongyan-protocol"], foreign: None },
     Rule { package: "hongyan-bindgen", ours: &[], foreign: None },

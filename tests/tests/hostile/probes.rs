@@ -109,6 +109,16 @@ rows! {
     Members, NO, STRANGER, STRANGER, STRANGER, ask => wire::Members {
         conversation: ask.conversation.clone(), ..wire::Members::default()
     };
+    SetAway, NO, Silence, Silence, Silence, _ => wire::SetAway { away: true };
+    // Answered, with nothing in it: a stranger and nobody are the same.
+    Watch, NO, Own, Own, Own, ask => wire::Watch {
+        users: ["alice", "bob", "carol", "nobody"].map(str::to_owned).into_iter().filter(|user| *user != ask.user).collect()
+    };
+    Unwatch, NO, Silence, Silence, Silence, _ => wire::Unwatch { users: vec!["alice".into()] };
+    Typing, NO, STRANGER, STRANGER, STRANGER, ask => wire::Typing { conversation: ask.conversation.clone() };
+    Devices, NO, Own, Own, Own, _ => wire::Devices {};
+    SignOut, NO, Own, Own, Own, _ => wire::SignOut { device: device() };
+    SetInvisible, NO, Own, Own, Own, _ => wire::SetInvisible { invisible: true };
 }
 
 /// Tries all, and returns what is not as it must be.
@@ -208,7 +218,7 @@ impl Probe {
         while !(fenced && (fate.is_some() || self.expected == Silence)) {
             match peer.hear().await {
                 Heard::Frame(frame) => {
-                    opened |= shows(&frame, self.knows_past);
+                    opened |= shows(&frame, self.knows_past) || shows_presence(&frame, self.ask.user);
                     fenced |= frame.request == fence;
                     let of_greeting = Some(frame.request) == greeting;
                     if frame.request == request
@@ -239,6 +249,17 @@ fn shows(frame: &RelayFrame, knows_past: bool) -> bool {
     let bytes = frame.encode_to_vec();
     let holds = |text: &str| bytes.windows(text.len()).any(|at| at == text.as_bytes());
     if knows_past { holds("without dave") || holds("intruder") } else { holds(BODY) || holds(TITLE) }
+}
+
+/// Whether a frame tells how another user is.
+fn shows_presence(frame: &RelayFrame, asker: &str) -> bool {
+    let of_others = |presence: &wire::Presence| presence.user != asker && !presence.refused;
+    match &frame.event {
+        Some(Event::Watched(watched)) => watched.presences.iter().any(of_others),
+        Some(Event::Presence(presence)) => of_others(presence),
+        Some(Event::Typed(_)) => true,
+        _ => false,
+    }
 }
 
 /// Who is in the group and how often it changed, how long its log is, and how long mallory's.

@@ -1,7 +1,10 @@
 import { ChatError, type Chat, type Conversation, type GroupUpdate, type Message } from 'hongyan'
-import { computed, ref, shallowRef, type ComputedRef, type Ref, type ShallowRef } from 'vue'
+import { computed, ref, shallowRef, watch, type ComputedRef, type Ref, type ShallowRef } from 'vue'
+import { createLab, type Lab } from '../lab/lab.ts'
 import { unreadOf, upsert } from './list.ts'
+import { Presences } from './presences.ts'
 import { Timelines } from './timelines.ts'
+import { withTyping, type Typings } from './typings.ts'
 
 /** What happened lately in words for a toast; the view says it in the chosen language. */
 export type Notice =
@@ -24,6 +27,9 @@ export interface ChatStore {
   readonly loaded: Ref<boolean>
   readonly unread: ComputedRef<number>
   readonly timelines: Timelines
+  readonly presences: Presences
+  readonly typings: ShallowRef<Typings>
+  readonly lab: Lab
   readonly arrival: ShallowRef<Arrival | undefined>
   readonly notices: ShallowRef<readonly Notice[]>
   /** What is written and not sent, by conversation. */
@@ -34,6 +40,8 @@ export interface ChatStore {
   retry(message: Message): void
   discard(message: Message): void
   markRead(conversation: string, seq: number): void
+  /** Something was typed: the others are told, if they can be. */
+  typed(conversation: string): void
   tell(error: unknown): void
   dismiss(notice: Notice): void
   stop(): void
@@ -54,6 +62,9 @@ export function createChatStore(chat: Chat): ChatStore {
   const arrival = shallowRef<Arrival>()
   const notices = shallowRef<readonly Notice[]>([])
   const timelines = new Timelines(chat, () => state.value.status === 'online', tell)
+  const presences = new Presences(chat, tell)
+  const typings = shallowRef<Typings>(new Map())
+  const lab = createLab(chat)
   const marked = new Map<string, number>()
   let noticeId = 0
   let listEnd: string | undefined
@@ -170,6 +181,9 @@ export function createChatStore(chat: Chat): ChatStore {
       changed.push(conversation)
       soon()
     }),
+    chat.on('typing', (typing) => {
+      typings.value = withTyping(typings.value, typing)
+    }),
     chat.on('state', (next) => {
       const back = next.status === 'online' && state.value.status !== 'online'
       state.value = next
@@ -186,6 +200,9 @@ export function createChatStore(chat: Chat): ChatStore {
       timelines.reload()
     }),
   ]
+  const stopListing = watch(conversations, (list) => {
+    presences.show('list', list.flatMap(({ peer, left }) => (peer === undefined || left ? [] : [peer])))
+  })
   // The state may have moved between connecting and listening.
   state.value = chat.state
   void loadConversations()
@@ -199,6 +216,9 @@ export function createChatStore(chat: Chat): ChatStore {
     loaded,
     unread: computed(() => unreadOf(conversations.value)),
     timelines,
+    presences,
+    typings,
+    lab,
     arrival,
     notices,
     drafts: new Map(),
@@ -213,9 +233,14 @@ export function createChatStore(chat: Chat): ChatStore {
         .catch(tell)
     },
     markRead,
+    // It is of the moment: what could not be told now is worth nothing later.
+    typed: (id) => void chat.typing(id).catch(() => undefined),
     tell,
     dismiss,
     stop: () => {
+      stopListing()
+      presences.stop()
+      lab.stop()
       unsubscribe.forEach((off) => off())
       window.clearTimeout(timer)
     },

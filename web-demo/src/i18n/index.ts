@@ -1,5 +1,6 @@
 import { computed } from 'vue'
 import { language } from '../preferences.ts'
+import { presenceText, type Seen } from '../presence.ts'
 import { en } from './en.ts'
 import { zh } from './zh.ts'
 
@@ -50,6 +51,17 @@ export function shortTime(time: number, now: number): string {
   if (days === 1) return formats.value.relative.format(-1, 'day')
   if (days < 7) return formats.value.weekday.format(time)
   return sameYear(time, now) ? formats.value.date.format(time) : formats.value.year.format(time)
+}
+
+/** A moment in a sentence: the time of day, and before today the day. */
+function moment(time: number): string {
+  const now = Date.now()
+  return daysAgo(time, now) <= 0 ? clock(time) : `${shortTime(time, now)} ${clock(time)}`
+}
+
+/** How somebody or some device is, in the chosen language. */
+export function presenceWords(seen: Seen): string {
+  return presenceText(t.value.presence, seen, moment)
 }
 
 /** The heading of a day in the message list. */

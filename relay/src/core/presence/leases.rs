@@ -1,17 +1,20 @@
 //! What happens to leases: hello takes one, goodbye, an ended connection and time let go of it.
 
+use std::collections::BTreeMap;
+
 use hongyan_protocol::wire;
 use hongyan_protocol::{Code, DeviceId, Time, UserId};
 
 use super::Holder;
 use super::lease::{End, Fate, Lease, Order, Tab};
-use super::present::{Device, Eyes, Present};
-use super::state::{Cause, Channel};
+use super::present::{Device, Eyes, Present, resting_status};
+use super::state::{Cause, Channel, Status};
 use crate::core::deadlines::Timer;
 use crate::core::defects::{self, Defect};
 use crate::core::devices::Seen;
 use crate::core::io::{ConnectionId, CoreConfig, Now, Verifier};
 use crate::core::limits::LEASES_PER_USER_MAX;
+use crate::core::records::DeviceRecord;
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError};
@@ -56,7 +59,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         claim: Claim,
     ) -> Result<(), StoreError> {
         if !self.presences.present.contains_key(&claim.user) {
-            let present = self.resting(&claim.user)?;
+            // That she is invisible must be known. A damaged record of another device holds nobody off.
+            let record = self.user_record(&claim.user)?;
+            let devices = self.device_records(&claim.user).unwrap_or_else(|error| {
+                self.note_fault(&error);
+                BTreeMap::new()
+            });
+            let present = Present::resting(record, &devices, self.recovering());
             self.presences.present.insert(claim.user.clone(), present);
         }
         let Some(present) = self.presences.present.get_mut(&claim.user) else { return Ok(()) };
@@ -191,7 +200,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             (self.now.time.max(present.since()), cause)
         } else {
             state.update(self.now);
-            (state.shown().since, Cause::NoChannel)
+            let since = state.shown().since;
+            present.bound_unknown();
+            (since, Cause::NoChannel)
         };
         self.note_last_seen(user, device, Seen { time, ended });
     }
@@ -255,8 +266,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// A user without a lease, as the store knows her.
     pub(super) fn resting(&self, user: &UserId) -> Result<Present, StoreError> {
-        let recovering = self.presences.recovery.window(self.now).map(|(began, end)| (began.time, end.time));
-        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, recovering))
+        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, self.recovering()))
+    }
+
+    /// Since when devices come back after the relay's start, and until when.
+    fn recovering(&self) -> Option<(Time, Time)> {
+        self.presences.recovery.window(self.now).map(|(began, end)| (began.time, end.time))
     }
 
     /// A user as one sees her, permitted or not: the one function that tells it.
@@ -277,8 +292,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut record = self.user_record(user)?.unwrap_or_default();
         record.seen = record.seen.max(self.now.time.max(since).0);
         record.ended = cause.into();
-        self.put_user_record(user, record);
-        Ok(())
+        self.put_user_record(user, record)
     }
 
     /// The user is shown to others from now on, or no more; durably so.
@@ -290,7 +304,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// Others see nothing of the user.
-    pub(in crate::core) fn is_invisible(&self, user: &UserId) -> bool {
-        self.presences.present.get(user).is_some_and(Present::is_invisible)
+    pub(in crate::core) fn is_invisible(&self, user: &UserId) -> Result<bool, StoreError> {
+        match self.presences.present.get(user) {
+            Some(present) => Ok(present.is_invisible()),
+            None => Ok(self.durable_user_record(user)?.is_some_and(|record| record.invisible)),
+        }
+    }
+
+    /// How one of a user's devices is, as she sees it.
+    pub(in crate::core) fn device_status(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        record: &DeviceRecord,
+    ) -> Status {
+        let state = self.presences.present.get(user).and_then(|user| user.devices.get(device));
+        match state {
+            Some(state) => state.shown().status,
+            None => resting_status(record, self.recovering()),
+        }
     }
 }

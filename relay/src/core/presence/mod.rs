@@ -40,6 +40,7 @@ use super::rate::Rate;
 use fanout::Watched;
 pub(super) use lease::{End, Order, Tab};
 pub(super) use leases::Claim;
+pub(super) use present::Eyes;
 use present::Present;
 use recovery::Recovery;
 use ticket::Tickets;

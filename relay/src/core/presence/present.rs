@@ -46,6 +46,30 @@ pub(super) struct Device {
 const NO_CHANNEL: Shown =
     Shown { status: Status::Unknown, cause: Cause::NoChannel, since: Time::ZERO, until: None };
 
+/// Whether nobody can know of a device without a lease.
+fn has_no_channel(record: &DeviceRecord) -> bool {
+    let is_gone =
+        record.signed_out > 0 || [Cause::Kicked, Cause::Logout].map(i32::from).contains(&record.ended);
+    Channel::of(record.kind) != Channel::Steady
+        && !is_gone
+        && !defects::is_on(Defect::MiniprogramGuessedOffline)
+}
+
+/// Whether the device was there when the relay ended, and may be on its way back.
+fn is_awaited(record: &DeviceRecord) -> bool {
+    record.signed_out == 0 && record.ended == i32::from(Cause::Unspecified)
+}
+
+/// How a device without a lease is.
+pub(super) fn resting_status(record: &DeviceRecord, recovering: Option<(Time, Time)>) -> Status {
+    let may_be_back = |(began, _)| Time(record.seen) < began || is_awaited(record);
+    if has_no_channel(record) || recovering.is_some_and(may_be_back) {
+        Status::Unknown
+    } else {
+        Status::Offline
+    }
+}
+
 impl Device {
     pub(super) fn new(kind: i32) -> Self {
         let shown = Shown { status: Status::Offline, cause: Cause::Unspecified, ..NO_CHANNEL };
@@ -87,19 +111,13 @@ impl Present {
         let mut rest = Shown { status: Status::Offline, cause, since: seen, until: None };
         let mut awaited = BTreeSet::new();
         if let Some((began, until)) = recovering {
-            let were_there =
-                devices.iter().filter(|(_, device)| device.ended == i32::from(Cause::Unspecified));
+            let were_there = devices.iter().filter(|(_, device)| is_awaited(device));
             awaited.extend(were_there.map(|(id, _)| id.clone()));
             if seen < began || !awaited.is_empty() {
                 rest = Shown { until: Some(until), since: seen, ..NO_CHANNEL };
             }
         }
-        let without_channel = devices.iter().filter(|(_, device)| {
-            let is_gone = [Cause::Kicked, Cause::Logout].map(i32::from).contains(&device.ended);
-            Channel::of(device.kind) != Channel::Steady
-                && !is_gone
-                && !defects::is_on(Defect::MiniprogramGuessedOffline)
-        });
+        let without_channel = devices.iter().filter(|(_, device)| has_no_channel(device));
         let mut latest: Vec<_> = without_channel.collect();
         latest.sort_by_key(|(_, device)| core::cmp::Reverse(device.seen));
         let devices = latest.into_iter().take(PRESENCE_DEVICES_MAX).map(|(id, device)| {
@@ -145,6 +163,17 @@ impl Present {
         self.devices.values().any(|device| !device.leases.is_empty())
     }
 
+    /// Of the devices without a lease only the latest are kept: no more are shown.
+    pub(super) fn bound_unknown(&mut self) {
+        let unknown = self.devices.iter().filter(|(_, device)| device.leases.is_empty());
+        if unknown.clone().count() > PRESENCE_DEVICES_MAX
+            && let Some((first, _)) = unknown.min_by_key(|(_, device)| device.shown.since)
+        {
+            let first = first.clone();
+            self.devices.remove(&first);
+        }
+    }
+
     /// When something of it ends by itself.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.devices.values().flat_map(|device| device.leases.values()).filter_map(Lease::deadline).min()
@@ -169,7 +198,11 @@ impl Present {
             self.own.become_as(Shown { since: now.time.max(self.own.since), ..best });
         }
         let seen = if self.invisible.is_some() { self.hidden() } else { self.own };
-        self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        if defects::is_on(Defect::SinceMovesBack) {
+            self.others = seen;
+        } else {
+            self.others.become_as(Shown { since: seen.since.max(self.shown_from), ..seen });
+        }
     }
 
     /// As one sees her.

@@ -38,10 +38,16 @@ pub(super) fn hello<S: Store, V: Verifier>(
         away: body.away,
     };
     let identity = relay.identify(&body.token, &user)?;
+    if relay.is_signed_out(&user, &device)? {
+        return Err(Refusal::end(Code::LOGGED_OUT));
+    }
     relay.users.load(&relay.store, &user)?;
+    // Those of the same device, and those of others that are too many by the policy: none is both.
     let superseded = relay.superseded_by(&claim)?.len();
+    let outnumbered = relay.outnumbered_by(&user, &device, body.device_kind);
     let connections = relay.users.get(&user).map_or(0, |user| user.connections.len());
-    if connections >= relay.config.connections_per_user_max.saturating_add(superseded) {
+    let leaves = superseded.saturating_add(outnumbered.len());
+    if connections >= relay.config.connections_per_user_max.saturating_add(leaves) {
         return Err(Refusal::end(Code::TOO_MANY_CONNECTIONS));
     }
     let invisible = relay.user_record(&user)?.is_some_and(|record| record.invisible);
@@ -55,7 +61,10 @@ pub(super) fn hello<S: Store, V: Verifier>(
     let session = Session {
         user: user.clone(),
         device: device.clone(),
+        kind: body.device_kind,
+        began: relay.now,
         expires: identity.expires,
+        issued: identity.issued(),
         sent: Pos::ZERO,
         sent_max: Pos::ZERO,
         acknowledged: Pos::ZERO,
@@ -65,6 +74,10 @@ pub(super) fn hello<S: Store, V: Verifier>(
     };
     relay.take_lease(connection, claim)?;
     relay.begin_session(connection, session);
+    // Only now: the user is there all the time, and her watchers see nothing.
+    for outnumbered in outnumbered {
+        relay.close(outnumbered, Code::SUPERSEDED);
+    }
     let head = relay.durable_head(&user);
     let applied = if reset.is_none() && cursor <= head { cursor } else { Pos::ZERO };
     let about = DeviceAbout { kind: body.device_kind, agent: body.agent };
@@ -92,7 +105,7 @@ pub(super) fn token_expires_in_ms(expires: Time, now: Time) -> u64 {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// Whose the token is, if it is this user's and has not ended.
+    /// Whose the token is, if it is this user's, has not ended and was not revoked.
     pub(super) fn identify(&self, token: &str, user: &UserId) -> Result<Identity, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             let reason = "The token is too long.";
@@ -107,6 +120,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
         if identity.user != *user {
             return Err(Refusal::end(Code::TOKEN_USER_MISMATCH));
+        }
+        if self.is_revoked(user, identity.issued())? {
+            return Err(Refusal::end(Code::TOKEN_REVOKED));
         }
         Ok(identity)
     }

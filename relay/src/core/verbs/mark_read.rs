@@ -5,7 +5,7 @@ use hongyan_protocol::{Code, ConversationId, UserId};
 
 use super::Caller;
 use crate::core::batches::Change;
-use crate::core::commit::{Effect, Mark, PendingMembership};
+use crate::core::commit::{Effect, Mark, Pending};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::records::{MembershipRecord, Reference, Target, decode, encode, membership_key};
@@ -78,7 +78,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Some(pending) => pending.durable,
             None => before,
         };
-        self.commits.memberships.insert(key, PendingMembership { durable, assigned: record, commit });
+        self.commits.memberships.insert(key, Pending { durable, assigned: record, commit });
         self.commits.put(Table::Memberships, membership_key(user, id), encode(&record));
         self.commits.then(Effect::Membership(user.clone(), id.clone(), record));
     }

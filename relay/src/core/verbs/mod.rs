@@ -2,6 +2,7 @@
 //!
 //! *How to add a verb:* its message in the `.proto`, a row here, its handler in a file beside this one.
 
+mod devices;
 mod groups;
 mod hello;
 mod history;
@@ -76,8 +77,8 @@ verbs! {
     Watch, Requests, presence::watch;
     Unwatch, Requests, presence::unwatch;
     Typing, Requests, typing::typing;
-    Devices, Requests, presence::unknown;
-    SignOut, Requests, presence::unknown;
+    Devices, Requests, devices::list;
+    SignOut, Requests, devices::sign_out;
     SetInvisible, Requests, presence::set_invisible;
 }
 

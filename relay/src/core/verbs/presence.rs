@@ -2,7 +2,7 @@
 
 use hongyan_protocol::limits::WATCH_USERS_MAX;
 use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, Time, UserId};
+use hongyan_protocol::{Time, UserId};
 
 use super::Caller;
 use crate::core::commit::Effect;
@@ -59,7 +59,7 @@ pub(super) fn set_invisible<S: Store, V: Verifier>(
     if record.invisible != body.invisible {
         record.invisible = body.invisible;
         record.invisible_set = record.invisible_set.max(relay.now.time.0);
-        relay.put_user_record(user, record);
+        relay.put_user_record(user, record)?;
         let set = Time(record.invisible_set);
         relay.commits.then(Effect::Invisible(user.clone(), caller.connection, record.invisible, set));
     }
@@ -68,12 +68,4 @@ pub(super) fn set_invisible<S: Store, V: Verifier>(
     let mark = relay.user_record_mark(user);
     relay.answer_at(mark, caller.connection, caller.request, answer);
     Ok(())
-}
-
-pub(super) fn unknown<S: Store, V: Verifier, B>(
-    _: &mut Relay<S, V>,
-    _: &Caller,
-    _: B,
-) -> Result<(), Refusal> {
-    Err(Refusal::reject(Code::VERB_UNKNOWN))
 }

@@ -20,7 +20,7 @@ pub(super) fn renew<S: Store, V: Verifier>(
 ) -> Result<(), Refusal> {
     let identity = relay.identify(&body.token, &caller.user)?;
     if let Some(session) = relay.session_mut(caller.connection) {
-        session.expires = identity.expires;
+        (session.expires, session.issued) = (identity.expires, identity.issued());
     }
     relay.look_later(caller.connection);
     let token_expires_in_ms = token_expires_in_ms(identity.expires, relay.now.time);
@@ -75,7 +75,8 @@ pub(super) fn pong<S: Store, V: Verifier>(
     Ok(())
 }
 
-/// The client leaves on purpose, and says how soon it may be back; with `logout` its device is forgotten, and with it all its connections.
+/// The client leaves on purpose, and says how soon it may be back; with `logout` its device is forgotten, and with it
+/// all its connections.
 pub(super) fn bye<S: Store, V: Verifier>(
     relay: &mut Relay<S, V>,
     caller: &Caller,
@@ -86,6 +87,7 @@ pub(super) fn bye<S: Store, V: Verifier>(
         return Err(Refusal::Close(Code(1000)));
     }
     // What may fail comes first: a logout that is refused changes nothing.
+    let is_signed_out = relay.has_sign_out(&caller.user, &caller.device)?;
     relay.keep_last_seen(&caller.user, PresenceCause::Logout)?;
     let mut connections = vec![caller.connection];
     if let Some(user) = relay.users.get(&caller.user) {
@@ -101,7 +103,9 @@ pub(super) fn bye<S: Store, V: Verifier>(
     // Those that ended, and whose leases wait for a return, too: who holds one later has logged in again.
     let ended = relay.lease_holders(&caller.user, &caller.device);
     connections.extend(ended.into_iter().filter(|ended| !connections.contains(ended)).collect::<Vec<_>>());
-    relay.forget_device(&caller.user, &caller.device);
+    if !is_signed_out {
+        relay.forget_device(&caller.user, &caller.device);
+    }
     relay.commits.then(Effect::LoggedOut(caller.user.clone(), caller.device.clone(), connections));
     Ok(())
 }

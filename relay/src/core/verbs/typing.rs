@@ -30,7 +30,7 @@ pub(super) fn typing<S: Store, V: Verifier>(
         }
         _ => return Ok(()),
     };
-    let is_hidden = relay.is_invisible(user) && !defects::is_on(Defect::InvisibleStillTypes);
+    let is_hidden = relay.is_invisible(user)? && !defects::is_on(Defect::InvisibleStillTypes);
     if is_hidden || !relay.may_tell_typing(caller.connection) {
         return Ok(());
     }

@@ -36,6 +36,18 @@ extern "C" {
     #[wasm_bindgen(method, getter, catch, js_name = indexedDB)]
     pub(super) fn indexed_db(this: &Global) -> Result<Option<IdbFactory>, JsValue>;
 
+    // As above; it lives as long as the tab, through all its pages of this origin.
+    #[wasm_bindgen(method, getter, catch, js_name = sessionStorage)]
+    pub(super) fn session_storage(this: &Global) -> Result<Option<SessionStorage>, JsValue>;
+
+    pub(super) type SessionStorage;
+
+    #[wasm_bindgen(method, catch, js_name = getItem)]
+    pub(super) fn get_item(this: &SessionStorage, key: &str) -> Result<Option<String>, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = setItem)]
+    pub(super) fn set_item(this: &SessionStorage, key: &str, value: &str) -> Result<(), JsValue>;
+
     pub(super) type Performance;
 
     #[wasm_bindgen(method)]

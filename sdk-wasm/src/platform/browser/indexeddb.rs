@@ -25,7 +25,7 @@ use web_sys::{
 
 use super::global::{GLOBAL, Global};
 use super::{within_ms, words};
-use crate::platform::{Cache, Opened, SaveEnd, Saved, Sink};
+use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Raise it when stores or records change their shape: an older database is dropped, not converted.
 const VERSION: u32 = 2;
@@ -47,7 +47,9 @@ const MESSAGES: &str = "messages";
 const OUTBOX: &str = "outbox";
 /// Terms of writers that may not write any more, and the two counters below.
 const WRITERS: &str = "writers";
-const STORES: [&str; 5] = [META, CONVERSATIONS, MESSAGES, OUTBOX, WRITERS];
+/// What the last saves told, by their numbers: for a tab that missed the last word of a leader that died.
+const TOLD: &str = "told";
+const STORES: [&str; 6] = [META, CONVERSATIONS, MESSAGES, OUTBOX, WRITERS, TOLD];
 
 /// The one key of the store `meta`.
 const META_KEY: &str = "meta";
@@ -57,6 +59,10 @@ const TERM_KEY: &str = "term";
 const SAVES_KEY: &str = "saves";
 /// So many of the last writers are barred; one that has not noticed for so long is not there any more.
 const BARRED_MAX: u64 = 64;
+/// Of so many saves it is kept what they told.
+const KEPT_MAX: u64 = 64;
+/// A save that tells more is catching up; a tab that misses such a one learns of a gap instead.
+const KEPT_EVENTS_MAX: usize = 256;
 
 pub(crate) struct IndexedDbCache {
     database: Rc<IdbDatabase>,
@@ -76,7 +82,7 @@ impl IndexedDbCache {
             .flatten()
             .ok_or_else(|| String::from("there is no IndexedDB here"))?;
         let first = Self::open_and_read(&factory, name).await;
-        let (database, (restored, saves)) = match first {
+        let (database, parts) = match first {
             Ok(opened) => opened,
             Err(_broken) => {
                 // Dropping it fails where it never was; making it anew then tells.
@@ -93,20 +99,18 @@ impl IndexedDbCache {
             let database = Rc::clone(&database);
             move |_| database.close()
         });
+        let restored = restored(&parts);
         let cache = Self { database, term: restored.term, _version_change: version_change };
-        Ok(Opened { cache: Box::new(cache), restored, saves })
+        Ok(Opened { cache: Box::new(cache), restored, saves: whole(&parts.get(4)), kept: kept(&parts) })
     }
 
-    async fn open_and_read(
-        factory: &IdbFactory,
-        name: &str,
-    ) -> Result<(IdbDatabase, (Restored, u64)), JsValue> {
+    async fn open_and_read(factory: &IdbFactory, name: &str) -> Result<(IdbDatabase, Array), JsValue> {
         let request = factory.open_with_u32(name, VERSION)?;
         let upgrade = upgrading(&request);
         request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
         let database: IdbDatabase = within_ms(OPEN_MS, answer(&request)).await?.dyn_into()?;
         match within_ms(OPEN_MS, wasm_bindgen_futures::future_to_promise(read(database.clone()))).await {
-            Ok(parts) => Ok((database, restored(&parts))),
+            Ok(parts) => Ok((database, parts.unchecked_into())),
             Err(error) => {
                 database.close();
                 Err(error)
@@ -151,7 +155,10 @@ async fn read(database: IdbDatabase) -> Result<JsValue, JsValue> {
     let conversations = transaction.object_store(CONVERSATIONS)?.get_all()?;
     let orders = transaction.object_store(OUTBOX)?.get_all_keys()?;
     let entries = transaction.object_store(OUTBOX)?.get_all()?;
-    let answers: Array = [meta, conversations, orders, entries, saves].iter().map(answer).collect();
+    let numbers = transaction.object_store(TOLD)?.get_all_keys()?;
+    let told = transaction.object_store(TOLD)?.get_all()?;
+    let answers: Array =
+        [meta, conversations, orders, entries, saves, numbers, told].iter().map(answer).collect();
     let done = ended(&transaction);
     let parts: Array = JsFuture::from(Promise::all(&answers)).await?.dyn_into()?;
     parts.push(&term);
@@ -160,20 +167,27 @@ async fn read(database: IdbDatabase) -> Result<JsValue, JsValue> {
     Ok(parts.into())
 }
 
-fn restored(parts: &JsValue) -> (Restored, u64) {
-    let parts: &Array = parts.unchecked_ref();
-    let list = |index: u32| parts.get(index).unchecked_into::<Array>();
-    let restored = Restored {
-        meta: list(0).iter().next().map(|record| bytes(&record)),
-        conversations: list(1).iter().map(|record| bytes(&record)).collect(),
-        outbox: list(2)
+fn part(parts: &Array, index: u32) -> Array {
+    parts.get(index).unchecked_into()
+}
+
+fn restored(parts: &Array) -> Restored {
+    Restored {
+        meta: part(parts, 0).iter().next().map(|record| bytes(&record)),
+        conversations: part(parts, 1).iter().map(|record| bytes(&record)).collect(),
+        outbox: part(parts, 2)
             .iter()
-            .zip(list(3).iter())
+            .zip(part(parts, 3).iter())
             .map(|(order, record)| (whole(&order), bytes(&record)))
             .collect(),
-        term: whole(&parts.get(5)),
-    };
-    (restored, whole(&parts.get(4)))
+        term: whole(&parts.get(7)),
+    }
+}
+
+fn kept(parts: &Array) -> Vec<(u64, Vec<JsValue>)> {
+    let told = part(parts, 6);
+    let events = told.iter().map(|events| events.dyn_ref().map_or_else(Vec::new, Array::to_vec));
+    part(parts, 5).iter().map(|save| whole(&save)).zip(events).collect()
 }
 
 fn store_names() -> JsValue {
@@ -185,11 +199,11 @@ impl Cache for IndexedDbCache {
         Storage::IndexedDb
     }
 
-    fn save(&self, save: u64, writes: Vec<Write>, end: SaveEnd) {
+    fn save(&self, save: Save, end: SaveEnd) {
         let database = Rc::clone(&self.database);
         let term = self.term;
         spawn_local(async move {
-            end(match write_all(&database, term, save, writes).await {
+            end(match write_all(&database, term, save).await {
                 Ok(()) => Saved::Durable,
                 Err(error) if is_barred(&error) => Saved::Superseded,
                 Err(error) => Saved::Failed(words(&error)),
@@ -215,21 +229,24 @@ fn is_barred(error: &JsValue) -> bool {
     error.dyn_ref::<DomException>().is_some_and(|error| error.name() == "ConstraintError")
 }
 
-async fn write_all(database: &IdbDatabase, term: u64, save: u64, writes: Vec<Write>) -> Result<(), JsValue> {
+async fn write_all(database: &IdbDatabase, term: u64, save: Save) -> Result<(), JsValue> {
     let transaction =
         database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
     let done = ended(&transaction);
     let writers = transaction.object_store(WRITERS)?;
     writers.add_with_key(&JsValue::TRUE, &number(term))?;
     writers.delete(&number(term))?;
-    writers.put_with_key(&number(save), &SAVES_KEY.into())?;
-    for write in writes {
-        if let Err(error) = write_one(&transaction, write) {
-            // It may be over already; then its end tells.
-            let _ = transaction.abort();
-            let _ = JsFuture::from(done).await;
-            return Err(error);
-        }
+    writers.put_with_key(&number(save.number), &SAVES_KEY.into())?;
+    let written = save
+        .writes
+        .into_iter()
+        .try_for_each(|write| write_one(&transaction, write))
+        .and_then(|()| keep(&transaction, save.number, save.tells));
+    if let Err(error) = written {
+        // It may be over already; then its end tells.
+        let _ = transaction.abort();
+        let _ = JsFuture::from(done).await;
+        return Err(error);
     }
     // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
     // would lose what it had just shown. Engines without it (Safari before 15) do that.
@@ -240,13 +257,23 @@ async fn write_all(database: &IdbDatabase, term: u64, save: u64, writes: Vec<Wri
     }
 }
 
+fn keep(transaction: &IdbTransaction, save: u64, tells: Vec<JsValue>) -> Result<(), JsValue> {
+    let told = transaction.object_store(TOLD)?;
+    let outdated = IdbKeyRange::upper_bound(&number(save.saturating_sub(KEPT_MAX)))?;
+    told.delete(&outdated)?;
+    if tells.len() <= KEPT_EVENTS_MAX {
+        told.put_with_key(&tells.into_iter().collect::<Array>(), &number(save))?;
+    }
+    Ok(())
+}
+
 fn write_one(transaction: &IdbTransaction, write: Write) -> Result<(), JsValue> {
     let store = |name: &str| -> Result<IdbObjectStore, JsValue> { transaction.object_store(name) };
     let data = |bytes: &Bytes| JsValue::from(Uint8Array::from(&bytes[..]));
     match write {
-        // Who writes, and how often, is no part of what is kept.
+        // Who writes, and how often, stays.
         Write::Clear => {
-            for name in [META, CONVERSATIONS, MESSAGES, OUTBOX] {
+            for name in [META, CONVERSATIONS, MESSAGES, OUTBOX, TOLD] {
                 store(name)?.clear()?;
             }
         }

@@ -16,6 +16,11 @@ const NAVIGATION_MS: f64 = 10_000.0;
 /// An app that connects much later than its page began (somebody signed in) would not need that time when it comes back.
 const CONNECT_AFTER_MS_MAX: f64 = 1_000.0;
 
+/// A load may take longer than the one before: so many of the last are remembered, as long as the tab lives …
+const LOADS_REMEMBERED: usize = 3;
+/// … under this key of the tab's own storage, in whole milliseconds.
+const LOADS_KEY: &str = "hongyan:loads";
+
 /// What a page tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageEvent {
@@ -36,7 +41,8 @@ pub(crate) struct Page {
     _listeners: Vec<EventListener>,
     going: Rc<Cell<Going>>,
     began: f64,
-    ready: Cell<Option<f64>>,
+    /// The longest of the last loads, once this one is through.
+    longest: Cell<Option<u32>>,
 }
 
 /// Where the page is going, and since when that is known.
@@ -96,38 +102,53 @@ impl Page {
                 tell(PageEvent::Network(false));
             }
         });
-        Self { _listeners: listeners.into_inner(), going, began: monotonic_ms(), ready: Cell::new(None) }
+        Self { _listeners: listeners.into_inner(), going, began: monotonic_ms(), longest: Cell::new(None) }
     }
 
-    /// The page has what it needs: the first time counts as how long it takes to come back.
+    /// The page has what it needs: how long that took the first time is how long it takes to come back.
     pub(crate) fn is_ready(&self) {
-        if self.ready.get().is_none() {
-            self.ready.set(Some(monotonic_ms()));
+        if self.longest.get().is_some() {
+            return;
         }
-    }
-
-    /// How long this page needs to come back if it is only reloaded (DESIGN.md, "Presence": twice what it took until
-    /// the socket was open), and whether it certainly does.
-    pub(crate) fn returns(&self) -> (u32, bool) {
-        let (min, max) = (f64::from(*RETURN_MS.start()), f64::from(*RETURN_MS.end()));
         // `performance.now()` counts from the page's beginning.
-        let took =
-            self.ready.get().map_or(max, |ready| self.began.min(CONNECT_AFTER_MS_MAX) + ready - self.began);
-        let twice = (2.0 * took).clamp(min, max);
-        let now = monotonic_ms();
-        let (ms, certainly) = match self.going.get() {
-            Going::Within(since) if now - since < NAVIGATION_MS => (max, true),
-            Going::Elsewhere(since) if now - since < NAVIGATION_MS => (min, false),
-            Going::Nowhere | Going::Within(_) | Going::Elsewhere(_) => (twice, false),
-        };
+        let took = self.began.min(CONNECT_AFTER_MS_MAX) + monotonic_ms() - self.began;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "within the bounds just above"
+            reason = "a load takes no 49 days"
         )]
-        let ms = ms as u32;
-        (ms, certainly)
+        let took = took.ceil() as u32;
+        self.longest.set(Some(remembered_with(took)));
     }
+
+    /// How long this page needs to come back if it is only reloaded: twice what its last loads took at the longest, until
+    /// the connection was there; and whether it certainly does.
+    pub(crate) fn returns(&self) -> (u32, bool) {
+        let (min, max) = (*RETURN_MS.start(), *RETURN_MS.end());
+        let twice = self.longest.get().map_or(max, |longest| longest.saturating_mul(2).clamp(min, max));
+        let now = monotonic_ms();
+        match self.going.get() {
+            Going::Within(since) if now - since < NAVIGATION_MS => (max, true),
+            Going::Elsewhere(since) if now - since < NAVIGATION_MS => (min, false),
+            Going::Nowhere | Going::Within(_) | Going::Elsewhere(_) => (twice, false),
+        }
+    }
+}
+
+/// The longest of the last loads and this one, which is remembered with them.
+fn remembered_with(took: u32) -> u32 {
+    let storage = GLOBAL.with(|global| global.session_storage().ok().flatten());
+    let text = storage.as_ref().and_then(|storage| storage.get_item(LOADS_KEY).ok().flatten());
+    let mut loads: Vec<u32> =
+        text.iter().flat_map(|text| text.split(' ')).filter_map(|load| load.parse().ok()).collect();
+    loads.push(took);
+    let loads = &loads[loads.len().saturating_sub(LOADS_REMEMBERED)..];
+    let text: Vec<_> = loads.iter().map(u32::to_string).collect();
+    if let Some(storage) = storage {
+        // Where it is full or forbidden only the last load counts.
+        let _ = storage.set_item(LOADS_KEY, &text.join(" "));
+    }
+    loads.iter().copied().max().unwrap_or(took)
 }
 
 /// Where a navigation leads that ends this page; `None` when it does not end it.

@@ -6,6 +6,9 @@
 //! *Invariant:* neither machine is borrowed while JavaScript runs. So whatever the application does in a listener, it
 //! finds them free; what it asks there is taken up afterwards.
 
+mod leading;
+mod telling;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -13,24 +16,19 @@ use std::rc::{Rc, Weak};
 use gloo_timers::callback::Timeout;
 use hongyan_client::sorted::SortedMap;
 use hongyan_client::tabs::{Note, TabId, TabInput, TabOutput, Tabs};
-use hongyan_client::view::SessionStatus;
-use hongyan_client::{
-    ChatError, Command, Config, Event, HostEvent, Input, Output, RequestId, Storage, Ticket,
-};
+use hongyan_client::{ChatError, Command, HostEvent, Input, Output, RequestId, Ticket};
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, UserId};
-use js_sys::{Array, Function, JSON, Object, Promise, Reflect};
+use js_sys::{Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::{JsFuture, spawn_local};
+use wasm_bindgen_futures::JsFuture;
 
 use crate::engine::{self, Engine};
+use crate::platform::Opened;
 use crate::platform::browser::channel::Channel;
-use crate::platform::browser::indexeddb::IndexedDbCache;
 use crate::platform::browser::lock::{Lock, LockEvent, Locks};
 use crate::platform::browser::page::{self, Page, PageEvent};
-use crate::platform::browser::{beacon, now, random_number, seed, words};
-use crate::platform::memory::MemoryCache;
-use crate::platform::{Opened, Sink};
+use crate::platform::browser::{now, random_number};
 use crate::{calls, convert, notes};
 
 /// What a chat is opened with, already checked.
@@ -415,264 +413,10 @@ impl Driver {
         // The settling functions of a promise do not throw.
         let _ = settle.call1(&JsValue::UNDEFINED, &value);
     }
-
-    // ------------------------------------------------------------ leading
-
-    /// The lock is ours: the cache is opened.
-    fn lead(&self) {
-        if self.stopped.borrow().is_some() {
-            return self.end_as_stopped();
-        }
-        let life = self.life.get() + 1;
-        self.life.set(life);
-        let opened = self.teller(move |opened| Happened::Opened(life, opened));
-        let database = self.options.database.clone();
-        spawn_local(async move {
-            opened(match database {
-                Some(name) => IndexedDbCache::open(&name).await.ok(),
-                None => None,
-            });
-        });
-    }
-
-    fn start(&self, opened: Option<Opened>) {
-        let opened = opened.unwrap_or_else(|| {
-            // There is no cache to share; so there is nothing to agree about with other tabs.
-            self.group.take();
-            MemoryCache::open()
-        });
-        let shared = self.group.borrow().is_shared();
-        let Ok(seed) = seed() else { return };
-        let is_kept = opened.cache.storage() != Storage::Memory;
-        let config = Config {
-            user: self.options.user.clone(),
-            device_kind: self.options.device_kind,
-            agent: concat!("hongyan-web/", env!("CARGO_PKG_VERSION")).into(),
-            // Pages that have the same device and can't agree are each there for themselves.
-            tab: if shared || !is_kept { String::new() } else { format!("{:x}", self.tabs.borrow().id().0) },
-            shared,
-            storage: opened.cache.storage(),
-            seed,
-        };
-        let (term, saves, life) = (opened.restored.term, opened.saves, self.life.get());
-        let sink: Sink = Rc::new(self.teller(move |input| Happened::Core(life, input)));
-        let superseded = Rc::new(self.teller(move |ticket| Happened::Superseded(life, ticket)));
-        let (engine, outputs) = Engine::start(config, opened, sink, superseded);
-        self.tab_input(TabInput::Snapshot(snapshot_of(&engine)));
-        self.engine.replace(Some(engine));
-        self.backlog.replace(outputs);
-        self.tab_input(TabInput::Opened { term, saves });
-    }
-
-    /// This tab leads no more: what was accepted is saved, and the core ends.
-    fn retire(&self, goodbye: bool) {
-        if goodbye && self.engine.borrow().is_some() {
-            let (returns_in_ms, returns) = match &*self.page.borrow() {
-                // Who closes the chat does not come back.
-                Some(page) if !self.closing.get() => page.returns(),
-                Some(_) | None => (0, false),
-            };
-            self.core_input(Input::Host(HostEvent::Leave { returns_in_ms, returns }));
-        }
-        let outputs = self.engine.borrow_mut().as_mut().map(Engine::flush).unwrap_or_default();
-        self.perform_all(outputs, false);
-        self.life.set(self.life.get() + 1);
-        self.backlog.take();
-        self.engine.take();
-    }
-
-    fn core_input(&self, input: Input) {
-        let is_saved = matches!(input, Input::Saved(_)) && self.group.borrow().is_shared();
-        if is_saved {
-            self.tab_input(TabInput::Saved);
-        }
-        let outputs = self.engine.borrow_mut().as_mut().map(|engine| engine.step(input)).unwrap_or_default();
-        self.perform_all(outputs, is_saved);
-    }
-
-    /// `prepared`: what a save's end tells was told already, as it was prepared.
-    fn perform_all(&self, outputs: Vec<Output>, prepared: bool) {
-        for output in outputs {
-            let output = match output {
-                Output::Prepare(events) => {
-                    let events = events.iter().map(|event| convert::event(event, now())).collect();
-                    self.tab_input(TabInput::Prepare(events));
-                    continue;
-                }
-                Output::Event(event) if prepared && is_of_a_save(&event) => continue,
-                output => output,
-            };
-            let save = self.tabs.borrow().save();
-            let rest = match self.engine.borrow_mut().as_mut() {
-                Some(engine) => engine.perform(output, &self.options.url, save),
-                None => return,
-            };
-            if let Some(rest) = rest {
-                self.perform(rest);
-            }
-        }
-    }
-
-    fn perform(&self, output: Output) {
-        match output {
-            Output::NeedToken => self.ask_token(),
-            Output::Beacon(bytes) => beacon(&self.options.bye_url, &bytes),
-            Output::Reply(RequestId(number), result) => {
-                let result = result.map(convert::answer).map_err(|error| convert::error_to_js(&error));
-                self.tab_input(TabInput::Performed(number, result));
-            }
-            Output::Event(event) => {
-                if let Event::State(state) = &event {
-                    if state.status == SessionStatus::Online
-                        && let Some(page) = &*self.page.borrow()
-                    {
-                        page.is_ready();
-                    }
-                    let snapshot = self.engine.borrow().as_ref().map(snapshot_of);
-                    if let Some(snapshot) = snapshot {
-                        self.tab_input(TabInput::Snapshot(snapshot));
-                    }
-                }
-                self.tab_input(TabInput::Event(convert::event(&event, now())));
-            }
-            // The engine did the others.
-            _ => {}
-        }
-    }
-
-    fn ask_token(&self) {
-        let life = self.life.get();
-        let sink = self.teller(move |token| Happened::Core(life, Input::Token(token)));
-        let token = &self.options.token;
-        let provider = token.dyn_ref::<Function>();
-        let given = match provider {
-            Some(provider) => provider.call0(&JsValue::UNDEFINED),
-            None => Ok(token.clone()),
-        };
-        let is_provided = provider.is_some();
-        spawn_local(async move {
-            let token = match given {
-                Ok(value) => JsFuture::from(Promise::resolve(&value)).await,
-                Err(thrown) => Err(thrown),
-            };
-            sink(match token.map(|value| value.as_string()) {
-                // A back end that is down often answers with a page. That is no refusal: the provider is asked again.
-                Ok(Some(token)) if is_provided && !is_jwt(&token) => {
-                    Err("The token provider gave a text that is no token (a JWT); it will be asked again."
-                        .into())
-                }
-                Ok(Some(token)) => Ok(token),
-                Ok(None) => Err("The token provider gave something else than a string.".into()),
-                Err(thrown) => Err(words(&thrown)),
-            });
-        });
-    }
-
-    // ------------------------------------------------------------ what applications learn
-
-    /// An event: its name and its payload.
-    fn tell(&self, event: &Array) {
-        let (name, payload) = (event.get(0), event.get(1));
-        match name.as_string().as_deref() {
-            Some("state") => self.tell_state(payload.unchecked_ref()),
-            Some(name) => self.emit(name, &payload),
-            None => {}
-        }
-    }
-
-    fn emit(&self, name: &str, payload: &JsValue) {
-        // The TypeScript layer catches what listeners throw.
-        let _ = self.options.emit.call2(&JsValue::UNDEFINED, &name.into(), payload);
-    }
-
-    fn tell_state(&self, state: &Object) {
-        // What was told is frozen.
-        let state = Object::assign(&Object::new(), state);
-        set(&state, "leader", &self.tabs.borrow().leads().into());
-        let is_same = json(&state) == json(&self.state.borrow());
-        self.state.replace(state.clone().into());
-        if !is_same {
-            self.emit("state", &state);
-        }
-        let reason = get(&state, "reason");
-        let before = self.stopped.borrow().clone();
-        if get(&state, "status").as_string().as_deref() == Some("stopped") {
-            self.stopped.replace(Some(reason));
-        } else if before.is_some_and(|before| get(&before, "code").as_string().as_deref() != Some(SUPERSEDED))
-        {
-            // Somebody signed in anew in another tab; this one stays where it ended.
-            self.end_as_stopped();
-        } else {
-            self.stopped.take();
-        }
-    }
-
-    fn take_snapshot(&self, snapshot: &JsValue) {
-        self.device.replace(get(snapshot, "device").as_string().unwrap_or_default());
-        self.tell_state(get(snapshot, "state").unchecked_ref());
-        if let Some(page) = &*self.page.borrow()
-            && !self.tabs.borrow().leads()
-        {
-            page.is_ready();
-        }
-        self.is_open();
-    }
-
-    fn is_open(&self) {
-        if let Some(opened) = self.opening.take() {
-            // The resolving function of a promise does not throw.
-            let _ = opened.call0(&JsValue::UNDEFINED);
-        }
-    }
-
-    // ------------------------------------------------------------ the end
-
-    fn end_as_stopped(&self) {
-        let reason = self.stopped.borrow().clone();
-        if let Some(reason) = reason {
-            self.inbox.borrow_mut().push_back(Happened::End(reason));
-        }
-    }
-
-    /// This tab takes no part any more.
-    fn end(&self, reason: &JsValue) {
-        if self.ended.borrow().is_some() {
-            return;
-        }
-        self.ended.replace(Some(reason.clone()));
-        self.tab_input(TabInput::Leave);
-        let asked = self.tabs.borrow_mut().abandon();
-        for request in asked {
-            self.settle(request, Err(reason.clone()));
-        }
-        self.page.take();
-        self.group.take();
-        let state = Object::assign(&Object::new(), self.state.borrow().unchecked_ref());
-        set(&state, "status", &"stopped".into());
-        set(&state, "reason", reason);
-        set(&state, "leader", &JsValue::FALSE);
-        // Deleting from an object of our own can't fail.
-        let _ = Reflect::delete_property(&state, &"retryAt".into());
-        if json(&state) != json(&self.state.borrow()) {
-            self.state.replace(state.clone().into());
-            self.emit("state", &state);
-        }
-        self.is_open();
-    }
 }
 
 /// What asks without wanting an answer: the tabs number from 1.
 const NOBODY: RequestId = RequestId(0);
-/// The one stop that another tab's lead ends: it was that tab that took over.
-const SUPERSEDED: &str = Code::SUPERSEDED.name();
-
-/// The events that a save's end tells.
-fn is_of_a_save(event: &Event) -> bool {
-    match event {
-        Event::Message(_) | Event::Outbox(..) | Event::Conversation(_) | Event::Group(_) | Event::Gap => true,
-        Event::State(_) | Event::Presence(_) | Event::Typing { .. } => false,
-    }
-}
 
 /// Names a tab among those that watch.
 fn watcher(tab: TabId) -> u32 {
@@ -683,15 +427,6 @@ fn watcher(tab: TabId) -> u32 {
 /// The lock that a tab holds while it lives.
 fn lock_of(name: &str, tab: TabId) -> String {
     format!("{name} tab {:x}", tab.0)
-}
-
-/// How things are, for a tab that begins.
-fn snapshot_of(engine: &Engine) -> JsValue {
-    let snapshot = Object::new();
-    let device = engine.core().device().map(|device| device.as_str()).unwrap_or_default();
-    set(&snapshot, "device", &device.into());
-    set(&snapshot, "state", &convert::to_js(&convert::state(&engine.state(), now())));
-    snapshot.into()
 }
 
 fn no_entropy(message: String) -> ChatError {
@@ -705,16 +440,4 @@ fn get(object: &JsValue, name: &str) -> JsValue {
 fn set(object: &Object, name: &str, value: &JsValue) {
     // Fails only on frozen objects, and these are ours.
     let _ = Reflect::set(object, &name.into(), value);
-}
-
-fn json(value: &JsValue) -> Option<String> {
-    JSON::stringify(value).ok().and_then(|text| text.as_string())
-}
-
-/// Three parts of base64url (RFC 7519, RFC 7515 section 3.1); whether they are true is for the relay to say.
-fn is_jwt(token: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    token.split('.').count() == 3 && token.split('.').all(is_part)
 }

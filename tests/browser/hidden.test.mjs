@@ -1,0 +1,120 @@
+// @ts-check
+/** Tabs that Chromium itself hides and freezes, and pages that it keeps for going back. */
+
+import assert from 'node:assert/strict'
+
+import { Devtools } from './harness/devtools.mjs'
+import { Front } from './harness/front.mjs'
+import { Relay } from './harness/relay.mjs'
+import { scenario } from './harness/scene.mjs'
+import { SdkPage } from './harness/sdk.mjs'
+import { until } from './harness/wait.mjs'
+
+/** @param {import('./harness/scene.mjs').Scene} scene */
+async function world(scene) {
+  const relay = await Relay.start(scene)
+  const front = await Front.open(scene, () => relay.port)
+  return { relay, front, browser: await Devtools.launch(scene) }
+}
+
+/** @param {number} first @param {number} last */
+const texts = (first, last) => Array.from({ length: last - first + 1 }, (_, index) => `m${first + index}`)
+
+/** @param {SdkPage} bob @param {string} peer @param {string[]} list */
+function send(bob, peer, list) {
+  return bob.page.evaluate(async ({ peer, list }) => {
+    const conversation = await window.chat.direct(peer)
+    for (const text of list) await window.chat.send(conversation, { text })
+  }, { peer, list })
+}
+
+/** @param {SdkPage<import('./harness/sdk.mjs').AnyPage>} page */
+async function told(page) {
+  return (await page.events('message')).map((message) => message.body.text)
+}
+
+/**
+ * What the watcher was told of a user, one after the other.
+ * @param {SdkPage} watcher
+ */
+async function seen(watcher) {
+  return (await watcher.events('presence')).map(({ status, cause }) => (cause === undefined ? status : `${status} ${cause}`))
+}
+
+scenario('a hidden page is away and still gets everything; shown again it is online', async (scene) => {
+  const { front, browser } = await world(scene)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const { tab, page: alice } = await browser.openSdk('alice', front.origin)
+  await send(bob, 'alice', texts(1, 1))
+  await bob.page.evaluate(() => window.chat.presence.watch(['alice']))
+  await browser.openTab('about:blank')
+  await until('alice is away', async () => (await seen(bob)).at(-1) === 'away background', { seen: () => seen(bob) })
+  await send(bob, 'alice', texts(2, 30))
+  await until('it came', async () => (await told(alice)).length === 30)
+  await tab.show()
+  await until('alice is online', async () => (await seen(bob)).at(-1) === 'online', { seen: () => seen(bob) })
+  assert.deepEqual(await seen(bob), ['away background', 'online'])
+  assert.deepEqual(await told(alice), texts(1, 30))
+})
+
+scenario('a frozen page comes back with what it missed', async (scene) => {
+  const { front, browser } = await world(scene)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const { tab, page: alice } = await browser.openSdk('alice', front.origin)
+  await send(bob, 'alice', texts(1, 5))
+  await until('the first five came', async () => (await told(alice)).length === 5)
+  await browser.openTab('about:blank')
+  await tab.send('Page.setWebLifecycleState', { state: 'frozen' })
+  await bob.page.evaluate(() => window.chat.presence.watch(['alice']))
+  await until('nobody is there', async () => (await seen(bob)).at(-1)?.startsWith('offline'), { seen: () => seen(bob) })
+  await send(bob, 'alice', texts(6, 40))
+  assert.equal((await told(alice)).length, 5)
+  await tab.send('Page.setWebLifecycleState', { state: 'active' })
+  await until('the rest came', async () => (await told(alice)).length === 40, { seen: () => told(alice) })
+  assert.deepEqual(await told(alice), texts(1, 40))
+  assert.equal((await alice.events('gap')).length, 0)
+})
+
+scenario('of two tabs the frozen one hands over, and comes back with what the other was told meanwhile', async (scene) => {
+  const { front, browser } = await world(scene)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const { tab, page: first } = await browser.openSdk('alice', front.origin)
+  await send(bob, 'alice', texts(1, 5))
+  await bob.page.evaluate(() => window.chat.presence.watch(['alice']))
+  const { page: second } = await browser.openSdk('alice', front.origin)
+  assert.deepEqual([(await first.state()).leader, (await second.state()).leader], [true, false])
+  await tab.send('Page.setWebLifecycleState', { state: 'frozen' })
+  await until('the other leads', async () => {
+    const state = await second.state()
+    return state.leader && state.status === 'online'
+  }, { seen: () => second.state() })
+  await send(bob, 'alice', texts(6, 40))
+  await until('the other was told all that came since', async () => (await told(second)).length === 35, { seen: () => told(second) })
+  await tab.send('Page.setWebLifecycleState', { state: 'active' })
+  await until('the first was told the rest', async () => (await told(first)).length === 40, { seen: () => told(first) })
+  assert.deepEqual(await told(first), texts(1, 40))
+  assert.deepEqual(await told(second), texts(6, 40))
+  for (const page of [first, second]) assert.equal((await page.events('gap')).length, 0)
+  assert.deepEqual([(await first.state()).leader, (await second.state()).leader], [false, true])
+  assert.ok((await seen(bob)).every((state) => !state.startsWith('offline')), `never offline: ${await seen(bob)}`)
+})
+
+scenario('a page out of the back/forward cache goes on where it was', async (scene) => {
+  const { front, browser } = await world(scene)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const { tab, page: alice } = await browser.openSdk('alice', front.origin)
+  await tab.evaluate(() => {
+    window.kept.shown = []
+    addEventListener('pageshow', (event) => window.kept.shown.push(event.persisted))
+  })
+  await send(bob, 'alice', texts(1, 5))
+  await until('the first five came', async () => (await told(alice)).length === 5)
+  await bob.page.evaluate(() => window.chat.presence.watch(['alice']))
+  await tab.goto(`${front.origin}/sdk/?elsewhere`)
+  await send(bob, 'alice', texts(6, 20))
+  await tab.evaluate(() => history.back())
+  await until('it is the same page, not another', () => tab.evaluate(() => window.kept?.shown?.[0] === true), { seen: () => tab.evaluate(() => [location.href, window.kept?.shown]) })
+  await until('the rest came', async () => (await told(alice)).length === 20, { seen: () => told(alice) })
+  assert.deepEqual(await told(alice), texts(1, 20))
+  await until('alice is online', async () => (await seen(bob)).at(-1) === 'online' || (await seen(bob)).length === 0, { seen: () => seen(bob) })
+})
