@@ -135,8 +135,11 @@ fn a_logout_is_told_also_when_the_lease_was_over_before_it_was_durable() {
     world.auto_commit = false;
     world.frame(alice, 0, log_out());
     world.cut(alice);
-    world.pass(1_000);
+    world.pass(2_000);
     assert_eq!(world.saw(bob), ["unknown no-channel"]);
+    // Whoever asks now knows it already.
+    let other = world.login("bob", "other");
+    world.watch(other, &["alice"]);
     world.commit_all();
     assert_eq!(world.saw(bob), ["offline logout"]);
     world.pass(2_000);
@@ -163,6 +166,19 @@ fn who_logs_in_again_before_the_logout_is_durable_is_there() {
     world.frame(alice, 0, set_away(true));
     assert_eq!(world.saw(bob), ["away background"]);
     assert!(world.store.get(Table::Devices, b"alice\0a\0").unwrap().is_some());
+}
+
+/// Seeds 4013706 and 4014067.
+#[test]
+fn a_logout_ends_also_the_leases_that_wait_for_a_return() {
+    let mut world = World::new();
+    let bob = world.bob_watches_alice();
+    let (first, _) = world.greet("alice", "a", |hello| hello.tab = "1".into());
+    let (second, _) = world.greet("alice", "a", |hello| hello.tab = "2".into());
+    world.saw(bob);
+    world.frame(first, 0, bye(4_000, true));
+    world.frame(second, 0, log_out());
+    assert_eq!(world.saw(bob), ["offline logout"]);
 }
 
 /// Seed 1422.

@@ -26,7 +26,8 @@ impl Mark {
 pub(super) enum Effect {
     /// A request is answered.
     Answer(ConnectionId, u64, Event),
-    /// The device's session ended, and with it these connections; the first of them said so itself.
+    /// The device's session ended, and with it these connections, those that ended before included; the first of them
+    /// said so itself.
     LoggedOut(UserId, DeviceId, Vec<ConnectionId>),
     /// The log has grown.
     Log(ConversationId, Seq),

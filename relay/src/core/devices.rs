@@ -88,6 +88,16 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.news_of(user, device).seen = Some(seen);
     }
 
+    /// The same of one that may have logged out: of that nothing is written any more, unless it is back.
+    pub(super) fn note_last_seen(&mut self, user: &UserId, device: &DeviceId, seen: Seen) {
+        let ahead = self.devices.ahead.get(user).and_then(|devices| devices.get(device));
+        let is_forgotten = ahead.is_some_and(|(record, _)| record.is_none());
+        let is_back = self.devices.waiting.get(user).is_some_and(|devices| devices.contains_key(device));
+        if !is_forgotten || is_back {
+            self.note_seen(user, device, seen);
+        }
+    }
+
     fn news_of(&mut self, user: &UserId, device: &DeviceId) -> &mut News {
         self.deadlines.set_at_latest(Timer::Cursors, self.now.moment.after_ms(CURSOR_DELAY_MS));
         let devices = self.devices.waiting.entry(user.clone()).or_default();

@@ -225,7 +225,61 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.deliver(&user, &pushes);
         }
         for effect in effects {
+<<<<<<< HEAD
             self.run(effect);
+=======
+            match effect {
+                Effect::Answer(connection, request, event) => self.answer(connection, request, event),
+                Effect::LoggedOut(user, device, connections) => {
+                    let holders = self.lease_holders(&user, &device);
+                    // Otherwise it was logged in again meanwhile.
+                    if holders.iter().all(|holder| connections.contains(holder)) {
+                        self.end_device(&user, &device, PresenceCause::Logout);
+                    }
+                    let mut code = Code(1000);
+                    for connection in connections {
+                        self.close(connection, code);
+                        code = Code::LOGGED_OUT;
+                    }
+                }
+                Effect::Membership(user, id, record) if record.left > 0 => self.doubt_watches(&user, &id),
+                Effect::Invisible(user, asker, invisible, set) => {
+                    self.show_or_hide(&user, invisible, set);
+                    let connections = self.users.get(&user).map(|user| user.connections.clone());
+                    for connection in connections.unwrap_or_default() {
+                        if connection != asker {
+                            self.push_event(connection, Event::Invisible(wire::Invisible { invisible }));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What was assigned is durable now.
+    fn settle(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Log(id, seq) => {
+                if let Some(conversation) = self.conversations.get_mut(id) {
+                    conversation.durable = conversation.durable.max(*seq);
+                }
+            }
+            Effect::Group(id, facts) => {
+                if let Some(conversation) = self.conversations.get_mut(id)
+                    && let Some(group) = &mut conversation.group
+                {
+                    group.durable = facts.clone();
+                }
+            }
+            Effect::Key(user, key) => {
+                self.commits.keys.remove(&(user.clone(), key.clone()));
+            }
+            Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
+            Effect::Device(user, device) => self.settle_device(user, device),
+            Effect::User(user) => self.settle_user(user),
+            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Invisible(..) => {}
+>>>>>>> sim
         }
     }
 

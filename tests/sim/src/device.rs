@@ -153,6 +153,12 @@ impl Device {
         })
     }
 
+    /// It logs out, or was logged out: by another tab, or by the goodbye of an earlier life that was on its way for long.
+    pub(crate) fn is_logged_out(&self) -> bool {
+        let reason = self.client.as_ref().and_then(|client| client.state().reason);
+        self.logging_out || reason.is_some_and(|reason| reason.code == Code::LOGGED_OUT)
+    }
+
     /// Nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.is_online() && self.asked.is_empty() && self.saving.is_none() && self.told.sending.is_empty()

@@ -367,9 +367,7 @@ impl World {
                 None => device.disk.from = from,
             }
         }
-        // Also when the goodbye of an earlier life, on its way for long, has logged this one out.
-        let reason = device.client.as_ref().and_then(|client| client.state().reason);
-        if device.logging_out || reason.is_some_and(|reason| reason.code == Code::LOGGED_OUT) {
+        if device.is_logged_out() {
             return;
         }
         let after = device.cache().outbox();
@@ -437,7 +435,7 @@ impl World {
         // What is told is durable, so the cache says of which epoch it is; what was told before a gap is older.
         let epochs: Vec<String> = if pos > 0 {
             vec![device.told.epoch.clone()]
-        } else if device.told.gaps.is_empty() && !device.logging_out {
+        } else if device.told.gaps.is_empty() && !device.is_logged_out() {
             vec![device.cache().meta().epoch]
         } else {
             let is_older = |epoch: &&String| device.told.gaps.iter().all(|(gap, _)| gap != *epoch);

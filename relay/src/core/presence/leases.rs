@@ -204,7 +204,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             present.bound_unknown();
             (since, Cause::NoChannel)
         };
-        self.note_seen(user, device, Seen { time, ended });
+        self.note_last_seen(user, device, Seen { time, ended });
     }
 
     /// Leases of a user end by themselves.
@@ -260,7 +260,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub(in crate::core) fn note_all_seen(&mut self) {
         let holders: Vec<Holder> = self.presences.holders.values().cloned().collect();
         for Holder { user, device, .. } in holders {
-            self.note_seen(&user, &device, Seen { time: self.now.time, ended: Cause::Unspecified });
+            self.note_last_seen(&user, &device, Seen { time: self.now.time, ended: Cause::Unspecified });
         }
     }
 

@@ -100,9 +100,16 @@ pub(super) fn bye<S: Store, V: Verifier>(
         }
         _ => false,
     });
+<<<<<<< HEAD
     if !is_signed_out {
         relay.forget_device(&caller.user, &caller.device);
     }
+=======
+    // Those that ended, and whose leases wait for a return, too: who holds one later has logged in again.
+    let ended = relay.lease_holders(&caller.user, &caller.device);
+    connections.extend(ended.into_iter().filter(|ended| !connections.contains(ended)).collect::<Vec<_>>());
+    relay.forget_device(&caller.user, &caller.device);
+>>>>>>> sim
     relay.commits.then(Effect::LoggedOut(caller.user.clone(), caller.device.clone(), connections));
     Ok(())
 }

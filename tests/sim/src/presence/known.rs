@@ -290,6 +290,7 @@ impl Known {
             let leases = self.leases.iter().filter(|other| other.is_of(&lease.by));
             let connections = leases.map(|lease| lease.connection).collect();
             self.logouts.push((lease.by.clone(), connections, ahead + 1));
+            self.dirty = true;
         }
     }
 
@@ -310,6 +311,7 @@ impl Known {
         lefts.chain(self.hiding.iter_mut().map(|(_, left)| left)).for_each(|left| *left -= 1);
         self.dirty |= self.hiding.extract_if(.., |(_, left)| *left == 0).count() > 0;
         for (by, connections, _) in self.logouts.extract_if(.., |(.., left)| *left == 0) {
+            self.dirty = true;
             // It may have logged in again meanwhile.
             if self.leases.iter().any(|lease| lease.is_of(&by) && !connections.contains(&lease.connection)) {
                 continue;
@@ -317,7 +319,6 @@ impl Known {
             self.leases.retain(|lease| !lease.is_of(&by));
             self.without_channel.remove(&(by.user.clone(), by.device.clone()));
             self.awaited.remove(&(by.user, by.device));
-            self.dirty = true;
         }
     }
 
@@ -393,9 +394,12 @@ impl Known {
         let leases = self.leases.iter().filter(|lease| lease.by.user == user);
         let best = leases.map(Lease::status).max_by_key(rank);
         let is_of = |(of, _): &(String, String)| of == user;
+        let logs_out = self.logouts.iter().any(|(by, ..)| by.user == user);
         let nobody_knows = self.without_channel.iter().any(is_of) || self.awaited.iter().any(is_of);
         match best {
             Some(best) => [best; 2],
+            // It is known, and not yet durable.
+            None if nobody_knows && logs_out => [Status::Unknown, Status::Offline],
             None if nobody_knows => [Status::Unknown; 2],
             // Who was offline before the relay's start may be shown so, or as unknown.
             None if self.recovers_until.is_some() => [Status::Offline, Status::Unknown],

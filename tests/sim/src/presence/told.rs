@@ -352,7 +352,7 @@ impl World {
             .links
             .iter()
             .find(|(id, link)| link.telling.heard + bound < now && self.tellings.known.lease(**id).is_some());
-        if let Some((id, link)) = silent.filter(|_| self.relay.is_up()) {
+        if let Some((id, link)) = silent.filter(|_| self.relay.is_up() && !self.tellings.known.stops) {
             let (expected, silence) =
                 (format!("connection {} ends when it is silent", id.0), now - link.telling.heard);
             self.broke("no ghost", expected, format!("nothing was heard of it for {silence} ms"));
