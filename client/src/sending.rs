@@ -65,6 +65,7 @@ impl Client {
             in_flight: false,
             waiters,
         };
+        self.typing_begins_anew(&draft.conversation);
         let (record, view) = (entry.record(), entry.view(&self.user));
         let order = self.outbox.push(entry);
         self.conversations.entry(&draft.conversation, &mut self.cache.gathering.writes);

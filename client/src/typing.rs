@@ -46,6 +46,11 @@ impl Client {
         self.typings.told.insert(conversation, now.moment);
     }
 
+    /// What was written is sent: what is written next is told at once.
+    pub(crate) fn typing_begins_anew(&mut self, conversation: &ConversationId) {
+        self.typings.told.remove(conversation);
+    }
+
     /// Whether the user can be in the conversation, as far as its id tells.
     fn is_of(&self, conversation: &ConversationId, user: &UserId) -> bool {
         match conversation.kind() {

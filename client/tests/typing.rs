@@ -174,3 +174,14 @@ fn those_who_write_are_bounded_and_others_than_the_user() {
     bed.pass(5_000);
     assert_eq!(told(&mut bed).len(), TYPING_MAX, "nobody is left writing");
 }
+
+#[test]
+fn what_is_written_after_a_message_was_sent_is_told_at_once() {
+    let mut bed = Bed::new();
+    let bob = with("bob");
+    bed.go_online(0);
+    types(&mut bed, &bob);
+    bed.send(&bob, "done");
+    types(&mut bed, &bob);
+    assert_eq!(frames(&mut bed), [bob.as_str(), bob.as_str()]);
+}

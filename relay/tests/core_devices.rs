@@ -221,7 +221,7 @@ fn of_a_kind_so_many_may_be_connected_and_the_longest_goes() {
     world.pass(1);
     // The first one's second connection does not make it younger.
     world.greet("alice", "p1", |hello| {
-        (hello.device_kind, hello.tab) = (DeviceKind::Android.into(), "2".into())
+        (hello.device_kind, hello.tab) = (DeviceKind::Android.into(), "2".into());
     });
     assert!(!world.closed.contains_key(&phone_two));
     let phone_three = login_as(&mut world, "alice", "p3", DeviceKind::Android);

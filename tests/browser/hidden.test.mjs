@@ -99,22 +99,29 @@ scenario('of two tabs the frozen one hands over, and comes back with what the ot
   assert.ok((await seen(bob)).every((state) => !state.startsWith('offline')), `never offline: ${await seen(bob)}`)
 })
 
-scenario('a page out of the back/forward cache goes on where it was', async (scene) => {
-  const { front, browser } = await world(scene)
-  const bob = await SdkPage.open(scene, 'bob', front.origin)
-  const { tab, page: alice } = await browser.openSdk('alice', front.origin)
-  await tab.evaluate(() => {
-    window.kept.shown = []
-    addEventListener('pageshow', (event) => window.kept.shown.push(event.persisted))
+for (const others of [0, 1]) {
+  scenario(`a page out of the back/forward cache goes on where it was, beside ${others} others`, async (scene) => {
+    const { front, browser } = await world(scene)
+    const bob = await SdkPage.open(scene, 'bob', front.origin)
+    for (let n = 0; n < others; n++) await browser.openSdk('alice', front.origin)
+    const { tab, page: alice } = await browser.openSdk('alice', front.origin)
+    await tab.evaluate(() => {
+      window.kept.shown = []
+      addEventListener('pageshow', (event) => window.kept.shown.push(event.persisted))
+    })
+    await send(bob, 'alice', texts(1, 5))
+    await until('the first five came', async () => (await told(alice)).length === 5)
+    await bob.page.evaluate(() => window.chat.presence.watch(['alice']))
+    await tab.goto(`${front.origin}/sdk/?elsewhere`)
+    await send(bob, 'alice', texts(6, 20))
+    await tab.evaluate(() => history.back())
+    await until('it is the same page, not another', () => tab.evaluate(() => window.kept?.shown?.[0] === true), { seen: () => tab.evaluate(() => [location.href, window.kept?.shown]) })
+    await until('the rest came', async () => (await told(alice)).length === 20, { seen: () => told(alice) })
+    assert.deepEqual(await told(alice), texts(1, 20))
+    await until('alice is there', async () => {
+      const last = (await seen(bob)).at(-1)
+      return last === undefined || last === 'online'
+    }, { seen: () => seen(bob) })
+    if (others > 0) assert.ok((await seen(bob)).every((state) => !state.startsWith('offline') && !state.startsWith('leaving')), `${await seen(bob)}`)
   })
-  await send(bob, 'alice', texts(1, 5))
-  await until('the first five came', async () => (await told(alice)).length === 5)
-  await bob.page.evaluate(() => window.chat.presence.watch(['alice']))
-  await tab.goto(`${front.origin}/sdk/?elsewhere`)
-  await send(bob, 'alice', texts(6, 20))
-  await tab.evaluate(() => history.back())
-  await until('it is the same page, not another', () => tab.evaluate(() => window.kept?.shown?.[0] === true), { seen: () => tab.evaluate(() => [location.href, window.kept?.shown]) })
-  await until('the rest came', async () => (await told(alice)).length === 20, { seen: () => told(alice) })
-  assert.deepEqual(await told(alice), texts(1, 20))
-  await until('alice is online', async () => (await seen(bob)).at(-1) === 'online' || (await seen(bob)).length === 0, { seen: () => seen(bob) })
-})
+}

@@ -291,8 +291,15 @@ impl Driver {
                 }
             }
             PageEvent::Network(network) => self.core_input(Input::Host(HostEvent::Network(network))),
-            PageEvent::Leave => self.tab_input(TabInput::Leave),
-            PageEvent::Return if self.ended.borrow().is_none() => self.tab_input(TabInput::Enter),
+            PageEvent::Leave => {
+                self.tab_input(TabInput::Leave);
+                // A page that hears or holds something is not kept for going back to.
+                self.group.take();
+            }
+            PageEvent::Return if self.ended.borrow().is_none() => {
+                self.join();
+                self.tab_input(TabInput::Enter);
+            }
             PageEvent::Return => {}
             PageEvent::Wake => self.core_input(Input::Host(HostEvent::Wake)),
         }
