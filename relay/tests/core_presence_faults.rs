@@ -22,11 +22,13 @@ const NOTHING: [&str; 0] = [];
 struct Faulty {
     store: MemoryStore,
     fails: Arc<AtomicBool>,
+    /// Only those of several rows.
+    scans_fail: Arc<AtomicBool>,
 }
 
 impl Faulty {
     fn new() -> Self {
-        Self { store: MemoryStore::new(), fails: Arc::default() }
+        Self { store: MemoryStore::new(), fails: Arc::default(), scans_fail: Arc::default() }
     }
 
     fn read(&self) -> Result<(), StoreError> {
@@ -49,6 +51,9 @@ impl Store for Faulty {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
         self.read()?;
+        if self.scans_fail.load(Relaxed) && table == Table::Devices {
+            return Err(StoreError::Engine("a sector is bad".into()));
+        }
         self.store.scan(table, from, to, order, visit)
     }
 
@@ -199,6 +204,24 @@ fn what_a_device_is_survives_a_store_that_can_not_be_read_for_a_while() {
     let (mut world, bob) = restarted(&world);
     world.wait_alive(bob, 25_000);
     assert_eq!(seen(&world.watch(bob, &["alice"])[0]), "unknown no-channel");
+}
+
+/// Seeds 1228 and 1576.
+#[test]
+fn who_came_while_her_devices_could_not_be_read_is_not_guessed_to_be_offline() {
+    let mut world = World::over(Faulty::new(), CoreConfig::default());
+    let bob = world.login("bob", "b");
+    world.send(bob, &direct("alice", "bob"), "first", "hello");
+    let (mini, _) = world.greet("alice", "m", |hello| hello.device_kind = DeviceKind::Miniprogram.into());
+    world.frame(mini, 0, bye(0, false));
+    world.wait_alive(bob, 2_000);
+    world.watch(bob, &["alice"]);
+    world.store.scans_fail.store(true, Relaxed);
+    let desk = world.login("alice", "desk");
+    world.store.scans_fail.store(false, Relaxed);
+    assert_eq!(world.saw(bob), ["online"]);
+    world.frame(desk, 0, bye(0, false));
+    assert_eq!(world.saw(bob), ["unknown no-channel"]);
 }
 
 /// Seeds 214, 1057 and 1176.

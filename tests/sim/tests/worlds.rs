@@ -104,10 +104,12 @@ fn a_page_is_of_one_log() {
 /// a world): a user offline while another device of hers was awaited after a restart, one left unknown by a store that
 /// could not be read, an earlier beginning after a later one, a mini-program's kind lost by a failed read, a relay that
 /// stops and calls somebody offline, and logouts whose lease ended before they were durable, was taken again, or waited
-/// for a return.
+/// for a return, and a hello while the devices could not be read.
 #[test]
 fn presence_holds_where_it_once_did_not() {
-    for seed in [48, 172, 743, 781, 1_065, 1_422, 214, 1_057, 3_010_334, 4_013_706, 4_014_067, 5_005_286] {
+    for seed in
+        [48, 172, 743, 781, 1_065, 1_228, 1_422, 214, 1_057, 3_010_334, 4_013_706, 4_014_067, 5_005_286]
+    {
         check_world(&Scenario::new(seed));
     }
 }

@@ -61,11 +61,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if !self.presences.present.contains_key(&claim.user) {
             // That she is invisible must be known. A damaged record of another device holds nobody off.
             let record = self.user_record(&claim.user)?;
-            let devices = self.device_records(&claim.user).unwrap_or_else(|error| {
+            let devices = self.device_records(&claim.user);
+            let is_unread = devices.is_err();
+            let devices = devices.unwrap_or_else(|error| {
                 self.note_fault(&error);
                 BTreeMap::new()
             });
-            let present = Present::resting(record, &devices, self.recovering());
+            let mut present = Present::resting(record, &devices, self.recovering());
+            present.is_unread = is_unread;
             self.presences.present.insert(claim.user.clone(), present);
         }
         let Some(present) = self.presences.present.get_mut(&claim.user) else { return Ok(()) };
@@ -248,6 +251,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 }
                 _ => self.deadlines.cancel(&Timer::Presence(user.clone())),
             }
+        }
+        // What was not read when she came is read now, rather than guessed.
+        if self.presences.present.get(user).is_some_and(|present| present.is_unread && !present.is_there()) {
+            self.presences.present.remove(user);
         }
         self.tell_watchers(user);
         // Of who is not there, the store and the watchers' interest know all there is to know.

@@ -28,6 +28,8 @@ pub(super) struct Present {
     rest: Shown,
     /// Devices that were there when the relay ended, and are not back; until the recovery ends nobody knows of them.
     pub(super) awaited: BTreeSet<DeviceId>,
+    /// Her devices could not be read when she came: what is shown when none is there any more has to be.
+    pub(super) is_unread: bool,
     own: Shown,
     others: Shown,
     /// Others see her as offline since then.
@@ -128,6 +130,7 @@ impl Present {
             devices: devices.collect(),
             rest,
             awaited,
+            is_unread: false,
             own: rest,
             others: rest,
             invisible: None,
