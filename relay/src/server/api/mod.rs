@@ -35,7 +35,7 @@ use self::refused::Refused;
 use self::routes::{Body as RequestBody, Parameter, table};
 use super::core_thread::CoreHandle;
 use super::http::Front;
-use super::limits::{API_BODY_BYTES_MAX, API_BODY_TIME, API_REQUESTS_MAX};
+use super::limits::{API_BODY_BYTES_MAX, API_REQUESTS_MAX, BODY_TIME};
 use crate::core::queries::{Answer, Query};
 
 pub(crate) use self::keys::ApiKeys;
@@ -222,7 +222,7 @@ fn parameters_of(query: &str, known: &[Parameter]) -> Result<Vec<(String, String
 }
 
 async fn body_of<B: RequestBody>(body: Body) -> Result<B, Refused> {
-    let bytes = timeout(API_BODY_TIME, to_bytes(body, API_BODY_BYTES_MAX))
+    let bytes = timeout(BODY_TIME, to_bytes(body, API_BODY_BYTES_MAX))
         .await
         .map_err(|_| Refused::TOO_SLOW)?
         // Or the connection broke, and nobody reads this.
