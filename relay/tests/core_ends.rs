@@ -80,7 +80,7 @@ struct Run {
     durable: MemoryStore,
     /// Those that were let in and have not ended.
     sessions: BTreeMap<ConnectionId, Session>,
-    asked: Vec<(QueryId, usize, usize)>,
+    asked: Vec<(QueryId, usize, usize, Vec<bool>)>,
     /// Requests to sign out: connection, request, user, device.
     requested: Vec<(ConnectionId, u64, usize, usize)>,
 }
@@ -196,7 +196,9 @@ impl Run {
                     _ => Query::SignOut(name, id),
                 };
                 let query = self.world.query(query);
-                self.asked.push((query, user, device));
+                // A list tells how things were when it was asked for.
+                let signed_out = (0..DEVICES.len()).map(|n| self.is_signed_out(user, n)).collect();
+                self.asked.push((query, user, device, signed_out));
             }
             Step::List(at) => {
                 if let Some(connection) = self.nth(at) {
@@ -237,15 +239,15 @@ impl Run {
             assert!(devices.len() <= WEB_MAX, "too many of a kind");
         }
         let asked = std::mem::take(&mut self.asked);
-        for (id, user, device) in asked {
+        for (id, user, device, signed_out) in asked {
             match self.world.answers.remove(&id) {
-                None => self.asked.push((id, user, device)),
+                None => self.asked.push((id, user, device, signed_out)),
                 Some(Answer::SignedOut) => assert!(self.is_signed_out(user, device), "told too early"),
                 Some(Answer::TokensRevoked(time)) => assert!(self.is_revoked(user, time.0), "told too early"),
                 Some(Answer::Devices(list)) => {
-                    for (n, id) in DEVICES.iter().enumerate() {
+                    for (id, is_signed_out) in DEVICES.iter().zip(signed_out) {
                         let is_listed = list.iter().any(|listed| listed.device == *id);
-                        assert!(!is_listed || !self.is_signed_out(user, n), "a signed-out device is listed");
+                        assert!(!is_listed || !is_signed_out, "a signed-out device is listed");
                     }
                 }
                 Some(Answer::Refused(code)) => panic!("refused with {code:?}"),
