@@ -61,6 +61,8 @@ struct Tab {
     settled: BTreeMap<u64, usize>,
     frozen: bool,
     watches: u64,
+    /// What the core was told last of somebody looking.
+    seen: Option<bool>,
 }
 
 #[derive(Default)]
@@ -99,6 +101,7 @@ impl Browser {
             settled: BTreeMap::new(),
             frozen: false,
             watches: 0,
+            seen: None,
         };
         self.tabs.insert(id, tab);
         self.input(id, TabInput::Snapshot(Word::Snapshot));
@@ -163,7 +166,8 @@ impl Browser {
             TabOutput::Await(other) => {
                 self.awaited.insert((id, other.0));
             }
-            TabOutput::Forget(_) | TabOutput::Snapshot(_) | TabOutput::Seen(_) => {}
+            TabOutput::Seen(seen) => self.tabs.get_mut(&id).unwrap().seen = Some(seen),
+            TabOutput::Forget(_) | TabOutput::Snapshot(_) => {}
         }
     }
 
@@ -608,4 +612,21 @@ fn what_a_leader_saved_at_its_end_is_told_once_when_it_leads_again() {
     let told: Vec<_> = (1..=5).map(Word::Message).collect();
     assert_eq!(browser.tabs[&only].told, told);
     assert_eq!(browser.tabs[&only].gaps, 0);
+}
+
+#[test]
+fn a_tab_that_is_seen_before_its_leader_answered_is_seen() {
+    let mut browser = Browser::default();
+    let leader = browser.open_tab();
+    browser.settle();
+    browser.input(leader, TabInput::Visible(false));
+    let other = browser.open_tab();
+    browser.input(other, TabInput::Visible(false));
+    browser.settle();
+    browser.input(other, TabInput::Leave);
+    browser.settle();
+    browser.input(other, TabInput::Enter);
+    browser.input(other, TabInput::Visible(true));
+    browser.settle();
+    assert_eq!(browser.tabs[&leader].seen, Some(true));
 }

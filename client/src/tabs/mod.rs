@@ -216,6 +216,12 @@ impl<P: Clone> Tabs<P> {
         self.role == Role::Leading
     }
 
+    /// This tab takes no part: it has left, or has not begun.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        self.role == Role::Outside
+    }
+
     /// The number of the last save that was prepared here.
     #[must_use]
     pub fn save(&self) -> u64 {
@@ -511,9 +517,10 @@ impl<P: Clone> Tabs<P> {
         }
         self.visible = visible;
         match self.role {
-            Role::Following => self.post(Note::Visible { tab: self.id, visible }),
+            // Who waits has said otherwise as it joined.
+            Role::Waiting | Role::Following => self.post(Note::Visible { tab: self.id, visible }),
             Role::Leading => self.tell_seen(),
-            Role::Outside | Role::Waiting | Role::Opening => {}
+            Role::Outside | Role::Opening => {}
         }
     }
 

@@ -296,11 +296,14 @@ impl Driver {
                 // A page that hears or holds something is not kept for going back to.
                 self.group.take();
             }
-            PageEvent::Return if self.ended.borrow().is_none() => {
-                self.join();
-                self.tab_input(TabInput::Enter);
+            // A page out of the back/forward cache is told so twice: it resumes, and is shown.
+            PageEvent::Return => {
+                if self.ended.borrow().is_none() && self.tabs.borrow().is_outside() {
+                    self.join();
+                    self.tab_input(TabInput::Visible(page::is_seen()));
+                    self.tab_input(TabInput::Enter);
+                }
             }
-            PageEvent::Return => {}
             PageEvent::Wake => self.core_input(Input::Host(HostEvent::Wake)),
         }
     }
