@@ -582,3 +582,30 @@ fn the_device_is_seen_while_any_tab_is() {
     leader.handle(now, TabInput::Fell(TabId(2)));
     assert_eq!(seen(&mut leader), Some(false), "it crashed while it was looked at");
 }
+
+#[test]
+fn what_a_leader_saved_at_its_end_is_told_once_when_it_leads_again() {
+    let mut browser = Browser::default();
+    let only = browser.open_tab();
+    browser.settle();
+    browser.head = 1;
+    browser.take_batch(only, 1);
+    browser.reach_disk(only);
+    browser.end_save(only);
+    browser.head = 2;
+    browser.take_batch(only, 1);
+    browser.reach_disk(only);
+    browser.input(only, TabInput::Leave);
+    // The last thing of a core that ends is another save.
+    browser.input(only, TabInput::Prepare(vec![Word::Message(3)]));
+    (browser.head, browser.disk.saves, browser.disk.position) = (3, 3, 3);
+    browser.disk.kept.push_back((3, vec![Word::Message(3)]));
+    browser.input(only, TabInput::Enter);
+    browser.settle();
+    browser.head = 5;
+    browser.settle();
+    browser.check();
+    let told: Vec<_> = (1..=5).map(Word::Message).collect();
+    assert_eq!(browser.tabs[&only].told, told);
+    assert_eq!(browser.tabs[&only].gaps, 0);
+}

@@ -14,7 +14,7 @@ use hongyan_relay::store::{Batch, MemoryStore, Order, Store, Table};
 
 const BODY: &str = "a body that nobody may see";
 
-/// Direct messages, a group with a change, read marks, devices and revoked tokens.
+/// Direct messages, a group with a change, read marks, devices, one of them signed out, and revoked tokens.
 fn store() -> MemoryStore {
     let mut world = World::new();
     let (alice, bob) = (world.login("alice", "a"), world.login("bob", "b"));
@@ -29,6 +29,8 @@ fn store() -> MemoryStore {
     world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
     world.frame(alice, 0, Verb::Ack(wire::Ack { cursor: 3 }));
     world.answered(Query::RevokeTokens(user("bob")));
+    world.login("alice", "lost");
+    world.frame(alice, 10, Verb::SignOut(wire::SignOut { device: "lost".into() }));
     world.pass(3_000);
     world.store.clone()
 }

@@ -6,6 +6,8 @@
 
 #[path = "hostile/abuse.rs"]
 mod abuse;
+#[path = "hostile/api.rs"]
+mod api;
 #[path = "hostile/day.rs"]
 mod day;
 #[path = "hostile/floods.rs"]
@@ -72,6 +74,15 @@ async fn no_verb_opens_what_is_not_ones_own() {
     let mut scene = Scene::start(&[], MEMORY_BYTES_MAX).await;
     let wrong = probes::all(&mut scene).await;
     scene.end("every verb").await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The same, for every route of the API.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_route_of_the_api_opens_without_a_key() {
+    let mut scene = Scene::start(&[], MEMORY_BYTES_MAX).await;
+    let wrong = api::all(&mut scene).await;
+    scene.end("every route").await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -310,6 +310,8 @@ impl<P: Clone> Tabs<P> {
         self.term = self.term.max(term);
         self.catch_up(saves, kept);
         self.prepared = saves;
+        // What the core before prepared at its end is in the cache, or has not happened.
+        self.preparing.clear();
         self.seen = None;
         self.tell_seen();
         if let Some(snapshot) = self.snapshot.clone() {

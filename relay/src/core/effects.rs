@@ -42,11 +42,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// A device's own logout: its connections end, the first of which said so.
     fn logged_out(&mut self, user: &UserId, device: &DeviceId, connections: Vec<ConnectionId>) {
         let holders = self.lease_holders(user, device);
-        // It was logged in again meanwhile.
-        if holders.iter().any(|holder| !connections.contains(holder)) {
-            return connections.iter().for_each(|old| self.close(*old, Code::LOGGED_OUT));
+        // Otherwise it was logged in again meanwhile.
+        if holders.iter().all(|holder| connections.contains(holder)) {
+            self.end_device(user, device, PresenceCause::Logout);
         }
-        self.end_device(user, device, PresenceCause::Logout);
         let mut code = Code(1000);
         for connection in connections {
             self.close(connection, code);

@@ -16,6 +16,7 @@ mod host;
 mod names;
 mod peer;
 mod program;
+mod queries;
 mod relay_core;
 mod stored_records;
 #[cfg(feature = "server")]
@@ -27,7 +28,7 @@ pub use client_core::{client_core, verbs_of_client_core};
 #[cfg(feature = "server")]
 pub use configuration::configuration;
 pub use program::Program;
-pub use relay_core::{events_of_relay_core, relay_core};
+pub use relay_core::{Reach, reach_of_relay_core, relay_core};
 pub use stored_records::stored_records;
 #[cfg(feature = "server")]
 pub use token::token;

@@ -1,7 +1,7 @@
 //! The relay's core under a program of inputs: hostile clients, late and failing commits, clocks that jump.
 //!
 //! What must hold whatever comes: nothing panics; nothing is sent to a connection after its end; nothing is told
-//! before it is durable; each request is answered once at most; an entry of a queue is always the same, and comes
+//! before it is durable; each request is answered once at most, and what the app's server asks exactly once; an entry of a queue is always the same, and comes
 //! without a gap; nobody is told of another's conversation; what waits for a connection or a commit is bounded; and
 //! when the program is over, every queue can be read to its head.
 
@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use bytes::Bytes;
 use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX, WATCHED_MAX};
 use hongyan_protocol::wire::{self, ClientFrame, client_frame::Verb, relay_frame::Event};
-use hongyan_protocol::{Time, UserId};
+use hongyan_protocol::{Code, Time, UserId};
 use hongyan_relay::core::io::{Identity, Verifier};
 use hongyan_relay::core::limits::{LEASES_PER_USER_MAX, REFUSALS_PER_SECOND_MAX};
+use hongyan_relay::core::queries::{Answer, QueryId};
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay, Ticket};
 use hongyan_relay::store::{Batch, MemoryStore, Order, Store, StoreError, Table};
 use prost::Message as _;
@@ -21,6 +22,7 @@ use prost::Message as _;
 use crate::names::{TIME, USERS};
 use crate::peer::{Heard, Peer};
 use crate::program::Program;
+use crate::queries;
 use crate::verbs::{self, Known};
 
 /// Inputs of one program at most, so that a long one is no slow one.
@@ -28,31 +30,42 @@ const INPUTS_MAX: usize = 6_000;
 /// What one request may add to what waits for a commit: a change of a group with everybody in it.
 const REQUEST_BYTES_MAX: usize = 2 * CLIENT_FRAME_BYTES_MAX;
 
-/// Takes a token as the id of its user; `id@end` also ends.
+/// Takes a token as the id of its user; `id@end` also ends, and says that it was issued then, so that some outlive a
+/// revocation.
 pub(crate) struct Permissive;
 
 impl Verifier for Permissive {
     fn verify(&self, token: &str) -> Result<Identity, String> {
         let (user, end) = token.split_once('@').unwrap_or((token, ""));
         let user = UserId::new(user).map_err(|error| error.to_string())?;
-        Ok(Identity { user, expires: Time(end.parse().unwrap_or(u64::MAX)), issued: None })
+        let end = end.parse().map(Time).ok();
+        Ok(Identity { user, expires: end.unwrap_or(Time(u64::MAX)), issued: end })
     }
 }
 
 /// The relay's core under any inputs.
 pub fn relay_core(data: &[u8]) {
-    events_of_relay_core(data);
+    reach_of_relay_core(data);
 }
 
-/// The same; gives the kinds of events that the relay sent, so that a test knows how far a corpus reaches.
-pub fn events_of_relay_core(data: &[u8]) -> HashSet<Discriminant<Event>> {
+/// The kinds of what the relay said.
+#[derive(Default)]
+pub struct Reach {
+    /// To connections.
+    pub events: HashSet<Discriminant<Event>>,
+    /// To the app's server.
+    pub answers: HashSet<Discriminant<Answer>>,
+}
+
+/// The same; tells how far it reached, so that a test knows how far a corpus does.
+pub fn reach_of_relay_core(data: &[u8]) -> Reach {
     let mut program = Program::new(data);
     let mut world = World::new(program.byte());
     while !program.is_over() && world.inputs < INPUTS_MAX {
         world.step(&mut program);
     }
     world.settle();
-    world.heard.kinds
+    Reach { events: world.heard.kinds, answers: world.answers }
 }
 
 /// One relay, its store, and who is connected to it.
@@ -71,6 +84,11 @@ struct World {
     heard: Heard,
     /// What welcomes gave to say goodbye with.
     tickets: Vec<Bytes>,
+    /// What the app's server asked and was not answered yet, with the row in which it becomes true.
+    asked: BTreeMap<QueryId, Option<(Table, Bytes)>>,
+    queried: u64,
+    /// The kinds of answers.
+    answers: HashSet<Discriminant<Answer>>,
     drains: bool,
     drained: bool,
     failed: bool,
@@ -109,6 +127,9 @@ impl World {
             opened: 0,
             heard: Heard::default(),
             tickets: Vec::new(),
+            asked: BTreeMap::new(),
+            queried: 0,
+            answers: HashSet::new(),
             drains: false,
             drained: false,
             failed: false,
@@ -182,6 +203,8 @@ impl World {
                 let by = program.number();
                 self.time =
                     if program.flag() { self.time.saturating_add(by) } else { self.time.saturating_sub(by) };
+                // A token that is issued later stays possible.
+                self.time = self.time.min(u64::MAX / 2);
             }
             14 => {
                 if program.below(16) == 0 {
@@ -201,6 +224,13 @@ impl World {
                 for _ in 0..count {
                     self.verb(at, request, verb.clone());
                 }
+            }
+            17 => {
+                self.queried += 1;
+                let id = QueryId(self.queried);
+                let query = queries::query(program);
+                self.asked.insert(id, queries::row(&query));
+                self.input(Input::Query(id, query));
             }
             _ => {
                 let at = program.byte();
@@ -292,6 +322,7 @@ impl World {
             .expect("what the relay wrote it can open");
         assert!(*self.relay.epoch() == epoch, "a restart changed the epoch");
         self.peers.clear();
+        self.asked.clear();
         self.moment = 1_000;
         (self.drains, self.drained, self.failed) = (false, false, false);
     }
@@ -330,7 +361,12 @@ impl World {
                 assert!(self.under_way.is_none(), "one commit at most is under way");
                 self.under_way = Some((ticket, batch));
             }
-            Output::Answer(..) => panic!("nobody asked"),
+            Output::Answer(id, answer) => {
+                let row = self.asked.remove(&id).expect("who asks is answered once");
+                assert!(queries::is_true(&answer, row.as_ref(), &self.durable), "told before it is durable");
+                assert!(self.failed || !matches!(answer, Answer::Refused(Code::STORAGE_FAILED)));
+                self.answers.insert(core::mem::discriminant(&answer));
+            }
             Output::Drained => {
                 assert!(
                     self.drains && !self.drained && self.under_way.is_none(),
@@ -384,9 +420,10 @@ impl World {
             let id = self.opened;
             let hello = wire::Hello {
                 version: 1,
-                token: user.into(),
+                // Revoked it never is, nor signed out.
+                token: format!("{user}@{}", u64::MAX),
                 user: user.into(),
-                device: "settle".into(),
+                device: "what reads it all when it is over".into(),
                 epoch: self.relay.epoch().as_str().into(),
                 ..Default::default()
             };
@@ -400,6 +437,7 @@ impl World {
         }
         self.rest();
         assert_eq!(self.relay.counters().waiting, 0, "answers are left over");
+        assert!(self.asked.is_empty(), "the app's server is not answered");
         // No ghost: of who is gone nothing is left when its time is over.
         for _ in 0..400 {
             self.moment += 1_000;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hongyan_fuzz::{TARGETS, events_of_relay_core, verbs_of_client_core};
+use hongyan_fuzz::{TARGETS, reach_of_relay_core, verbs_of_client_core};
 
 /// The inputs of a target in a folder, by name.
 fn inputs(folder: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -42,13 +42,18 @@ fn the_corpus_breaks_nothing() {
     }
 }
 
-/// Every event that there is comes out of the relay, and every verb out of the client: the programs get far enough to
-/// break something.
+/// Every event and every answer that there is comes out of the relay, and every verb out of the client: the programs get
+/// far enough to break something.
 #[test]
 fn the_corpus_reaches_every_event_and_every_verb() {
-    let events: HashSet<_> =
-        inputs("corpus", "relay_core").iter().flat_map(|(_, bytes)| events_of_relay_core(bytes)).collect();
-    assert_eq!(events.len(), 18, "the kinds of events that the relay sent");
+    let (mut events, mut answers) = (HashSet::new(), HashSet::new());
+    for (_, bytes) in inputs("corpus", "relay_core") {
+        let reach = reach_of_relay_core(&bytes);
+        events.extend(reach.events);
+        answers.extend(reach.answers);
+    }
+    assert_eq!(events.len(), 20, "the kinds of events that the relay sent");
+    assert_eq!(answers.len(), 7, "the kinds of answers that the app's server got");
     let verbs: HashSet<_> =
         inputs("corpus", "client_core").iter().flat_map(|(_, bytes)| verbs_of_client_core(bytes)).collect();
     assert_eq!(verbs.len(), 22, "the kinds of verbs that the client sent");

@@ -9,7 +9,7 @@ use hongyan_protocol::wire::{self, RelayFrame, client_frame::Verb, relay_frame::
 use prost::Message as _;
 
 use crate::hellos::forged_token;
-use crate::raw::{Heard, Peer, device, hello};
+use crate::raw::{AGENT, Heard, Peer, device, hello};
 use crate::requests::{content, notes};
 use crate::scene::{BODY, Scene, TITLE, expired_token, good_token};
 
@@ -78,6 +78,11 @@ const NO: Fate = End(Code::HELLO_EXPECTED);
 const STRANGER: Fate = Reject(Code::NOT_A_MEMBER);
 /// Only a group's members can change.
 const NO_GROUP: Fate = Reject(Code::BAD_REQUEST);
+/// Of the asker's own devices, none is named so.
+const NO_DEVICE: Fate = Reject(Code::BAD_REQUEST);
+
+/// It is connected all the while.
+const DEVICE_OF_ALICE: &str = "device-of-alice";
 
 rows! {
     // verb, before hello, others' direct conversation, others' group, a group of the past
@@ -117,13 +122,17 @@ rows! {
     Unwatch, NO, Silence, Silence, Silence, _ => wire::Unwatch { users: vec!["alice".into()] };
     Typing, NO, STRANGER, STRANGER, STRANGER, ask => wire::Typing { conversation: ask.conversation.clone() };
     Devices, NO, Own, Own, Own, _ => wire::Devices {};
-    SignOut, NO, Own, Own, Own, _ => wire::SignOut { device: device() };
+    // Another user's device is as one that does not exist.
+    SignOut, NO, NO_DEVICE, NO_DEVICE, NO_DEVICE, _ => wire::SignOut { device: DEVICE_OF_ALICE.into() };
     SetInvisible, NO, Own, Own, Own, _ => wire::SetInvisible { invisible: true };
 }
 
 /// Tries all, and returns what is not as it must be.
 pub(crate) async fn all(scene: &mut Scene) -> Vec<String> {
     let before = facts(scene).await;
+    let of_alice = wire::Hello { device: DEVICE_OF_ALICE.into(), ..hello("alice", good_token("alice")) };
+    let of_alice = wire::Hello { agent: "well-behaved".into(), ..of_alice };
+    let mut alice = Peer::welcomed(scene.address(), of_alice).await;
     let mut tried = BTreeMap::<Fate, usize>::new();
     let mut wrong = Vec::new();
     let rows = rows();
@@ -138,6 +147,8 @@ pub(crate) async fn all(scene: &mut Scene) -> Vec<String> {
         }
         scene.goes_on().await;
     }
+    let ping = alice.ask(Verb::Ping(wire::Ping { nonce: 1 })).await;
+    assert!(alice.answer(ping).await.is_ok(), "her device is signed in");
     println!("{} verbs, {} probes:", rows.len(), tried.values().sum::<usize>());
     for (fate, count) in tried {
         println!("  {count:3} {fate:?}");
@@ -218,7 +229,9 @@ impl Probe {
         while !(fenced && (fate.is_some() || self.expected == Silence)) {
             match peer.hear().await {
                 Heard::Frame(frame) => {
-                    opened |= shows(&frame, self.knows_past) || shows_presence(&frame, self.ask.user);
+                    opened |= shows(&frame, self.knows_past)
+                        || shows_presence(&frame, self.ask.user)
+                        || shows_devices(&frame);
                     fenced |= frame.request == fence;
                     let of_greeting = Some(frame.request) == greeting;
                     if frame.request == request
@@ -258,6 +271,14 @@ fn shows_presence(frame: &RelayFrame, asker: &str) -> bool {
         Some(Event::Watched(watched)) => watched.presences.iter().any(of_others),
         Some(Event::Presence(presence)) => of_others(presence),
         Some(Event::Typed(_)) => true,
+        _ => false,
+    }
+}
+
+/// Whether a frame tells of a device of somebody else.
+fn shows_devices(frame: &RelayFrame) -> bool {
+    match &frame.event {
+        Some(Event::DeviceList(list)) => list.devices.iter().any(|device| device.agent != AGENT),
         _ => false,
     }
 }

@@ -23,6 +23,9 @@ pub(crate) const CLOSE: u8 = 0x88;
 /// Without it a message goes on.
 pub(crate) const FIN: u8 = 0x80;
 
+/// What the peers here call themselves; well-behaved users have other clients.
+pub(crate) const AGENT: &str = "hostile";
+
 /// A mask that changes every byte.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -112,7 +115,7 @@ pub(crate) fn hello(user: &str, token: impl Into<String>) -> wire::Hello {
         user: user.into(),
         device: device(),
         device_kind: wire::DeviceKind::Web.into(),
-        agent: "hostile".into(),
+        agent: AGENT.into(),
         ..wire::Hello::default()
     }
 }
@@ -244,6 +247,12 @@ impl Peer {
                 return None;
             }
         }
+    }
+
+    /// What follows a head, to the end of the connection.
+    pub(crate) async fn rest(&mut self) -> String {
+        while self.read().await {}
+        String::from_utf8_lossy(&self.unread.split()).into_owned()
     }
 
     /// The next thing that the relay says.

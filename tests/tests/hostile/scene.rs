@@ -21,6 +21,8 @@ use crate::raw::{PATIENCE, Peer, hello};
 pub(crate) const BODY: &str = "kiwi-lantern-7319";
 /// Is in the titles of groups.
 pub(crate) const TITLE: &str = "moss-harbour-4402";
+/// Opens the API; chance enough for the relay's check of strength, and used by nothing but tests.
+pub(crate) const API_SECRET: &str = "b8nVqYx3TzRk7WpLd2FhGm9CsJtEu4Aa6BvNcMiQ";
 /// Where proxied peers say they are.
 pub(crate) const FAR_ADDRESS: &str = "198.51.100.77";
 /// The public half of the Ed25519 key whose secret half is 32 sevens; the relay knows it as `e1`.
@@ -64,8 +66,9 @@ impl Scene {
         static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let alone = ALONE.lock().await;
         let public = format!("e1:{ED_PUBLIC}");
+        let api = format!("app:{API_SECRET}");
         let settings: Vec<(&str, &str)> =
-            [("log", "trace"), ("tokens.eddsa", &public), ("tokens.leeway_ms", "0")]
+            [("log", "trace"), ("tokens.eddsa", &public), ("tokens.leeway_ms", "0"), ("api.keys", &api)]
                 .into_iter()
                 .chain(settings.iter().copied())
                 .collect();
@@ -242,7 +245,19 @@ pub(crate) fn assert_nothing_private(log: &str, relay: SocketAddr) {
     let log = log.replace(&relay.to_string(), "");
     assert!(log.contains("ready: http://"), "this is no log:\n{log}");
     // Every token begins with `{"` in base64.
-    for private in [BODY, TITLE, FAR_ADDRESS, SECRET, ED_PUBLIC, "eyJ", "127.0.0.1", "alice", "mallory"] {
+    for private in [
+        BODY,
+        TITLE,
+        FAR_ADDRESS,
+        SECRET,
+        API_SECRET,
+        ED_PUBLIC,
+        "eyJ",
+        "127.0.0.1",
+        "alice",
+        "mallory",
+        "carol",
+    ] {
         let line = log.lines().find(|line| line.contains(private));
         assert_eq!(line, None, "{private} is in the log");
     }
