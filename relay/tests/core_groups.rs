@@ -204,7 +204,7 @@ fn sends_and_changes_keep_their_order_within_a_commit() {
     let under_way = world.ask(alice, send(&direct("alice", "alice"), "0", "x"));
     let before = world.ask(bob, send(&group, "1", "still in"));
     let removal = world.ask(alice, remove(&group, &["bob"]));
-    assert_eq!(world.refused(bob, send(&group, "2", "too late")), Code::NOT_A_MEMBER);
+    let late = world.ask(bob, send(&group, "2", "too late"));
     world.ask(alice, send(&group, "3", "bob does not see this"));
     // Added again, but not durably: no reading yet.
     let again = world.ask(alice, add(&group, &["bob"]));
@@ -217,6 +217,7 @@ fn sends_and_changes_keep_their_order_within_a_commit() {
     }
     world.commit_all();
     assert!(matches!(world.answer(bob, before), Some(Event::Sent(_))));
+    assert!(matches!(world.answer(bob, late), Some(Event::Reject(_))));
     assert!(matches!(world.answer(alice, page), Some(Event::MemberPage(_))));
     let entries = world.entries(bob);
     let kinds: Vec<_> = entries
@@ -312,4 +313,25 @@ fn pages_of_members_that_wait_for_a_commit_are_bounded() {
     world.commit_all();
     world.auto_commit = true;
     assert_eq!(members(&mut world, alice, &group).len(), 3);
+}
+
+/// A client gives up for good what is refused so; were the removal lost with its commit, it would have been wrong (the
+/// simulated world's seed 8003475).
+#[test]
+fn who_is_removed_is_refused_when_the_removal_is_durable() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let group = world.group(alice, "g", &["bob"]);
+    world.send(alice, &group, "first", "hello");
+    world.auto_commit = false;
+    world.ask(alice, remove(&group, &["bob"]));
+    let asked = [world.ask(bob, send(&group, "k", "too late")), world.ask(bob, mark_read(&group, 1))];
+    for request in asked {
+        assert!(world.answer(bob, request).is_none());
+    }
+    world.commit_all();
+    for request in asked {
+        let answer = world.answer(bob, request).unwrap();
+        assert!(matches!(answer, Event::Reject(reject) if reject.code == u32::from(Code::NOT_A_MEMBER.0)));
+    }
 }

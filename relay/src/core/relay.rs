@@ -256,6 +256,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return;
         }
         self.phase = Phase::Draining;
+        self.hold_recovery();
         self.note_all_seen();
         self.write_devices();
         let connections: Vec<_> = self.connections.keys().copied().collect();

@@ -7,7 +7,7 @@ use hongyan_protocol::UserId;
 
 use crate::core::deadlines::Timer;
 use crate::core::defects::{self, Defect};
-use crate::core::io::{Now, Verifier};
+use crate::core::io::{Moment, Now, Verifier};
 use crate::core::limits::RECOVERED_PER_INPUT;
 use crate::core::relay::Relay;
 use crate::store::Store;
@@ -38,12 +38,17 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    /// It is over: some of those who are watched are looked at, and the others at once. A relay that stops says nothing
-    /// of those whom it did not let in any more.
-    pub(in crate::core) fn end_recovery(&mut self) {
-        if !self.is_serving() {
-            return;
+    /// The relay stops, and lets nobody in any more: of those who are awaited nobody is called offline for that.
+    pub(in crate::core) fn hold_recovery(&mut self) {
+        let now = self.now.moment;
+        if let Some((_, end)) = self.presences.recovery.window.as_mut().filter(|(_, end)| end.moment > now) {
+            end.moment = Moment(u64::MAX);
         }
+        self.deadlines.cancel(&Timer::Recovery);
+    }
+
+    /// It is over: some of those who are watched are looked at, and the others at once.
+    pub(in crate::core) fn end_recovery(&mut self) {
         let from = self.presences.recovery.after.take().map_or(Bound::Unbounded, Bound::Excluded);
         let watched = self.presences.watched.range((from, Bound::Unbounded));
         let users: Vec<_> = watched.take(RECOVERED_PER_INPUT).map(|(user, _)| user.clone()).collect();

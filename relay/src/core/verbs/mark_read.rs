@@ -25,7 +25,7 @@ pub(super) fn mark_read<S: Store, V: Verifier>(
         Some(conversation) if conversation.has_reader(user) && conversation.has_member(user) => {
             conversation.durable
         }
-        _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
+        _ => return relay.refuse_outsider(caller, &id),
     };
     let (before, mark) = relay.membership(user, &id)?;
     let mut record = before.unwrap_or_default();
@@ -50,6 +50,20 @@ pub(super) fn mark_read<S: Store, V: Verifier>(
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Who is no member is told so; who was removed with a commit that has not ended, when it has: were it lost, she
+    /// would be told for good what is not true.
+    pub(super) fn refuse_outsider(&mut self, caller: &Caller, id: &ConversationId) -> Result<(), Refusal> {
+        let pending = self.commits.memberships.get(&(caller.user.clone(), id.clone()));
+        let Some(removal) = pending.filter(|pending| pending.assigned.left > 0).map(|pending| pending.commit)
+        else {
+            return Err(Refusal::reject(Code::NOT_A_MEMBER));
+        };
+        let code = Code::NOT_A_MEMBER;
+        let reject = wire::Reject { code: code.0.into(), reason: code.sentence().into(), retry_after_ms: 0 };
+        self.answer_at(removal, caller.connection, caller.request, Event::Reject(reject));
+        Ok(())
+    }
+
     /// A membership as assigned, and what makes it durable.
     pub(super) fn membership(
         &self,

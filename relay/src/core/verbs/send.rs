@@ -32,12 +32,10 @@ pub(super) fn send<S: Store, V: Verifier>(
         return Ok(());
     }
     let (store, user) = (&relay.store, &caller.user);
-    let Some(conversation) = relay.conversations.load(store, &id, user)? else {
-        return Err(Refusal::reject(Code::NOT_A_MEMBER));
+    let conversation = relay.conversations.load(store, &id, user)?;
+    let Some(conversation) = conversation.filter(|conversation| conversation.has_member(user)) else {
+        return relay.refuse_outsider(caller, &id);
     };
-    if !conversation.has_member(user) {
-        return Err(Refusal::reject(Code::NOT_A_MEMBER));
-    }
     if body.reply_to > conversation.assigned.0 {
         return Err(Refusal::bad("There is no message to reply to with this seq."));
     }

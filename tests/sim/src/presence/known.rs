@@ -328,6 +328,11 @@ impl Known {
         self.invisible = invisible;
     }
 
+    /// The user is shown to nobody, or will be when that is durable.
+    pub(crate) fn may_be_hidden(&self, user: &str) -> bool {
+        self.invisible.contains(user) || self.hiding.iter().any(|(other, _)| other == user)
+    }
+
     /// What has come to its end; what it mattered for.
     pub(crate) fn expires(&mut self, now: u64) -> Vec<Fault> {
         if self.stops {

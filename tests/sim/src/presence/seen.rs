@@ -252,7 +252,7 @@ impl World {
             }
             let is_own = seen.user == device.user;
             let is_seen_there = !matches!(seen.status, PresenceStatus::Offline | PresenceStatus::Unknown);
-            let is_hidden = !is_own && self.tellings.known.invisible.contains(user);
+            let is_hidden = !is_own && self.tellings.known.may_be_hidden(user);
             let expected = if is_hidden {
                 continue;
             } else if is_seen_there && self.are_gone(user) {
