@@ -107,10 +107,13 @@ impl Page {
 
     /// The page has what it needs: how long that took the first time is how long it takes to come back.
     pub(crate) fn is_ready(&self) {
-        if self.longest.get().is_some() {
-            return;
+        if self.longest.get().is_none() {
+            self.longest.set(Some(remembered_with(self.took_ms())));
         }
-        // `performance.now()` counts from the page's beginning.
+    }
+
+    /// How long the page has taken until now; `performance.now()` counts from its beginning.
+    fn took_ms(&self) -> u32 {
         let took = self.began.min(CONNECT_AFTER_MS_MAX) + monotonic_ms() - self.began;
         #[expect(
             clippy::cast_possible_truncation,
@@ -118,14 +121,16 @@ impl Page {
             reason = "a load takes no 49 days"
         )]
         let took = took.ceil() as u32;
-        self.longest.set(Some(remembered_with(took)));
+        took
     }
 
     /// How long this page needs to come back if it is only reloaded: twice what its last loads took at the longest, until
     /// the connection was there; and whether it certainly does.
     pub(crate) fn returns(&self) -> (u32, bool) {
         let (min, max) = (*RETURN_MS.start(), *RETURN_MS.end());
-        let twice = self.longest.get().map_or(max, |longest| longest.saturating_mul(2).clamp(min, max));
+        // A page that ends before it was connected has taken that long at least.
+        let longest = self.longest.get().unwrap_or_else(|| self.took_ms());
+        let twice = longest.saturating_mul(2).clamp(min, max);
         let now = monotonic_ms();
         match self.going.get() {
             Going::Within(since) if now - since < NAVIGATION_MS => (max, true),
