@@ -100,7 +100,10 @@ scenario('bench: a tab of the demo is closed; its renderer is killed', async (sc
   tell('presence: renderer killed to offline', lost, { max: 1_000 })
 }, TIME)
 
-/** Chromium delays sockets of one process that dial together, so each of these users has a tab of her own. */
+/**
+ * Chromium delays sockets of one process that dial together, and a page that is hidden for a minute waits to be seen
+ * before it dials: so each of these users has a window of her own.
+ */
 const TABS = 20
 
 scenario('bench: the network goes silent, and the relay is killed', async (scene) => {
@@ -111,9 +114,8 @@ scenario('bench: the network goes silent, and the relay is killed', async (scene
   const users = Array.from({ length: Math.min(TABS, ROUNDS) }, (_, index) => `user${index}`)
   const watcher = await watcherOf(scene, 'bob', users, door.origin)
   const browser = await Devtools.launch(scene)
-  for (const user of users) await browser.openSdk(user, own.origin)
+  for (const user of users) await browser.openSdk(user, own.origin, {}, true)
   const samples = { silent: /** @type {number[]} */ ([]), healed: /** @type {number[]} */ ([]), restarted: /** @type {number[]} */ ([]) }
-  // All but the tab in front are hidden, so who is there is online or away.
   const there = ['online', 'away']
   const began = Date.now() - 60_000
   await all(watcher, users, there, began)

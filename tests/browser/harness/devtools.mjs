@@ -92,9 +92,10 @@ export class Devtools {
    * @param {string} user
    * @param {string} origin of a front
    * @param {Partial<import('hongyan').ConnectOptions>} [options]
+   * @param {boolean} [newWindow] in a window of its own, so that it hides no other
    */
-  async openSdk(user, origin, options) {
-    const tab = await this.openTab('about:blank')
+  async openSdk(user, origin, options, newWindow) {
+    const tab = await this.openTab('about:blank', newWindow)
     const page = new SdkPage(tab, user)
     await page.load(origin)
     await page.connect(options)
@@ -105,9 +106,10 @@ export class Devtools {
   /**
    * A tab in front of the others.
    * @param {string} url
+   * @param {boolean} [newWindow]
    */
-  async openTab(url) {
-    const { targetId } = await this.send('Target.createTarget', { url })
+  async openTab(url, newWindow = false) {
+    const { targetId } = await this.send('Target.createTarget', { url, newWindow })
     const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true })
     const tab = new Tab(this, targetId, sessionId)
     await this.send('Page.enable', {}, sessionId)
