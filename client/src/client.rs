@@ -294,6 +294,7 @@ impl Client {
             }
         }
         self.resume_after_overrun(now);
+        self.pump_pulls(now);
         self.pump_outbox(now);
     }
 

@@ -12,7 +12,8 @@ use prost::Message as _;
 use crate::defects::{self, Defect};
 use crate::io::Write;
 use crate::limits::{CACHED_MESSAGES_MAX, CACHED_MESSAGES_STEP, CONVERSATIONS_MAX};
-use crate::records::ConversationRecord;
+use crate::logs::LogCursor;
+use crate::records::{ConversationRecord, LogRecord};
 use crate::sorted::{SortedMap, SortedSet};
 use crate::view::{Conversation, Group, Message, Status};
 
@@ -33,6 +34,12 @@ pub(crate) struct Line {
     pub(crate) read_pending: bool,
     /// The request that tells it is on the wire.
     pub(crate) read_in_flight: bool,
+    /// The group's version that the queue told last.
+    pub(crate) applied: GroupVersion,
+    /// The group's messages come by its log.
+    pub(crate) log: Option<LogCursor>,
+    /// The newest message above `read_seq` that calls the user; zero when none does.
+    pub(crate) called: Seq,
 }
 
 impl Line {
@@ -42,6 +49,14 @@ impl Line {
         let (id, mut line) = Self::from_state(record.state?)?;
         line.read_pending = record.read_pending;
         line.time = line.time.max(Time(record.time));
+        line.applied = GroupVersion(record.applied);
+        line.called = Seq(record.called);
+        line.log = record.log.map(|log| LogCursor {
+            told: Seq(log.told),
+            head: Seq(log.head),
+            ends: log.ends.map(Seq),
+            ..LogCursor::default()
+        });
         Some((id, line))
     }
 
@@ -60,6 +75,8 @@ impl Line {
             last: state.last_message,
             group,
             left: state.left,
+            applied: GroupVersion(state.version),
+            log: state.by_log.then(|| LogCursor::at(Seq(state.last_seq))),
             ..Self::default()
         };
         line.tidy();
@@ -81,9 +98,17 @@ impl Line {
                 owner: group.map(|group| group.owner.as_str().into()).unwrap_or_default(),
                 member_count: group.map_or(0, |group| group.member_count),
                 version: group.map_or(0, |group| group.version.0),
+                by_log: self.log.is_some(),
             }),
             read_pending: self.read_pending,
             time: self.time.0,
+            applied: self.applied.0,
+            log: self.log.map(|log| LogRecord {
+                told: log.told.0,
+                head: log.head.0,
+                ends: log.ends.map(|ends| ends.0),
+            }),
+            called: self.called.0,
         }
         .encode_to_vec()
     }
@@ -107,6 +132,13 @@ impl Line {
         self.tidy();
     }
 
+    /// The message calls the user.
+    pub(crate) fn call(&mut self, seq: Seq) {
+        if seq > self.read_seq {
+            self.called = self.called.max(seq);
+        }
+    }
+
     /// Moves the read mark up to `seq`; says whether it moved.
     pub(crate) fn read(&mut self, seq: Seq) -> bool {
         if seq <= self.read_seq && !defects::is_on(Defect::ReadMovesBack) {
@@ -121,6 +153,9 @@ impl Line {
     /// Keeps the invariant, and the newest of one's own within their limit.
     fn tidy(&mut self) {
         let read = self.read_seq.0;
+        if self.called <= self.read_seq {
+            self.called = Seq::ZERO;
+        }
         self.own.retain(|seq| *seq > read);
         self.own.keep_last(OWN_UNREAD_MAX);
     }
@@ -223,6 +258,7 @@ pub(crate) fn conversation(
         group: line.group.clone(),
         last: waiting.or_else(|| line.last.as_ref().and_then(view)),
         unread: line.unread(),
+        mentioned: (line.called > Seq::ZERO).then_some(line.called),
         read_seq: line.read_seq,
         last_seq: line.last_seq,
         left: line.left,

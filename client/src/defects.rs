@@ -63,6 +63,10 @@ defects! {
     EpochBeforeReset = "epoch-before-reset";
     /// Who wrote before learning of having joined is not taken for one who joined.
     JoinOvertaken = "join-overtaken";
+    /// What is missing before a message of a group's log is not pulled.
+    LogGapTaken = "log-gap-taken";
+    /// What was told of a group's log is told again when it comes once more.
+    LogToldTwice = "log-told-twice";
     /// A transaction that failed is taken for one that is durable.
     FailedSaveForgotten = "failed-save-forgotten";
     /// What was told of watched users before a reconnect is kept as if it were live: nobody is asked for again.

@@ -89,6 +89,8 @@ impl Client {
             (Heard::Reset(reset), _) => self.reset(reset),
             (Heard::Snapshot(snapshot), _) => self.snapshot(now, snapshot),
             (Heard::Batch(batch), _) => self.batch(now, batch),
+            (Heard::LogHeads(heads), _) => self.log_heads(now, heads),
+            (Heard::LogMessages(news), _) => self.log_messages(now, news),
             (Heard::Sent(sent), _) => {
                 let pending = self.answered(request);
                 self.sent(now, pending, &sent);
@@ -110,8 +112,10 @@ impl Client {
                 if let Heard::Invisible(told) = &heard {
                     self.session.invisible = told.invisible;
                 }
-                if let Some(Pending::Ask(ask)) = self.answered(request) {
-                    self.ask_answered(now, ask, heard);
+                match (self.answered(request), heard) {
+                    (Some(Pending::Pull(id)), Heard::HistoryPage(page)) => self.pulled(now, &id, page),
+                    (Some(Pending::Ask(ask)), heard) => self.ask_answered(now, ask, heard),
+                    _ => {}
                 }
             }
             (Heard::Watched(watched), _) => {
@@ -167,6 +171,7 @@ impl Client {
         self.acknowledge();
         self.pump_outbox(now);
         self.pump_reads(now);
+        self.pump_pulls(now);
         self.pump_asks(now);
         self.pump_watch(now);
     }
@@ -190,6 +195,7 @@ impl Client {
                 Pending::Renew
                 | Pending::Send(_)
                 | Pending::MarkRead(_)
+                | Pending::Pull(_)
                 | Pending::Ask(_)
                 | Pending::Watch(_),
                 Class::Retry | Class::Stop,
@@ -203,6 +209,7 @@ impl Client {
         match pending {
             Pending::Send(order) => self.send_rejected(now, order, error, retry_after_ms),
             Pending::MarkRead(id) => self.read_rejected(now, &id, &error, retry_after_ms),
+            Pending::Pull(id) => self.pull_rejected(now, &id, &error, retry_after_ms),
             Pending::Watch(users) => self.watch_rejected(now, &users, &error, retry_after_ms),
             Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
             Pending::Renew => {

@@ -357,7 +357,8 @@ pub enum Write {
 /// What the application learns without asking.
 #[derive(Clone)]
 pub enum Event {
-    /// A reference of the queue brought a message; each once, in queue order. One's own are among them.
+    /// A message of a log is known; each once, in the order of the queue, those of one log in its order. One's own are
+    /// among them.
     Message(Message),
     /// A message of the outbox is now sending, sent or failed.
     Outbox(Message, Option<ChatError>),
@@ -368,6 +369,16 @@ pub enum Event {
     /// The queue could not be continued: what happened in between is in the conversation list and the history,
     /// not in `Message` events.
     Gap,
+    /// So much happened in a large group that it is not told message by message: those between, both excluded, are in
+    /// its history only.
+    LogGap {
+        /// Which group.
+        conversation: ConversationId,
+        /// The last message that was told.
+        after: Seq,
+        /// The first that is told again.
+        before: Seq,
+    },
     /// A group's membership changed.
     Group(GroupUpdate),
     /// A watched user is as given now.

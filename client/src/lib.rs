@@ -52,6 +52,7 @@ mod history;
 mod host;
 pub mod io;
 pub mod limits;
+mod logs;
 mod outbox;
 mod presence;
 mod probe;

@@ -47,6 +47,13 @@ pub const STABLE_MS: u64 = 5_000;
 /// Pages asked of the relay for one page of history (a page may come shorter than asked).
 pub const HISTORY_ROUNDS_MAX: u32 = 8;
 
+/// A group's log is told message by message to who is at most so far behind; else only its newest messages are …
+pub const LOG_EVENTS_MAX: u64 = 500;
+/// … so many of them.
+pub const LOG_NEWEST: u32 = 50;
+/// Pages of logs that are asked for at once.
+pub const PULLS_IN_FLIGHT_MAX: usize = 4;
+
 /// A leader that has not said within this time that it heard another tab's ask is taken for hung, and its lock is
 /// taken away. A page may be busy for longer than a moment; being wrong costs a reconnect, nothing else.
 pub const LEADER_ANSWER_MS: u64 = 3_000;

@@ -4,6 +4,7 @@
 //! grow while the epoch is the same.
 
 use bytes::Bytes;
+use hongyan_protocol::MENTION_ALL;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, ConversationState, GroupChangeKind, entry::Change};
 use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Pos, Seq, Time, UserId};
@@ -14,8 +15,10 @@ use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{Event, Now, Write};
+use crate::logs::{LogCursor, Way};
 use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
 use crate::session::Pending;
+use crate::sorted::SortedMap;
 use crate::timers::Timer;
 use crate::view::{GroupUpdate, GroupUpdateKind};
 
@@ -39,6 +42,8 @@ pub(crate) struct Queue {
     /// Counts the resets: what was to follow from an older life is void.
     pub(crate) life: u64,
     stream: Stream,
+    /// How far logs are, heard while a reset is due or its snapshot gathers.
+    hints: SortedMap<ConversationId, Seq>,
 }
 
 /// What the next batch means.
@@ -79,6 +84,14 @@ impl Queue {
             && self.durable <= self.welcome_head
     }
 
+    /// How far a log is, for when the snapshot is complete.
+    pub(crate) fn keep_hint(&mut self, id: ConversationId, seq: Seq) {
+        if self.hints.len() < CONVERSATIONS_MAX || self.hints.contains_key(&id) {
+            let known = self.hints.get_or_insert_with(id, Seq::default);
+            *known = seq.max(*known);
+        }
+    }
+
     /// What a hello tells. More may become durable before the welcome, and the relay does not know that.
     pub(crate) fn hello(&mut self) -> Pos {
         let cursor = if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable };
@@ -103,6 +116,7 @@ impl Queue {
     /// A connection begins.
     pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
         self.welcome_head = head;
+        self.hints.clear();
         self.unacked = 0;
         self.stream = Stream::Continues;
         if self.epoch != epoch {
@@ -152,6 +166,7 @@ impl Client {
                 Some(Change::Message(message)) => self.apply_message(message),
                 Some(Change::Read(mark)) => self.apply_read(&mark),
                 Some(Change::Group(change)) => self.apply_group(change),
+                Some(Change::Diffusion(change)) => self.apply_diffusion(&change),
                 // A kind of a newer version: it takes its position and means nothing here.
                 None => {}
             }
@@ -167,6 +182,7 @@ impl Client {
             });
         }
         self.ask_refused(now);
+        self.pump_pulls(now);
         // What was passed over may be durable already, and the relay waits to hear so.
         self.acknowledge_soon(now);
     }
@@ -185,6 +201,9 @@ impl Client {
         let id = view.conversation.clone();
         if id.kind() == ConversationKind::Direct && id.peer_of(&self.user).is_none() {
             return;
+        }
+        if self.conversations.get(&id).is_some_and(|line| line.log.is_some()) {
+            return self.log_message(message, Way::Queue);
         }
         let own = view.from == self.user;
         if let Some(peer) = id.peer_of(&self.user) {
@@ -206,13 +225,21 @@ impl Client {
         let line = self.conversations.entry(id, &mut self.cache.gathering.writes);
         let before = line.last_seq;
         line.take(message, own);
-        let trim = conversations::trim(before, line.last_seq);
+        if message.mentions.iter().any(|user| user == self.user.as_str() || user == MENTION_ALL) && !own {
+            line.call(Seq(message.seq));
+        }
+        let now_at = line.last_seq;
         let record: Bytes = message.encode_to_vec().into();
         self.cache.write(Write::Message(id.clone(), Seq(message.seq), record));
-        if let Some(below) = trim {
+        self.trim(id, before, now_at);
+        self.cache.changed(id);
+    }
+
+    /// A log has grown: what of it is not kept in the cache any more goes.
+    pub(crate) fn trim(&mut self, id: &ConversationId, before: Seq, now_at: Seq) {
+        if let Some(below) = conversations::trim(before, now_at) {
             self.cache.write(Write::MessagesBelow(id.clone(), below));
         }
-        self.cache.changed(id);
     }
 
     fn apply_read(&mut self, mark: &wire::ReadMark) {
@@ -233,8 +260,9 @@ impl Client {
         let kind = change.kind();
         let (Ok(by), ConversationKind::Group) = (UserId::new(&change.by), id.kind()) else { return };
         let known = self.conversations.get(&id);
-        let version = known.and_then(|line| line.group.as_ref()).map(|group| group.version);
-        if version.is_some_and(|version| GroupVersion(change.version) <= version) {
+        let version = GroupVersion(change.version);
+        // What a log's head told is not the same: it tells how the group is, not what happened to this user.
+        if known.is_some_and(|line| version <= line.applied) {
             return;
         }
         let new = known.is_none_or(|line| line.group.is_none() && line.last_seq == Seq::ZERO);
@@ -260,8 +288,17 @@ impl Client {
         }
         line.left = gone || (line.left && !concerned);
         line.time = line.time.max(Time(change.time));
-        line.group = conversations::group(change.title, &change.owner, change.member_count, change.version);
-        let group = line.group.clone();
+        line.applied = version;
+        if gone {
+            line.log = None;
+        } else if joined {
+            line.log = change.by_log.then(|| LogCursor::at(head));
+        }
+        let changed = conversations::group(change.title, &change.owner, change.member_count, change.version);
+        if line.group.as_ref().is_none_or(|group| group.version <= version) {
+            line.group.clone_from(&changed);
+        }
+        let group = changed;
         self.cache.changed(&id);
         let kind = match kind {
             GroupChangeKind::Created => GroupUpdateKind::Created,
@@ -296,6 +333,7 @@ impl Client {
             self.may_be_permitted(None);
             self.ask_refused(now);
             self.pump_reads(now);
+            self.pump_pulls(now);
             self.pump_asks(now);
         }
     }
@@ -330,6 +368,12 @@ impl Client {
                 self.conversations.insert(id, line);
             }
         }
+        for (id, line) in self.conversations.iter_mut() {
+            if let Some(seq) = self.queue.hints.get(id) {
+                line.hint(*seq);
+            }
+        }
+        self.queue.hints.clear();
         for (id, seq) in pending {
             if let Some(line) = self.conversations.get_mut(&id)
                 && line.read(seq.min(line.last_seq))
@@ -398,7 +442,7 @@ impl Client {
     }
 
     /// One's own message is in the log: if it waits in the outbox, it need not any more.
-    fn confirm_by_queue(&mut self, message: &crate::view::Message) {
+    pub(crate) fn confirm_by_queue(&mut self, message: &crate::view::Message) {
         let key: &Key = &message.key;
         if let (Some(order), Some(seq)) = (self.outbox.find(key), message.seq) {
             self.confirm(order, seq, message.time);

@@ -6,7 +6,7 @@
 use hongyan_protocol::wire;
 
 /// Counts the shapes of the records. Another one than this is not read.
-pub(crate) const RECORDS_VERSION: u32 = 1;
+pub(crate) const RECORDS_VERSION: u32 = 2;
 
 /// Cursor, epoch and device.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -42,6 +42,30 @@ pub(crate) struct ConversationRecord {
     /// Sorts the list.
     #[prost(uint64, tag = "3")]
     pub(crate) time: u64,
+    /// The group's version that the queue told last.
+    #[prost(uint64, tag = "4")]
+    pub(crate) applied: u64,
+    /// The group comes by its log.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) log: Option<LogRecord>,
+    /// The newest unread message that calls the user.
+    #[prost(uint64, tag = "6")]
+    pub(crate) called: u64,
+}
+
+/// How far a group's log was told.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub(crate) struct LogRecord {
+    /// Messages up to here were told.
+    #[prost(uint64, tag = "1")]
+    pub(crate) told: u64,
+    /// As far as a hint said.
+    #[prost(uint64, tag = "2")]
+    pub(crate) head: u64,
+    /// The messages after this one come by the queue again.
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) ends: Option<u64>,
 }
 
 /// A message that waits for the relay, or was refused by it.

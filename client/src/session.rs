@@ -47,6 +47,8 @@ pub(crate) enum Pending {
     /// Of this order in the outbox.
     Send(u64),
     MarkRead(ConversationId),
+    /// A page of a group's log.
+    Pull(ConversationId),
     /// How these users are.
     Watch(Vec<UserId>),
     /// Of this number among the application's requests.
@@ -408,6 +410,7 @@ impl Client {
         for (_, line) in self.conversations.iter_mut() {
             line.read_in_flight = false;
         }
+        self.pulls_disconnected();
         self.asks_disconnected(now);
         self.presences_disconnected(now, was_online);
         self.typings_disconnected();
@@ -461,6 +464,7 @@ impl Client {
             Timer::Requests => self.asks_due(now),
             Timer::Outbox => self.pump_outbox(now),
             Timer::Reads => self.pump_reads(now),
+            Timer::Pulls => self.pump_pulls(now),
             Timer::Watch => self.pump_watch(now),
             Timer::Refused => self.ask_refused(now),
             Timer::Stale => self.presences_stale(now),

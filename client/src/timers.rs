@@ -29,6 +29,8 @@ pub(crate) enum Timer {
     Outbox,
     /// The next try to tell read marks.
     Reads,
+    /// The next try to pull what is missing of logs.
+    Pulls,
     /// The next request to watch users, after one that was put off.
     Watch,
     /// Users who were refused may be asked for again.
@@ -40,7 +42,7 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 16] = [
+    const ALL: [Timer; 17] = [
         Timer::Dial,
         Timer::Hello,
         Timer::Token,
@@ -53,6 +55,7 @@ impl Timer {
         Timer::Requests,
         Timer::Outbox,
         Timer::Reads,
+        Timer::Pulls,
         Timer::Watch,
         Timer::Refused,
         Timer::Stale,

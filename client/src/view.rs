@@ -54,6 +54,8 @@ pub struct Conversation {
     pub last: Option<Message>,
     /// Messages of others with seq > `read_seq`: derived, never counted up.
     pub unread: u64,
+    /// The newest unread message that mentions the user.
+    pub mentioned: Option<Seq>,
     /// The user's read mark.
     pub read_seq: Seq,
     /// The log's head as far as it is known here.

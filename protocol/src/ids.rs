@@ -144,8 +144,11 @@ pub enum ConversationKind {
     Group,
 }
 
+/// In a message's mentions: everybody in the conversation.
+pub const MENTION_ALL: &str = "*";
+
 /// Begins a direct conversation's id; a group's never begins so.
-const DIRECT_MARK: char = '~';
+pub const DIRECT_MARK: char = '~';
 
 impl ConversationId {
     /// The direct conversation of two users (one and the same for notes to oneself): `~5.alice.bob`, the lesser

@@ -20,7 +20,11 @@ pub const MENTIONS_MAX: usize = 64;
 /// Users named in one request that changes a group.
 pub const GROUP_CHANGE_USERS_MAX: usize = 200;
 /// Members of one group.
-pub const GROUP_MEMBERS_MAX: usize = 5_000;
+pub const GROUP_MEMBERS_MAX: usize = 2_000_000;
+/// Members of one group whose messages go to each member's queue.
+pub const HELD_MEMBERS_MAX: usize = 5_000;
+/// Heads of logs in one frame.
+pub const LOG_HEADS_MAX: usize = 500;
 /// Messages in one page of history.
 pub const HISTORY_PAGE_MESSAGES_MAX: usize = 100;
 /// Members in one page.
@@ -64,6 +68,7 @@ const _: () = {
     assert!(GROUP_CHANGE_USERS_MAX * (ID_BYTES_MAX + 3) < CLIENT_FRAME_BYTES_MAX / 4);
     assert!(TOKEN_BYTES_MAX < CLIENT_FRAME_BYTES_MAX / 4);
     assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < RELAY_FRAME_BYTES_MAX);
+    assert!(LOG_HEADS_MAX * (CONVERSATION_ID_BYTES_MAX + TITLE_BYTES_MAX + ID_BYTES_MAX + 40) < RELAY_FRAME_BYTES_MAX);
     // A snapshot's frame: each state may carry a last message and its own unread list.
     assert!(OWN_UNREAD_MAX * 10 < BATCH_BYTES_TARGET);
     assert!(WATCH_USERS_MAX * (ID_BYTES_MAX + 48 + PRESENCE_DEVICES_MAX * 32) < RELAY_FRAME_BYTES_MAX);

@@ -108,6 +108,7 @@ fn rows() -> Vec<(&'static str, Expected)> {
     let mut rows = Vec::new();
     rows.extend(client_rows());
     rows.extend(relay_rows());
+    rows.extend(log_rows());
     rows.extend(presence_rows());
     rows.extend(newer_rows());
     rows.push(("content", Expected::Content(content())));
@@ -195,6 +196,7 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
         owner: "alice".into(),
         member_count: 3,
         version: 4,
+        by_log: false,
     };
     let sent = wire::Sent {
         key: "k1".into(),
@@ -218,6 +220,7 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
         owner: "alice".into(),
         member_count: 3,
         last_seq: 300,
+        by_log: false,
     };
     let reject = wire::Reject { code: 4101, reason: "Slow down.".into(), retry_after_ms: 250 };
     let reset = wire::Reset { epoch: "e-1".into(), pos: 300, cause: wire::ResetCause::CursorAhead.into() };
@@ -251,6 +254,45 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
         ("relay/history_page", RelayFrame::of(130, Event::HistoryPage(page))),
         ("relay/group_done", RelayFrame::of(131, Event::GroupDone(done))),
         ("relay/member_page", RelayFrame::of(135, Event::MemberPage(member_page))),
+    ]
+    .map(|(file, frame)| (file, Expected::Relay(frame)))
+    .into()
+}
+
+/// What has to do with groups that come by their logs.
+fn log_rows() -> Vec<(&'static str, Expected)> {
+    let head = wire::LogHead {
+        conversation: group(),
+        last_seq: 300,
+        title: "雁".into(),
+        owner: "alice".into(),
+        member_count: 1_000_000,
+        version: 4,
+        called_all: 290,
+    };
+    let state = wire::ConversationState {
+        conversation: group(),
+        last_seq: 300,
+        by_log: true,
+        ..wire::ConversationState::default()
+    };
+    let change = wire::GroupChange {
+        conversation: group(),
+        kind: wire::GroupChangeKind::Added.into(),
+        version: 4,
+        last_seq: 300,
+        by_log: true,
+        ..wire::GroupChange::default()
+    };
+    let diffusion = wire::Diffusion { conversation: group(), seq: 300, by_log: true };
+    let news = wire::LogMessages { messages: vec![message()], group: Some(head.clone()) };
+    let snapshot = wire::Snapshot { conversations: vec![state], done: true };
+    [
+        ("relay/log_heads", RelayFrame::push(Event::LogHeads(wire::LogHeads { heads: vec![head] }))),
+        ("relay/log_messages", RelayFrame::push(Event::LogMessages(news))),
+        ("relay/snapshot_by_log", RelayFrame::push(Event::Snapshot(snapshot))),
+        ("relay/batch_group_by_log", batch(Change::Group(change))),
+        ("relay/batch_diffusion", batch(Change::Diffusion(diffusion))),
     ]
     .map(|(file, frame)| (file, Expected::Relay(frame)))
     .into()

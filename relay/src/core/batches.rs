@@ -4,7 +4,7 @@
 //! here are `wire::Batch` with the changes left encoded, and all receivers of a message share its bytes.
 
 use bytes::Bytes;
-use hongyan_protocol::Pos;
+use hongyan_protocol::{Pos, Seq, wire};
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use prost::Message;
 
@@ -29,7 +29,7 @@ struct RawBatch {
 struct RawEntry {
     #[prost(uint64, tag = "1")]
     pos: u64,
-    #[prost(oneof = "Change", tags = "2, 3, 4")]
+    #[prost(oneof = "Change", tags = "2, 3, 4, 5")]
     change: Option<Change>,
 }
 
@@ -46,14 +46,59 @@ pub(super) enum Change {
     /// A `wire::GroupChange`.
     #[prost(bytes = "bytes", tag = "4")]
     Group(Bytes),
+    /// A `wire::Diffusion`.
+    #[prost(bytes = "bytes", tag = "5")]
+    Diffusion(Bytes),
 }
 
 impl Change {
     fn len(&self) -> usize {
         match self {
-            Change::Message(bytes) | Change::Read(bytes) | Change::Group(bytes) => bytes.len(),
+            Change::Message(bytes)
+            | Change::Read(bytes)
+            | Change::Group(bytes)
+            | Change::Diffusion(bytes) => bytes.len(),
         }
     }
+}
+
+/// A frame of a group's log: the same bytes for all who listen.
+pub(super) struct LogFrame {
+    /// Its last message, or the head that it tells.
+    pub(super) last: Seq,
+    pub(super) bytes: Bytes,
+}
+
+impl LogFrame {
+    /// Consecutive messages, the last of which is `last`, each a `wire::Message`.
+    pub(super) fn messages(messages: Vec<Bytes>, last: Seq, group: Option<wire::LogHead>) -> Self {
+        let log_messages = Some(RawLogMessages { messages, group });
+        Self { last, bytes: RawLogFrame { log_messages }.encode_to_vec().into() }
+    }
+
+    /// How far a log is.
+    pub(super) fn head(head: wire::LogHead) -> Option<Self> {
+        let last = Seq(head.last_seq);
+        let heads = wire::LogHeads { heads: vec![head] };
+        let bytes = wire::RelayFrame::push(wire::relay_frame::Event::LogHeads(heads)).to_bytes().ok()?;
+        Some(Self { last, bytes })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawLogFrame {
+    #[prost(message, optional, tag = "12")]
+    log_messages: Option<RawLogMessages>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawLogMessages {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    messages: Vec<Bytes>,
+    #[prost(message, optional, tag = "2")]
+    group: Option<wire::LogHead>,
 }
 
 /// Consecutive entries on their way into one frame.

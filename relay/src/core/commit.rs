@@ -62,6 +62,8 @@ pub(super) struct Pushes {
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) pushes: BTreeMap<UserId, Pushes>,
+    /// Messages of groups that come by their logs.
+    pub(super) logs: Vec<(ConversationId, Seq, Bytes)>,
     pub(super) effects: Vec<Effect>,
     bytes: usize,
 }
@@ -159,6 +161,11 @@ impl Commits {
         if let Some(change) = change {
             pushes.entries.push((pos, change));
         }
+    }
+
+    /// A message of a group that comes by its log.
+    pub(super) fn push_log(&mut self, id: &ConversationId, seq: Seq, message: Bytes) {
+        self.gathering.logs.push((id.clone(), seq, message));
     }
 
     /// The next commit, when none is under way and there is something to commit.

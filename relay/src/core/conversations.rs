@@ -3,26 +3,24 @@
 //! As with queues, what is assigned runs ahead of what is durable. A send or a change is judged by what is assigned,
 //! so that requests keep their order within one commit; a reader is told only what is durable.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hongyan_protocol::limits::GROUP_MEMBERS_MAX;
+use hongyan_protocol::limits::HELD_MEMBERS_MAX;
 use hongyan_protocol::{ConversationId, GroupVersion, Seq, UserId};
 
 use super::commit::{Commits, Mark};
 use super::defects::{self, Defect};
 use super::hot::Hot;
 use super::limits::{CONVERSATIONS_MAX, EVICTION_STEPS, MEMBERS_HELD_MAX};
-use super::records::{
-    GroupRecord, MemberRecord, decode, group_key, member_key, prefix, prefix_end, second_of,
-};
+use super::members::{Members, stored};
+use super::records::{GroupMode, GroupRecord, decode, group_key, member_key};
 use super::users::last_number;
-use crate::store::{Order, Store, StoreError, Table};
+use crate::store::{Store, StoreError, Table};
 
 pub(super) struct Conversation {
     pub(super) assigned: Seq,
     pub(super) durable: Seq,
-    /// Whose queues its messages go to, each once, ascending.
+    /// Whose queues its messages go to, each once, ascending; nobody's when it comes by its log.
     pub(super) users: Arc<[UserId]>,
     pub(super) group: Option<Group>,
     /// The last commit that changes anything of it.
@@ -34,8 +32,9 @@ pub(super) struct Group {
     pub(super) facts: GroupFacts,
     /// As durable.
     pub(super) durable: GroupFacts,
-    /// Each with the version that made it one.
-    pub(super) members: BTreeMap<UserId, GroupVersion>,
+    pub(super) members: Members,
+    /// How its messages are to reach its members.
+    pub(super) mode: GroupMode,
     /// The last commit that changes the group.
     pub(super) commit: Mark,
 }
@@ -48,30 +47,57 @@ pub(super) struct GroupFacts {
     pub(super) owner: Option<UserId>,
     pub(super) version: GroupVersion,
     pub(super) member_count: u32,
+    /// Its messages come by its log, not by the queues of its members.
+    pub(super) by_log: bool,
+    /// The newest message by its log that mentions everybody.
+    pub(super) called_all: Seq,
 }
 
 impl Conversation {
     /// May send and change.
-    pub(super) fn has_member(&self, user: &UserId) -> bool {
+    pub(super) fn has_member(
+        &self,
+        store: &impl Store,
+        id: &ConversationId,
+        user: &UserId,
+    ) -> Result<bool, StoreError> {
         match &self.group {
-            Some(group) => group.members.contains_key(user),
-            None => self.users.contains(user),
+            Some(group) => Ok(group.members.joined(store, id, user)?.is_some()),
+            None => Ok(self.users.contains(user)),
         }
     }
 
     /// May read: is a member, durably.
-    pub(super) fn has_reader(&self, user: &UserId) -> bool {
+    pub(super) fn has_reader(
+        &self,
+        store: &impl Store,
+        id: &ConversationId,
+        user: &UserId,
+    ) -> Result<bool, StoreError> {
         match &self.group {
-            Some(_) if defects::is_on(Defect::RemovedStillReads) => true,
-            Some(group) => group.members.get(user).is_some_and(|joined| *joined <= group.durable.version),
-            None => self.users.contains(user),
+            Some(_) if defects::is_on(Defect::RemovedStillReads) => Ok(true),
+            Some(group) => {
+                let joined = group.members.joined(store, id, user)?;
+                Ok(joined.is_some_and(|joined| joined <= group.durable.version))
+            }
+            None => Ok(self.users.contains(user)),
         }
     }
-}
 
-impl Group {
-    pub(super) fn users(&self) -> Arc<[UserId]> {
-        self.members.keys().cloned().collect()
+    /// Its next message goes to its log only.
+    pub(super) fn comes_by_log(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.facts.by_log)
+    }
+
+    /// Whose queues the next message goes to.
+    pub(super) fn set_users(&mut self) {
+        if let Some(group) = &self.group {
+            self.users = group.members.all_held().cloned().collect();
+        }
+    }
+
+    fn weight(&self) -> usize {
+        self.group.as_ref().map_or(self.users.len(), |group| group.members.weight())
     }
 }
 
@@ -97,13 +123,13 @@ impl Conversations {
     }
 
     pub(super) fn insert(&mut self, id: ConversationId, conversation: Conversation) {
-        self.hot.insert(id, conversation.users.len(), conversation);
+        self.hot.insert(id, conversation.weight(), conversation);
     }
 
     /// The members have changed.
     pub(super) fn weigh(&mut self, id: &ConversationId) {
-        let users = self.hot.get(id).map_or(0, |conversation| conversation.users.len());
-        self.hot.weigh(id, users);
+        let weight = self.hot.get(id).map_or(0, Conversation::weight);
+        self.hot.weigh(id, weight);
     }
 
     /// Brings it into memory if `user` is (or was a moment ago) in it. What nobody may see costs one read.
@@ -157,41 +183,38 @@ fn load_group(store: &impl Store, id: &ConversationId) -> Result<Conversation, S
     let damaged = |what: &str| StoreError::Damaged(format!("the group {id} {what}"));
     let record = store.get(Table::Groups, &group_key(id))?.ok_or_else(|| damaged("has no record"))?;
     let record: GroupRecord = decode(record, "groups")?;
-    let mut members = BTreeMap::new();
-    let mut fault = None;
-    let (from, to) = (prefix(id.as_str()), prefix_end(id.as_str()));
-    store.scan(Table::Members, &from, &to, Order::Ascending, &mut |key, value| {
-        let member = second_of(key).and_then(|user| {
-            let user = UserId::new(user).map_err(|_| damaged("has a member without a valid id"))?;
-            let value: MemberRecord = decode(bytes::Bytes::copy_from_slice(value), "members")?;
-            Ok((user, GroupVersion(value.joined)))
-        });
-        match member {
-            Ok((user, joined)) => {
-                members.insert(user, joined);
-            }
-            Err(error) => fault = Some(error),
+    let members = if record.by_log {
+        Members::default()
+    } else {
+        let members = stored(store, id, None, HELD_MEMBERS_MAX + 1)?;
+        if members.len() != usize::try_from(record.members).unwrap_or(usize::MAX) {
+            return Err(damaged("has other members than its record counts"));
         }
-        fault.is_none() && members.len() <= GROUP_MEMBERS_MAX
-    })?;
-    if let Some(fault) = fault {
-        return Err(fault);
-    }
-    let member_count = u32::try_from(members.len()).map_err(|_| damaged("has too many members"))?;
+        Members::held(members)
+    };
     let owner = if record.owner.is_empty() {
         None
     } else {
         Some(UserId::new(&record.owner).map_err(|_| damaged("has an owner without a valid id"))?)
     };
-    let facts =
-        GroupFacts { title: record.title.into(), owner, version: GroupVersion(record.version), member_count };
-    let group = Group { durable: facts.clone(), facts, members, commit: Mark::NONE };
+    let facts = GroupFacts {
+        title: record.title.as_str().into(),
+        owner,
+        version: GroupVersion(record.version),
+        member_count: record.members,
+        by_log: record.by_log,
+        called_all: Seq(record.called_all),
+    };
+    let mode = record.mode();
+    let group = Group { durable: facts.clone(), facts, members, mode, commit: Mark::NONE };
     let last = Seq(last_number(store, Table::Messages, id.as_str())?);
-    Ok(Conversation {
+    let mut conversation = Conversation {
         assigned: last,
         durable: last,
-        users: group.users(),
+        users: Arc::default(),
         group: Some(group),
         commit: Mark::NONE,
-    })
+    };
+    conversation.set_users();
+    Ok(conversation)
 }

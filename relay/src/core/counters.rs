@@ -11,6 +11,8 @@ pub struct Counters {
     pub users: usize,
     /// Conversations in memory.
     pub conversations: usize,
+    /// Groups that come by their logs.
+    pub logs: usize,
     /// Requests whose answer waits for a commit.
     pub waiting: usize,
     /// Bytes that wait for a commit or are being committed.

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Recovery,
     /// Somebody who asked to watch waits for more of the answer to be read.
     Watches,
+    /// New messages of a group's log are still to be pushed to some who listen.
+    Logs,
     /// A change of presence is still to be told to some watchers.
     Fanout,
     /// Something of a user's presence ends by itself.

@@ -55,6 +55,10 @@ defects! {
     FailedCommitForgotten = "failed-commit-forgotten";
     /// A reset names the position before a commit under way as if that were done.
     ResetAheadOfDurable = "reset-ahead-of-durable";
+    /// Who could not take a push of a log is not told later how far it is.
+    LogHintForgotten = "log-hint-forgotten";
+    /// A group that comes by its log from now on says that it did so a message later.
+    ChangeOverOffByOne = "change-over-off-by-one";
     /// The end of a token is not looked at.
     TokenEndIgnored = "token-end-ignored";
     /// The end of a connection whose lease was taken over ends the lease of the newer one.

@@ -21,7 +21,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
             }
             Effect::User(user, record) => self.end_revoked(&user, record),
-            Effect::Membership(user, id, record) if record.left > 0 => self.doubt_watches(&user, &id),
+            Effect::Membership(user, id, record) if record.left > 0 => {
+                self.unlisten(&user, &id);
+                self.doubt_watches(&user, &id);
+            }
+            Effect::Membership(user, id, _) => self.listen_too(&user, &id),
+            Effect::Group(id, _) => self.end_log(&id),
             Effect::Invisible(user, asker, invisible, set) => {
                 self.show_or_hide(&user, invisible, set);
                 let connections = self.users.get(&user).map(|user| user.connections.clone());
@@ -31,11 +36,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                     }
                 }
             }
-            Effect::Log(..)
-            | Effect::Group(..)
-            | Effect::Key(..)
-            | Effect::Membership(..)
-            | Effect::Device(..) => {}
+            Effect::Log(..) | Effect::Key(..) | Effect::Device(..) => {}
         }
     }
 
@@ -62,10 +63,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 }
             }
             Effect::Group(id, facts) => {
+                let durable = self.commits.durable();
                 if let Some(conversation) = self.conversations.get_mut(id)
                     && let Some(group) = &mut conversation.group
                 {
                     group.durable = facts.clone();
+                    group.members.settle(durable);
                 }
             }
             Effect::Key(user, key) => {

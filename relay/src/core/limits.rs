@@ -42,6 +42,16 @@ pub const WATCH_REQUESTS_MAX: usize = 16;
 pub const WATCH_GROUPS_MAX: usize = 1_000;
 /// Watched users that one `handle` looks at when the time in which devices come back has ended.
 pub const RECOVERED_PER_INPUT: usize = 64;
+/// Pushes of logs that one `handle` looks after; the rest is due at once.
+pub const LOG_PUSHES_PER_INPUT: usize = 32;
+/// Sockets to which a log's push is on its way: what else is due to sockets waits behind so many writes at most.
+pub const LOG_PUSHES_IN_FLIGHT: usize = 512;
+/// Sockets that take nothing are not waited for any longer, in milliseconds.
+pub const LOG_STUCK_MS: u64 = 50;
+/// Bytes of one log that wait to be pushed; beyond, only how far it is.
+pub const LOG_WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// Members of a log's group that are looked through for the one who takes over from an owner who leaves.
+pub const HEIRS_SCANNED_MAX: usize = 1_000;
 /// Members of a group whose typing is told.
 pub const TYPING_MEMBERS_MAX: usize = 200;
 /// How long it counts that somebody types, in milliseconds.

@@ -26,6 +26,8 @@ mod epoch;
 mod hot;
 pub mod io;
 pub mod limits;
+mod logs;
+mod members;
 mod presence;
 pub mod queries;
 mod rate;

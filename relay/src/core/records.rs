@@ -12,6 +12,7 @@
 //! | keys | user, key | [`KeyRecord`] |
 //! | groups | conversation | [`GroupRecord`] |
 //! | groups | conversation, version | `wire::GroupChange` |
+//! | logs | conversation | nothing: the group comes by its log |
 //! | members | conversation, user | [`MemberRecord`] |
 //! | memberships | user, conversation | [`MembershipRecord`] |
 //! | devices | user, device | [`DeviceRecord`] |
@@ -36,7 +37,7 @@ pub(crate) const META_EPOCH: &[u8] = b"epoch";
 pub(crate) struct Reference {
     #[prost(string, tag = "1")]
     pub(crate) conversation: String,
-    #[prost(oneof = "Target", tags = "2, 3, 4")]
+    #[prost(oneof = "Target", tags = "2, 3, 4, 5, 6")]
     pub(crate) target: Option<Target>,
 }
 
@@ -53,6 +54,12 @@ pub(crate) enum Target {
     /// The group's change that made this version.
     #[prost(uint64, tag = "4")]
     Group(u64),
+    /// The group's messages after this seq come by its log.
+    #[prost(uint64, tag = "5")]
+    LogBegins(u64),
+    /// The group's messages after this seq come by the queue again.
+    #[prost(uint64, tag = "6")]
+    LogEnds(u64),
 }
 
 /// What was answered to a user's key.
@@ -79,6 +86,32 @@ pub(crate) struct GroupRecord {
     pub(crate) owner: String,
     #[prost(uint64, tag = "3")]
     pub(crate) version: u64,
+    /// How many are in it.
+    #[prost(uint32, tag = "4")]
+    pub(crate) members: u32,
+    /// Its messages come by its log.
+    #[prost(bool, tag = "5")]
+    pub(crate) by_log: bool,
+    /// A [`GroupMode`].
+    #[prost(enumeration = "GroupMode", tag = "6")]
+    pub(crate) mode: i32,
+    /// The newest message by its log that mentions everybody; 0 when none does.
+    #[prost(uint64, tag = "7")]
+    pub(crate) called_all: u64,
+}
+
+/// How a group's messages are to reach its members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum GroupMode {
+    /// As the relay's configuration says for its size.
+    Auto = 0,
+    /// With a copy in each member's queue.
+    Copy = 1,
+    /// With a reference in each member's queue.
+    Reference = 2,
+    /// By the group's log.
+    Log = 3,
 }
 
 /// A member of a group.

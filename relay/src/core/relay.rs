@@ -14,6 +14,7 @@ use super::defects::{self, Defect};
 use super::devices::Devices;
 use super::entropy::Entropy;
 use super::epoch::open_epoch;
+use super::logs::Logs;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
 use super::presence::{End, Presences};
@@ -37,6 +38,7 @@ pub struct Relay<S, V> {
     pub(super) connections: Connections,
     pub(super) users: Users,
     pub(super) conversations: Conversations,
+    pub(super) logs: Logs,
     pub(super) commits: Commits,
     pub(super) devices: Devices,
     pub(super) presences: Presences,
@@ -70,6 +72,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut entropy = Entropy::new(seed);
         let epoch = open_epoch(&store, &mut entropy)?;
         let presences = Presences::new(&mut entropy);
+        let logs = Logs::open(&store)?;
         Ok(Self {
             send_rate: Rate::new(config.sends_per_second, config.sends_burst),
             request_rate: Rate::new(config.requests_per_second, config.requests_burst),
@@ -83,6 +86,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             connections: Connections::new(),
             users: Users::new(),
             conversations: Conversations::new(),
+            logs,
             commits: Commits::default(),
             devices: Devices::default(),
             presences,
@@ -117,6 +121,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.take_turns();
         self.take_watch_turns();
         self.go_around();
+        self.push_logs();
         if let Some((ticket, batch)) = self.commits.start() {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
@@ -154,6 +159,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             connections: self.connections.len(),
             users: self.users.len(),
             conversations: self.conversations.len(),
+            logs: self.logs.len(),
             waiting: self.commits.waiting(),
             uncommitted_bytes: self.commits.bytes(),
             ..self.counters
@@ -207,6 +213,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         state.outgoing = state.outgoing.saturating_sub(bytes);
         state.moved = self.now.moment;
         self.line_up(connection);
+        self.log_written(connection);
         self.pay_presence(connection);
     }
 
@@ -216,13 +223,16 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         {
             return self.fail(&error);
         }
-        let Some(Outcome { pushes, effects, .. }) = self.commits.end(ticket) else { return };
+        let Some(Outcome { pushes, logs, effects, .. }) = self.commits.end(ticket) else { return };
         self.counters.commits += 1;
         for effect in &effects {
             self.settle(effect);
         }
         for (user, pushes) in pushes {
             self.deliver(&user, &pushes);
+        }
+        for (id, seq, message) in logs {
+            self.logs.push(&id, seq, message);
         }
         for effect in effects {
             self.run(effect);
@@ -289,7 +299,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Some(Timer::Turn) => {}
                 Some(Timer::Cursors) => self.write_devices(),
                 // So are these.
-                Some(Timer::Watches | Timer::Fanout) => {}
+                Some(Timer::Watches | Timer::Fanout | Timer::Logs) => {}
                 Some(Timer::Recovery) => self.end_recovery(),
                 Some(Timer::Presence(user)) => self.look_at_presence(&user),
                 Some(Timer::Push(user)) => self.end_pace(&user),
@@ -413,6 +423,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.counters.sessions -= 1;
             self.users.disconnect(&session.user, connection);
             self.forget_watches(connection, &session.watching);
+            self.forget_listening(connection, &session.listening);
             self.lease_lost(connection, end);
             if defects::is_on(Defect::OldGoodbyeEndsNew) {
                 let is_same =

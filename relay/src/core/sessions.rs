@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hongyan_protocol::{DeviceId, Pos, Time, UserId};
 
 use super::io::{ConnectionId, CoreConfig, Moment, Now};
+use super::logs::Listening;
 use super::presence::Watching;
 use super::snapshot::SnapshotProgress;
 
@@ -52,6 +53,8 @@ pub(super) struct Session {
     pub(super) leaving: bool,
     /// Whose presence it is told.
     pub(super) watching: Watching,
+    /// Groups that come by their logs.
+    pub(super) listening: Listening,
 }
 
 impl Connection {

@@ -143,6 +143,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                     state.owner =
                         facts.owner.as_ref().map(|owner| owner.as_str().to_owned()).unwrap_or_default();
                     (state.member_count, state.version) = (facts.member_count, facts.version.0);
+                    state.by_log = facts.by_log;
                 }
                 conversation.durable.0
             }
@@ -165,13 +166,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     ) -> Result<(), StoreError> {
         let Some(record) = self.store.get(Table::Groups, &group_key(id))? else { return Ok(()) };
         let record: GroupRecord = decode(record, "groups")?;
-        let change = self.store.get(Table::Groups, &group_change_key(id, GroupVersion(record.version)))?;
-        let change: wire::GroupChange = match change {
-            Some(change) => decode(change, "groups")?,
-            None => return Err(StoreError::Damaged(format!("the last change of {id} is not there"))),
-        };
         (state.title, state.owner) = (record.title, record.owner);
-        (state.member_count, state.version) = (change.member_count, record.version);
+        (state.member_count, state.version) = (record.members, record.version);
+        state.by_log = record.by_log;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{ConnectionId, CoreConfig, Verifier};
 use super::limits::TURNS_PER_INPUT;
+use super::logs::diffusion;
 use super::records::{
     Reference, Target, decode, encode, group_change_key, message_key, number_of, queue_key,
 };
@@ -141,6 +142,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Some(Target::Read(seq)) => {
                 Ok(Change::Read(encode(&wire::ReadMark { conversation: reference.conversation, seq })))
             }
+            Some(Target::LogBegins(seq)) => Ok(Change::Diffusion(diffusion(&id, seq, true))),
+            Some(Target::LogEnds(seq)) => Ok(Change::Diffusion(diffusion(&id, seq, false))),
             None => Err(damaged("is of a kind that this version does not know")),
         }
     }

@@ -206,6 +206,10 @@ keys! {
     "limits.uncommitted_bytes_max", Count(1 << 20, 1 << 36), core.uncommitted_bytes_max,
         "Bytes that wait for the disk before sends are refused as busy.";
 
+    "diffusion.log_members", Count(2, hongyan_protocol::limits::HELD_MEMBERS_MAX as u64), core.log_members,
+        "A group with more members than this comes by its log: a message is stored once and nothing is written per \
+         member; with half as many it comes by their queues again. `npm run bench` shows what each costs.";
+
     "presence.watch", Text, core.watch,
         "Who may watch whose presence: `members` (users of one direct conversation that has a message, or of one \
          group), `everyone`, or `nobody`.";

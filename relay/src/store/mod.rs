@@ -29,6 +29,8 @@ pub enum Table {
     Keys,
     /// Groups: conversation → title, owner, version.
     Groups,
+    /// Groups whose messages come by their logs.
+    Logs,
     /// Who is in a conversation: (conversation, user) → role.
     Members,
     /// What a user is in: (user, conversation) → read mark, left.
@@ -41,12 +43,13 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Meta,
         Table::Messages,
         Table::Queue,
         Table::Keys,
         Table::Groups,
+        Table::Logs,
         Table::Members,
         Table::Memberships,
         Table::Devices,
@@ -62,6 +65,7 @@ impl Table {
             Table::Queue => "queue",
             Table::Keys => "keys",
             Table::Groups => "groups",
+            Table::Logs => "logs",
             Table::Members => "members",
             Table::Memberships => "memberships",
             Table::Devices => "devices",

@@ -244,6 +244,20 @@ impl<S: Store> World<S> {
         }
     }
 
+    /// The socket takes what was given to it.
+    pub fn written_all(&mut self, connection: ConnectionId) {
+        if let Some(bytes) = self.unwritten.remove(&connection) {
+            self.input(Input::Written(connection, bytes));
+        }
+    }
+
+    /// Does what is due at once.
+    pub fn settle(&mut self) {
+        while self.relay.next_deadline().is_some_and(|at| at <= Moment(self.now)) {
+            self.input(Input::Tick);
+        }
+    }
+
     /// Asks as the app's server does, and gives the query's id.
     pub fn query(&mut self, query: Query) -> QueryId {
         self.next_query += 1;
@@ -400,6 +414,8 @@ pub fn name(event: &Event) -> String {
         Event::Renewed(_) => "renewed".into(),
         Event::Reset(_) => "reset".into(),
         Event::Snapshot(_) => "snapshot".into(),
+        Event::LogHeads(_) => "log heads".into(),
+        Event::LogMessages(_) => "log messages".into(),
         Event::Batch(_) => "batch".into(),
         Event::Ping(_) => "ping".into(),
         Event::Pong(_) => "pong".into(),

@@ -172,10 +172,16 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     ) -> Result<Vec<UserId>, StoreError> {
         let mut members = Vec::new();
         match self.conversations.get(group) {
-            Some(group) if group.has_reader(asker) => {
-                members.extend(users.iter().filter(|user| group.has_reader(user)).cloned());
+            Some(conversation) => {
+                if !conversation.has_reader(&self.store, group, asker)? {
+                    return Ok(members);
+                }
+                for user in users {
+                    if conversation.has_reader(&self.store, group, user)? {
+                        members.push(user.clone());
+                    }
+                }
             }
-            Some(_) => {}
             None => {
                 for user in users {
                     if self.store.get(Table::Members, &member_key(group, user))?.is_some() {

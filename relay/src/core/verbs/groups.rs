@@ -3,23 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hongyan_protocol::limits::{GROUP_CHANGE_USERS_MAX, GROUP_MEMBERS_MAX, TITLE_BYTES_MAX};
+use hongyan_protocol::limits::{
+    GROUP_CHANGE_USERS_MAX, GROUP_MEMBERS_MAX, HELD_MEMBERS_MAX, TITLE_BYTES_MAX,
+};
 use hongyan_protocol::wire::{self, GroupChangeKind, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, GroupVersion, Key, Seq, UserId};
 
 use super::Caller;
 use crate::core::batches::Change;
-use crate::core::commit::{Effect, Mark};
+use crate::core::commit::Mark;
 use crate::core::conversations::{Conversation, Group, GroupFacts};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
+use crate::core::limits::HEIRS_SCANNED_MAX;
+use crate::core::members::Members;
 use crate::core::records::{
-    GroupRecord, KeyRecord, MemberRecord, MembershipRecord, Reference, Target, encode, group_change_key,
-    group_key, member_key,
+    GroupMode, KeyRecord, MemberRecord, MembershipRecord, Reference, Target, encode, group_change_key,
+    member_key,
 };
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
-use crate::store::{Store, Table};
+use crate::store::{Store, StoreError, Table};
 
 pub(super) fn create<S: Store, V: Verifier>(
     relay: &mut Relay<S, V>,
@@ -33,9 +37,6 @@ pub(super) fn create<S: Store, V: Verifier>(
     }
     let mut joining = users(&body.members)?;
     joining.insert(caller.user.clone());
-    if joining.len() > GROUP_MEMBERS_MAX {
-        return Err(Refusal::reject(Code::GROUP_FULL));
-    }
     if relay.answer_known_key(caller, &key)? {
         return Ok(());
     }
@@ -49,8 +50,12 @@ pub(super) fn create<S: Store, V: Verifier>(
         owner: Some(caller.user.clone()),
         version: GroupVersion::ZERO,
         member_count: 0,
+        by_log: false,
+        called_all: Seq::ZERO,
     };
-    let group = Group { durable: facts.clone(), facts, members: BTreeMap::new(), commit: Mark::NONE };
+    let members = Members::held(BTreeMap::new());
+    let group =
+        Group { durable: facts.clone(), facts, members, mode: GroupMode::Auto, commit: Mark::NONE };
     let conversation = Conversation {
         assigned: Seq::ZERO,
         durable: Seq::ZERO,
@@ -62,7 +67,11 @@ pub(super) fn create<S: Store, V: Verifier>(
     let memberships = joining.iter().map(|user| (user.clone(), None)).collect();
     let record = KeyRecord { conversation: id.as_str().to_owned(), seq: 0, time: relay.now.time.0 };
     let owner = Some(caller.user.clone());
+    let over = relay.change_over_due(&id, joining.len())?;
     relay.apply(&id, &caller.user, GroupChangeKind::Created, joining, memberships, owner);
+    if let Some(over) = over {
+        relay.change_over(&id, over);
+    }
     relay.remember_key(caller, key, &record);
     Ok(())
 }
@@ -74,10 +83,11 @@ pub(super) fn add<S: Store, V: Verifier>(
 ) -> Result<(), Refusal> {
     relay.may_write()?;
     let id = group_id(&body.conversation)?;
-    let mut named = users(&body.users)?;
+    relay.owned_group(&id, &caller.user)?;
+    let named = relay.among(&id, users(&body.users)?, false)?;
     let group = relay.owned_group(&id, &caller.user)?;
-    named.retain(|user| !group.members.contains_key(user));
-    if group.members.len() + named.len() > GROUP_MEMBERS_MAX {
+    let members = u32::try_from(named.len()).unwrap_or(u32::MAX).saturating_add(group.facts.member_count);
+    if usize::try_from(members).is_ok_and(|members| members > GROUP_MEMBERS_MAX) {
         return Err(Refusal::reject(Code::GROUP_FULL));
     }
     let owner = group.facts.owner.clone();
@@ -91,12 +101,13 @@ pub(super) fn remove<S: Store, V: Verifier>(
 ) -> Result<(), Refusal> {
     relay.may_write()?;
     let id = group_id(&body.conversation)?;
-    let mut named = users(&body.users)?;
+    let named = users(&body.users)?;
     if named.contains(&caller.user) {
         return Err(Refusal::bad("To go yourself, leave the group."));
     }
+    relay.owned_group(&id, &caller.user)?;
+    let named = relay.among(&id, named, true)?;
     let group = relay.owned_group(&id, &caller.user)?;
-    named.retain(|user| group.members.contains_key(user));
     let owner = group.facts.owner.clone();
     relay.change(caller, &id, GroupChangeKind::Removed, named, owner)
 }
@@ -124,9 +135,7 @@ pub(super) fn leave<S: Store, V: Verifier>(
     };
     let mut owner = group.facts.owner.clone();
     if owner.as_ref() == Some(&caller.user) {
-        // The longest-standing member takes over; of those who joined together, the first by id.
-        let others = group.members.iter().filter(|(user, _)| **user != caller.user);
-        owner = others.min_by_key(|(user, joined)| (**joined, *user)).map(|(user, _)| user.clone());
+        owner = relay.heir(&id, &caller.user)?;
     }
     relay.change(caller, &id, GroupChangeKind::Left, BTreeSet::from([caller.user.clone()]), owner)
 }
@@ -151,9 +160,45 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// The group, for a member of it.
     fn group_of(&mut self, id: &ConversationId, user: &UserId) -> Result<&Group, Refusal> {
         match self.conversations.load(&self.store, id, user)? {
-            Some(Conversation { group: Some(group), .. }) if group.members.contains_key(user) => Ok(group),
+            Some(Conversation { group: Some(group), .. })
+                if group.members.joined(&self.store, id, user)?.is_some() =>
+            {
+                Ok(group)
+            }
             _ => Err(Refusal::reject(Code::NOT_A_MEMBER)),
         }
+    }
+
+    /// Those of the users who are members, or are none.
+    fn among(
+        &self,
+        id: &ConversationId,
+        mut users: BTreeSet<UserId>,
+        are: bool,
+    ) -> Result<BTreeSet<UserId>, StoreError> {
+        let mut fault = None;
+        if let Some(Conversation { group: Some(group), .. }) = self.conversations.get(id) {
+            users.retain(|user| match group.members.joined(&self.store, id, user) {
+                Ok(joined) => joined.is_some() == are,
+                Err(error) => {
+                    fault = Some(error);
+                    false
+                }
+            });
+        }
+        fault.map_or(Ok(users), Err)
+    }
+
+    /// Who takes over from an owner who leaves: the longest-standing member; of those who joined together, the first by
+    /// id. Of a very large group only the first members by id are looked through.
+    fn heir(&self, id: &ConversationId, owner: &UserId) -> Result<Option<UserId>, StoreError> {
+        let Some(Conversation { group: Some(group), .. }) = self.conversations.get(id) else {
+            return Ok(None);
+        };
+        let scanned = if group.facts.by_log { HEIRS_SCANNED_MAX } else { HELD_MEMBERS_MAX };
+        let members = group.members.page(&self.store, id, None, scanned)?;
+        let others = members.iter().filter(|(user, _)| *user != owner);
+        Ok(others.min_by_key(|(user, joined)| (**joined, *user)).map(|(user, _)| user.clone()))
     }
 
     /// The group, for its owner.
@@ -183,14 +228,23 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return Ok(());
         }
         let users = users.clone();
-        for user in users.iter().chain(&concerned) {
+        let count = usize::try_from(group.facts.member_count).unwrap_or(usize::MAX);
+        let count = match kind {
+            GroupChangeKind::Created | GroupChangeKind::Added => count.saturating_add(concerned.len()),
+            _ => count.saturating_sub(concerned.len()),
+        };
+        for user in users.iter().chain(&concerned).chain([&caller.user]) {
             self.users.load(&self.store, user)?;
         }
+        let over = self.change_over_due(id, count)?;
         let mut memberships = BTreeMap::new();
         for user in &concerned {
             memberships.insert(user.clone(), self.membership(user, id)?.0);
         }
         let version = self.apply(id, &caller.user, kind, concerned, memberships, owner);
+        if let Some(over) = over {
+            self.change_over(id, over);
+        }
         self.group_done(caller, id, version, self.commits.mark());
         Ok(())
     }
@@ -217,36 +271,38 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let last = conversation.assigned;
         let Some(group) = &mut conversation.group else { return GroupVersion::ZERO };
         let version = group.facts.version.next();
-        // Told to who is in it before or after: who is removed learns that, and then nothing more.
+        // Told to who is in it before or after: who is removed learns that, and then nothing more. Of a group that
+        // comes by its log, only to those whom it concerns.
         let mut told: BTreeSet<UserId> = conversation.users.iter().cloned().collect();
-        told.extend(concerned.iter().cloned());
+        told.extend(concerned.iter().chain([by]).cloned());
         for user in &concerned {
             if joins {
-                group.members.insert(user.clone(), version);
+                group.members.insert(user.clone(), version, mark);
             } else {
-                group.members.remove(user);
+                group.members.remove(user, mark);
             }
         }
-        let member_count = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
-        group.facts = GroupFacts { title: group.facts.title.clone(), owner, version, member_count };
+        let changed = u32::try_from(concerned.len()).unwrap_or(u32::MAX);
+        let before = group.facts.member_count;
+        let member_count =
+            if joins { before.saturating_add(changed) } else { before.saturating_sub(changed) };
+        group.facts = GroupFacts { owner, version, member_count, ..group.facts.clone() };
         group.commit = mark;
         let facts = group.facts.clone();
         if joins || !defects::is_on(Defect::RemovedStillTold) {
-            conversation.users = group.users();
+            conversation.set_users();
         }
         conversation.commit = mark;
         self.conversations.weigh(id);
 
-        let owner = facts.owner.as_ref().map(|owner| owner.as_str().to_owned()).unwrap_or_default();
-        let record =
-            GroupRecord { title: facts.title.as_ref().to_owned(), owner: owner.clone(), version: version.0 };
-        self.commits.put(Table::Groups, group_key(id), encode(&record));
+        self.put_group(id);
         for user in &concerned {
             if joins {
                 let record = encode(&MemberRecord { joined: version.0 });
                 self.commits.put(Table::Members, member_key(id, user), record);
             } else {
                 self.commits.delete(Table::Members, member_key(id, user));
+                self.stop_listening(id, user, last);
             }
         }
         for (user, before) in memberships {
@@ -264,10 +320,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             users: names(&concerned, by),
             time: self.now.time.0,
             version: version.0,
-            title: record.title,
-            owner,
+            title: facts.title.as_ref().to_owned(),
+            owner: facts.owner.as_ref().map(|owner| owner.as_str().to_owned()).unwrap_or_default(),
             member_count,
             last_seq: last.0,
+            by_log: facts.by_log,
         });
         self.commits.put(Table::Groups, group_change_key(id, version), change.clone());
         let target = Some(Target::Group(version.0));
@@ -276,7 +333,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         for user in &told {
             self.enqueue(user, &reference, &change);
         }
-        self.commits.then(Effect::Group(id.clone(), facts));
         version
     }
 }

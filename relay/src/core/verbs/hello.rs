@@ -7,6 +7,7 @@ use hongyan_protocol::{Code, DeviceId, Epoch, Pos, Time, UserId, VERSION, VERSIO
 use crate::core::defects::{self, Defect};
 use crate::core::devices::DeviceAbout;
 use crate::core::io::{ConnectionId, Identity, Verifier};
+use crate::core::logs::Listening;
 use crate::core::presence::{Claim, Order, Tab, Watching};
 use crate::core::refusal::{Refusal, Reject};
 use crate::core::relay::Relay;
@@ -52,6 +53,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
     }
     let invisible = relay.user_record(&user)?.is_some_and(|record| record.invisible);
 
+    let logs = relay.logs_of(&user)?;
     let cursor = Pos(body.cursor);
     let reset = match &epoch {
         None if cursor == Pos::ZERO => None,
@@ -71,6 +73,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
         snapshot: None,
         leaving: false,
         watching: Watching::default(),
+        listening: Listening::default(),
     };
     relay.take_lease(connection, claim)?;
     relay.begin_session(connection, session);
@@ -96,6 +99,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
         invisible,
     };
     relay.answer(connection, request, Event::Welcome(welcome));
+    relay.listen(connection, logs);
     relay.stream_from(connection, cursor, reset);
     Ok(())
 }

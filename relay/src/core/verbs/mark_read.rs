@@ -22,9 +22,7 @@ pub(super) fn mark_read<S: Store, V: Verifier>(
     let id = ConversationId::new(&body.conversation)?;
     let user = &caller.user;
     let last = match relay.conversations.load(&relay.store, &id, user)? {
-        Some(conversation) if conversation.has_reader(user) && conversation.has_member(user) => {
-            conversation.durable
-        }
+        Some(conversation) if conversation.has_reader(&relay.store, &id, user)? => conversation.durable,
         _ => return relay.refuse_outsider(caller, &id),
     };
     let (before, mark) = relay.membership(user, &id)?;

@@ -23,7 +23,7 @@ pub(super) fn members<S: Store, V: Verifier>(
         limit => limit.min(MEMBER_PAGE_MAX),
     };
     let conversation = match relay.conversations.load(&relay.store, &id, &caller.user)? {
-        Some(conversation) if conversation.has_reader(&caller.user) => conversation,
+        Some(conversation) if conversation.has_reader(&relay.store, &id, &caller.user)? => conversation,
         _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
     };
     let (owner, version) = match &conversation.group {
@@ -31,22 +31,25 @@ pub(super) fn members<S: Store, V: Verifier>(
         None => (None, GroupVersion::ZERO),
     };
     // As assigned, and told when that is durable: a page is of one version, never of two.
-    let start = match &after {
-        Some(after) => conversation.users.partition_point(|member| member <= after),
-        None => 0,
+    let mut members: Vec<UserId> = match &conversation.group {
+        Some(group) => {
+            let page = group.members.page(&relay.store, &id, after.as_ref(), limit + 1)?;
+            page.into_keys().collect()
+        }
+        None => conversation.users.iter().filter(|user| after.as_ref() < Some(user)).cloned().collect(),
     };
-    let rest = conversation.users.get(start..).unwrap_or_default();
+    let more = members.len() > limit;
+    members.truncate(limit);
     let page = wire::MemberPage {
         conversation: body.conversation,
-        members: rest
+        members: members
             .iter()
-            .take(limit)
             .map(|user| {
                 let role = if Some(user) == owner { Role::Owner } else { Role::Member };
                 wire::Member { user: user.as_str().to_owned(), role: role.into() }
             })
             .collect(),
-        more: rest.len() > limit,
+        more,
         version: version.0,
     };
     let mark = conversation.group.as_ref().map_or(Mark::NONE, |group| group.commit);

@@ -1,8 +1,11 @@
 //! A message: accepted, committed once, and then told to everybody.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use hongyan_protocol::limits::MENTIONS_MAX;
 use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, Key, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, Key, MENTION_ALL, Seq, UserId};
 use prost::Message as _;
 
 use super::Caller;
@@ -15,7 +18,7 @@ use crate::core::records::{
 };
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
-use crate::store::{Store, Table};
+use crate::store::{Store, StoreError, Table};
 
 pub(super) fn send<S: Store, V: Verifier>(
     relay: &mut Relay<S, V>,
@@ -32,16 +35,18 @@ pub(super) fn send<S: Store, V: Verifier>(
         return Ok(());
     }
     let (store, user) = (&relay.store, &caller.user);
-    let conversation = relay.conversations.load(store, &id, user)?;
-    let Some(conversation) = conversation.filter(|conversation| conversation.has_member(user)) else {
-        return relay.refuse_outsider(caller, &id);
+    let conversation = match relay.conversations.load(store, &id, user)? {
+        Some(conversation) if conversation.has_member(store, &id, user)? => conversation,
+        _ => return relay.refuse_outsider(caller, &id),
     };
     if body.reply_to > conversation.assigned.0 {
         return Err(Refusal::bad("There is no message to reply to with this seq."));
     }
-    let users = conversation.users.clone();
+    let by_log = conversation.comes_by_log();
+    // A group's log reaches everybody by itself; whom the message calls has it in her queue besides.
+    let users = if by_log { relay.called(&id, &body.mentions)? } else { conversation.users.clone() };
     for user in users.iter() {
-        relay.users.load(store, user)?;
+        relay.users.load(&relay.store, user)?;
     }
 
     // Nothing below can fail: all of it is accepted together.
@@ -51,6 +56,14 @@ pub(super) fn send<S: Store, V: Verifier>(
     conversation.assigned = seq;
     conversation.commit = mark;
     let is_new_direct = conversation.group.is_none() && seq == Seq(1);
+    if by_log
+        && body.mentions.iter().any(|user| user == MENTION_ALL)
+        && let Some(group) = &mut conversation.group
+    {
+        group.facts.called_all = seq;
+        group.commit = mark;
+        relay.put_group(&id);
+    }
 
     let time = relay.now.time;
     let message = encode(&wire::Message {
@@ -74,6 +87,9 @@ pub(super) fn send<S: Store, V: Verifier>(
     }
     let target = Some(Target::Message(seq.0));
     let reference = encode(&Reference { conversation: record.conversation, target });
+    if by_log {
+        relay.commits.push_log(&id, seq, message.clone());
+    }
     let change = Change::Message(message);
     for user in users.iter() {
         if *user != caller.user || !defects::is_on(Defect::OwnNotMirrored) {
@@ -101,6 +117,18 @@ fn check(body: &wire::Send, content_bytes_max: usize) -> Result<(), Refusal> {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Those among the mentioned who are members, each once, ascending.
+    fn called(&self, id: &ConversationId, mentions: &[String]) -> Result<Arc<[UserId]>, StoreError> {
+        let mut called = BTreeSet::new();
+        let Some(conversation) = self.conversations.get(id) else { return Ok(Arc::default()) };
+        for user in mentions.iter().filter_map(|user| UserId::new(user).ok()) {
+            if conversation.has_member(&self.store, id, &user)? {
+                called.insert(user);
+            }
+        }
+        Ok(called.into_iter().collect())
+    }
+
     /// Answers a request whose key was used before: at once, or when the first result is durable.
     pub(super) fn answer_known_key(&mut self, caller: &Caller, key: &Key) -> Result<bool, Refusal> {
         if defects::is_on(Defect::DedupForgotten) {

@@ -18,18 +18,21 @@ pub(super) fn typing<S: Store, V: Verifier>(
 ) -> Result<(), Refusal> {
     let id = ConversationId::new(&body.conversation)?;
     let user = &caller.user;
-    let conversation = match relay.conversations.load(&relay.store, &id, user)? {
-        Some(conversation) if conversation.has_reader(user) && conversation.has_member(user) => conversation,
+    let store = &relay.store;
+    let conversation = match relay.conversations.load(store, &id, user)? {
+        Some(conversation) if conversation.has_reader(store, &id, user)? => conversation,
         _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
     };
     // Members as they durably are: who is being added knows nothing of the conversation yet.
-    let members: Vec<_> = match conversation.users.len() {
-        0..=TYPING_MEMBERS_MAX => {
-            let told = conversation.users.iter().filter(|member| *member != user);
-            told.filter(|member| conversation.has_reader(member)).cloned().collect()
+    if conversation.users.len() > TYPING_MEMBERS_MAX {
+        return Ok(());
+    }
+    let mut members = Vec::new();
+    for member in conversation.users.iter().filter(|member| *member != user) {
+        if conversation.has_reader(store, &id, member)? {
+            members.push(member.clone());
         }
-        _ => return Ok(()),
-    };
+    }
     let is_hidden = relay.is_invisible(user)? && !defects::is_on(Defect::InvisibleStillTypes);
     if is_hidden || !relay.may_tell_typing(caller.connection) {
         return Ok(());

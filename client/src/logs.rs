@@ -1,0 +1,269 @@
+//! Groups that come by their logs: what the relay pushes of one is a hint that may be lost, and what is missing before
+//! it is pulled as history. The application sees the same `Message` events, in the log's order and each once.
+//!
+//! The queue tells from which seq on a group comes by its log, and from which on by the queue again. In between,
+//! whatever brings a message of the group (a push, a page, the queue where the message calls the user) comes through
+//! [`Client::log_message`], which takes the next one and for any later one only learns that there is more.
+//!
+//! *Invariant:* `told` moves forward only, by one with each message told, or over a gap that is told.
+
+use hongyan_protocol::wire::client_frame::Verb;
+use hongyan_protocol::{Class, ConversationId, GroupVersion, MENTION_ALL, Seq, limits, wire};
+
+use crate::cache::After;
+use crate::client::Client;
+use crate::conversations::{self, Line};
+use crate::defects::{self, Defect};
+use crate::io::{ChatError, Event, Now};
+use crate::limits::{LOG_EVENTS_MAX, LOG_NEWEST, PULLS_IN_FLIGHT_MAX, UNSAVED_ENTRIES_MAX};
+use crate::sending::later;
+use crate::session::Pending;
+use crate::timers::Timer;
+
+/// How far a group's log was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogCursor {
+    /// Messages up to here were told, or are in a gap that was.
+    pub(crate) told: Seq,
+    /// As far as a hint said.
+    pub(crate) head: Seq,
+    /// The messages after this one come by the queue again.
+    pub(crate) ends: Option<Seq>,
+    /// There may be more than any hint said: nobody told since the group came to be one by log.
+    pub(crate) unsure: bool,
+    /// A page is on the wire.
+    pub(crate) pulling: bool,
+}
+
+/// What brought a message of a group that comes by its log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Queue,
+    Log,
+}
+
+impl LogCursor {
+    /// From here on.
+    pub(crate) fn at(seq: Seq) -> Self {
+        Self { told: seq, head: seq, ..Self::default() }
+    }
+
+    fn has_more(&self) -> bool {
+        self.head > self.told || self.unsure
+    }
+
+}
+
+impl Line {
+    /// The log is at least so far.
+    pub(crate) fn hint(&mut self, seq: Seq) {
+        if let Some(log) = &mut self.log {
+            log.head = log.head.max(seq);
+            self.last_seq = self.last_seq.max(seq);
+        }
+    }
+}
+
+impl Client {
+    /// The queue says that the group's messages come another way from here on.
+    pub(crate) fn apply_diffusion(&mut self, change: &wire::Diffusion) {
+        let Ok(id) = ConversationId::new(&change.conversation) else { return };
+        let Some(line) = self.conversations.get_mut(&id) else { return };
+        let seq = Seq(change.seq);
+        match (&mut line.log, change.by_log) {
+            (None, true) => line.log = Some(LogCursor { unsure: true, ..LogCursor::at(seq) }),
+            (Some(log), true) => log.ends = None,
+            (Some(log), false) => {
+                log.ends = Some(seq);
+                line.hint(seq);
+            }
+            (None, false) => {}
+        }
+        self.cache.changed(&id);
+    }
+
+    /// How far groups are that come by their logs.
+    pub(crate) fn log_heads(&mut self, now: Now, heads: wire::LogHeads) {
+        for head in heads.heads {
+            self.log_head(head);
+        }
+        self.pump_pulls(now);
+    }
+
+    fn log_head(&mut self, head: wire::LogHead) {
+        let Ok(id) = ConversationId::new(&head.conversation) else { return };
+        let seq = Seq(head.last_seq);
+        if self.queue.is_resetting() {
+            // Of lines that are yet to come.
+            self.queue.keep_hint(id, seq);
+            return;
+        }
+        let Some(line) = self.conversations.get_mut(&id) else { return };
+        if line.log.is_none() {
+            return;
+        }
+        let (before, known) = (line.last_seq, line.group.as_ref().map(|group| group.version));
+        line.hint(seq);
+        let called = Seq(head.called_all);
+        let is_called = called > line.called && called > line.read_seq;
+        if is_called {
+            line.called = called;
+        }
+        let version = GroupVersion(head.version);
+        let is_newer = version > known.unwrap_or(GroupVersion::ZERO);
+        if is_newer {
+            line.group = conversations::group(head.title, &head.owner, head.member_count, head.version);
+        }
+        let now_at = line.last_seq;
+        if now_at > before || is_newer || is_called {
+            self.trim(&id, before, now_at);
+            self.cache.changed(&id);
+        }
+    }
+
+    /// New messages of a group's log.
+    pub(crate) fn log_messages(&mut self, now: Now, news: wire::LogMessages) {
+        if let Some(group) = news.group {
+            self.log_head(group);
+        }
+        for message in news.messages {
+            if self.queue.is_resetting() {
+                if let Ok(id) = ConversationId::new(&message.conversation) {
+                    self.queue.keep_hint(id, Seq(message.seq));
+                }
+                continue;
+            }
+            self.log_message(message, Way::Log);
+        }
+        self.session.brought();
+        self.pump_pulls(now);
+    }
+
+    /// A message of a group that comes by its log, whichever way it came here: the next one is told, one that was told
+    /// is passed over, and of a later one it is only learned that there is more.
+    pub(crate) fn log_message(&mut self, message: wire::Message, way: Way) {
+        let Some(view) = conversations::view(&message) else { return };
+        let (id, seq) = (view.conversation.clone(), Seq(message.seq));
+        let Some(line) = self.conversations.get_mut(&id) else { return };
+        let Some(log) = &mut line.log else { return };
+        if seq <= log.told && !defects::is_on(Defect::LogToldTwice) {
+            return;
+        }
+        if seq > log.told.next() && !defects::is_on(Defect::LogGapTaken) {
+            let before = line.last_seq;
+            line.hint(seq);
+            if message.mentions.iter().any(|user| user == self.user.as_str() || user == MENTION_ALL) {
+                line.call(seq);
+            }
+            self.trim(&id, before, seq);
+            self.cache.changed(&id);
+            return;
+        }
+        log.told = log.told.max(seq);
+        log.head = log.head.max(seq);
+        // A page may have told more than the queue has brought, so only a message that is new here is the end of it.
+        let is_over = way == Way::Queue && log.ends.is_some_and(|ends| seq > ends) && !log.has_more();
+        if is_over {
+            line.log = None;
+        }
+        let own = view.from == self.user;
+        self.note_message(&id, &message, own);
+        self.cache.after(After::Event(Event::Message(view.clone())));
+        if own {
+            self.confirm_by_queue(&view);
+        }
+    }
+
+    /// Asks for what is missing, one page of a group at a time.
+    pub(crate) fn pump_pulls(&mut self, now: Now) {
+        if !self.session.is_online()
+            || self.queue.is_resetting()
+            || self.timers.get(Timer::Pulls).is_some()
+            || self.cache.entries_unsaved() >= UNSAVED_ENTRIES_MAX / 2
+        {
+            return;
+        }
+        let pulling = self.conversations.iter().filter(|(_, line)| line.log.is_some_and(|log| log.pulling));
+        let room = PULLS_IN_FLIGHT_MAX.saturating_sub(pulling.count());
+        let mut due = Vec::new();
+        for (id, line) in self.conversations.iter_mut() {
+            if due.len() == room {
+                break;
+            }
+            if let Some(log) = &mut line.log
+                && log.has_more()
+                && !log.pulling
+            {
+                log.pulling = true;
+                due.push((id.clone(), *log));
+            }
+        }
+        for (id, log) in due {
+            let conversation = id.as_str().to_owned();
+            let page = if log.head.0 - log.told.0 > LOG_EVENTS_MAX {
+                wire::History { conversation, limit: LOG_NEWEST, ..wire::History::default() }
+            } else if log.told == Seq::ZERO {
+                // The wire has no "after nothing": the log's first message comes alone.
+                wire::History { conversation, before: 2, limit: 1, ..wire::History::default() }
+            } else {
+                let limit = u32::try_from(limits::HISTORY_PAGE_MESSAGES_MAX).unwrap_or(u32::MAX);
+                wire::History { conversation, after: log.told.0, limit, ..wire::History::default() }
+            };
+            self.request(now, Pending::Pull(id), Verb::History(page));
+        }
+    }
+
+    /// A page came.
+    pub(crate) fn pulled(&mut self, now: Now, id: &ConversationId, page: wire::HistoryPage) {
+        let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
+        log.pulling = false;
+        let first = page.messages.first().map(|message| Seq(message.seq));
+        match first {
+            // No hint says more than the log itself.
+            None => log.head = log.told,
+            Some(first) if first > log.told.next() => {
+                let gap = Event::LogGap { conversation: id.clone(), after: log.told, before: first };
+                log.told = first.previous();
+                self.cache.after(After::Event(gap));
+            }
+            Some(_) => {}
+        }
+        log.unsure = false;
+        log.head = log.head.max(Seq(page.last_seq));
+        for message in page.messages.into_iter().filter(|message| message.conversation == id.as_str()) {
+            self.log_message(message, Way::Log);
+        }
+        self.cache.changed(id);
+        self.session.brought();
+        self.pump_pulls(now);
+    }
+
+    pub(crate) fn pull_rejected(
+        &mut self,
+        now: Now,
+        id: &ConversationId,
+        error: &ChatError,
+        retry_after_ms: u64,
+    ) {
+        let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
+        log.pulling = false;
+        if error.class() == Class::Stop {
+            // No member any more, as the queue is about to tell.
+            log.head = log.told;
+            log.unsure = false;
+        } else {
+            let until = later(&mut self.random, now, 2, retry_after_ms);
+            self.timers.set(Timer::Pulls, until);
+        }
+    }
+
+    /// What was on the wire is not any more.
+    pub(crate) fn pulls_disconnected(&mut self) {
+        self.timers.clear(Timer::Pulls);
+        for (_, line) in self.conversations.iter_mut() {
+            if let Some(log) = &mut line.log {
+                log.pulling = false;
+            }
+        }
+    }
+}
