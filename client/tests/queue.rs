@@ -321,6 +321,7 @@ fn change(kind: GroupChangeKind, by: &str, users: &[&str], version: u64, last_se
         owner: "bob".into(),
         member_count: 3,
         last_seq,
+        by_log: false,
     })
 }
 

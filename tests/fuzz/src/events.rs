@@ -13,9 +13,9 @@ pub(crate) const EPOCHS: [&str; 3] = ["one", "two", ""];
 pub(crate) const GROUP: &str = "geese";
 
 /// The entry at a position of alice's queue in one epoch, always the same: messages of two conversations in the order
-/// of their logs, read marks, and changes of a group.
+/// of their logs, read marks, changes of a group, and of the way its messages come.
 pub(crate) fn entry(epoch: &str, pos: u64) -> wire::Entry {
-    // Every six entries: two of bob's conversation, one of the group's, one own, a read mark and a group's change.
+    // Every six entries: two of bob's conversation, one of the group's, one own, a read mark, and something of a group.
     let (round, place) = (pos / 6, pos % 6);
     let message = |conversation: String, seq: u64, from: &str| {
         let content = Content { text: format!("{epoch}{pos}"), ..Default::default() }.encode_to_vec().into();
@@ -29,6 +29,11 @@ pub(crate) fn entry(epoch: &str, pos: u64) -> wire::Entry {
         2 => message(GROUP.into(), round + 1, "carol"),
         3 => message(direct(0, 1), 3 * round + 3, "alice"),
         4 => Change::Read(wire::ReadMark { conversation: direct(0, 1), seq: 3 * round + 2 }),
+        _ if round % 2 == 1 => Change::Diffusion(wire::Diffusion {
+            conversation: GROUP.into(),
+            seq: round + 1,
+            by_log: round % 4 == 1,
+        }),
         _ => Change::Group(group_change(round + 1)),
     };
     wire::Entry { pos, change: Some(change) }
@@ -53,6 +58,7 @@ fn group_change(version: u64) -> wire::GroupChange {
         owner: "bob".into(),
         member_count: 3,
         last_seq: version,
+        by_log: version % 3 == 0,
     }
 }
 
@@ -74,7 +80,7 @@ pub(crate) fn batch(program: &mut Program<'_>, epoch: &str, cursor: u64) -> Even
 /// Anything but a batch.
 pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[String]) -> Event {
     let conversation = program.pick(conversations).clone();
-    match program.below(25) {
+    match program.below(28) {
         0 | 1 => Event::Welcome(welcome(program, epoch)),
         2 => Event::Renewed(wire::Renewed { token_expires_in_ms: program.number() }),
         3 => Event::Reset(wire::Reset { epoch: program.text(&EPOCHS), pos: program.number(), cause: 1 }),
@@ -128,6 +134,16 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             1 => Event::SignedOut(wire::SignedOut { device: program.text(&DEVICES) }),
             _ => Event::Invisible(wire::Invisible { invisible: program.flag() }),
         },
+        25 => Event::LogHeads(wire::LogHeads {
+            heads: program.times(0..3, |program| log_head(program, conversations)),
+        }),
+        26 | 27 => {
+            let first = program.number();
+            let count = program.below(8) as u64;
+            let messages = (0..count).map(|n| log_message(program, GROUP, first.wrapping_add(n))).collect();
+            let group = program.flag().then(|| log_head(program, conversations));
+            Event::LogMessages(wire::LogMessages { messages, group })
+        }
         16 | 17 => Event::GroupDone(wire::GroupDone { conversation, version: program.number() }),
         _ => Event::MemberPage(wire::MemberPage {
             conversation,
@@ -138,6 +154,18 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             more: program.flag(),
             version: program.number(),
         }),
+    }
+}
+
+fn log_head(program: &mut Program<'_>, conversations: &[String]) -> wire::LogHead {
+    wire::LogHead {
+        conversation: program.pick(conversations).clone(),
+        last_seq: program.number(),
+        title: program.text(&["Geese", ""]),
+        owner: user(program),
+        member_count: program.small(),
+        version: program.number(),
+        called_all: program.number(),
     }
 }
 
@@ -189,6 +217,7 @@ fn state(program: &mut Program<'_>, conversations: &[String]) -> wire::Conversat
         owner: user(program),
         member_count: program.small(),
         version: program.number(),
+        by_log: program.flag(),
         conversation,
     }
 }

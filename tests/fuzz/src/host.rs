@@ -94,7 +94,7 @@ pub(crate) struct Host {
     pub(crate) cursor: u64,
     /// The last message that was told, by conversation.
     told: BTreeMap<ConversationId, Seq>,
-    /// All batches were of the one queue.
+    /// All that came of messages was of the one queue.
     honest: bool,
     processes: u8,
     /// The kinds of verbs that the client sent.
@@ -182,6 +182,8 @@ impl Host {
             Some(relay_frame::Event::Welcome(welcome)) if self.greets() => self.epoch = welcome.epoch,
             Some(relay_frame::Event::Reset(_) | relay_frame::Event::Snapshot(_)) => self.forget(),
             Some(relay_frame::Event::Batch(_)) if !drawn => self.honest = false,
+            // Messages of a log that are drawn from nowhere.
+            Some(relay_frame::Event::LogMessages(_)) => self.honest = false,
             _ => {}
         }
         self.input(Input::Frame(generation, bytes));
