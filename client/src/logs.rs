@@ -51,7 +51,6 @@ impl LogCursor {
     fn has_more(&self) -> bool {
         self.head > self.told || self.unsure
     }
-
 }
 
 impl Line {

@@ -74,7 +74,10 @@ fn answer(bed: &mut Bed, request: u64, page: &wire::History, last: u64) {
         (end + 1).saturating_sub(limit).max(1)..=end
     };
     let messages = seqs.map(message).collect();
-    bed.say(request, Relay::HistoryPage(wire::HistoryPage { conversation: "g1".into(), messages, last_seq: last }));
+    bed.say(
+        request,
+        Relay::HistoryPage(wire::HistoryPage { conversation: "g1".into(), messages, last_seq: last }),
+    );
 }
 
 /// Answers all pages until none is asked for any more.

@@ -68,7 +68,10 @@ const _: () = {
     assert!(GROUP_CHANGE_USERS_MAX * (ID_BYTES_MAX + 3) < CLIENT_FRAME_BYTES_MAX / 4);
     assert!(TOKEN_BYTES_MAX < CLIENT_FRAME_BYTES_MAX / 4);
     assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < RELAY_FRAME_BYTES_MAX);
-    assert!(LOG_HEADS_MAX * (CONVERSATION_ID_BYTES_MAX + TITLE_BYTES_MAX + ID_BYTES_MAX + 40) < RELAY_FRAME_BYTES_MAX);
+    assert!(
+        LOG_HEADS_MAX * (CONVERSATION_ID_BYTES_MAX + TITLE_BYTES_MAX + ID_BYTES_MAX + 40)
+            < RELAY_FRAME_BYTES_MAX
+    );
     // A snapshot's frame: each state may carry a last message and its own unread list.
     assert!(OWN_UNREAD_MAX * 10 < BATCH_BYTES_TARGET);
     assert!(WATCH_USERS_MAX * (ID_BYTES_MAX + 48 + PRESENCE_DEVICES_MAX * 32) < RELAY_FRAME_BYTES_MAX);

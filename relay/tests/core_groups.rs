@@ -160,7 +160,13 @@ fn bad_group_requests_get_their_code() {
 
 #[test]
 fn a_group_is_bounded_and_its_members_come_in_pages() {
-    let mut world = World::with(CoreConfig { requests_burst: 1_000, ..Default::default() });
+    let config = CoreConfig {
+        requests_burst: 1_000,
+        group_members_max: 5_000,
+        log_members: 5_000,
+        ..Default::default()
+    };
+    let mut world = World::with(config);
     let alice = world.login("alice", "a");
     let group = world.group(alice, "g", &[]);
     for page in 0..25 {

@@ -8,7 +8,8 @@ use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_relay::core::limits::LOG_PUSHES_IN_FLIGHT;
-use hongyan_relay::core::{ConnectionId, CoreConfig};
+use hongyan_relay::core::queries::{Answer, GroupQuery, GroupShown, Query};
+use hongyan_relay::core::{ConnectionId, CoreConfig, GroupMode};
 
 /// Groups of more than three come by their logs.
 fn config() -> CoreConfig {
@@ -171,7 +172,8 @@ fn a_fan_out_leaves_room_for_others_and_reaches_all() {
     world.auto_tick = false;
     world.send(owner, &group, "1", "hello");
     world.settle();
-    let reached = crowd.iter().filter(|one| !world.inbox.get(one).is_none_or(|inbox| inbox.is_empty())).count();
+    let reached =
+        crowd.iter().filter(|one| !world.inbox.get(one).is_none_or(|inbox| inbox.is_empty())).count();
     assert!(reached <= LOG_PUSHES_IN_FLIGHT && reached > LOG_PUSHES_IN_FLIGHT - 3, "{reached}");
     // Sockets that take something make room; those that take nothing are not waited for.
     world.written_all(crowd[0]);
@@ -179,4 +181,86 @@ fn a_fan_out_leaves_room_for_others_and_reaches_all() {
     world.pass(1_000);
     let told: Vec<_> = crowd.iter().map(|one| heard(&mut world, *one)).collect();
     assert!(told.iter().all(|told| *told == [">hello"]));
+}
+
+fn names(from: usize, to: usize) -> Vec<hongyan_protocol::UserId> {
+    (from..to).map(|n| user(&format!("u{n:06}"))).collect()
+}
+
+fn shown(answer: Answer) -> GroupShown {
+    match answer {
+        Answer::Group(group) => group,
+        _ => panic!("no group"),
+    }
+}
+
+#[test]
+fn the_apps_server_fills_a_large_group_and_says_how_it_travels() {
+    let mut world = World::new();
+    let create = Query::CreateGroup {
+        title: "Geese".into(),
+        owner: user("owner"),
+        members: names(0, 450),
+        mode: GroupMode::Auto,
+    };
+    let group = shown(world.answered(create));
+    assert_eq!((group.members, group.by_log, group.owner), (451, false, Some(user("owner"))));
+    let id = group.id;
+    let ask = |world: &mut World, query| world.answered(Query::Group(id.clone(), query));
+    for from in (400..5_400).step_by(1_000) {
+        ask(&mut world, GroupQuery::Add(names(from, from + 1_000)));
+    }
+    let group = shown(ask(&mut world, GroupQuery::Show));
+    assert_eq!((group.members, group.by_log), (5_401, true));
+    // Everybody is there, page by page, each once.
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let Answer::Members(page, more) =
+            ask(&mut world, GroupQuery::Members { after: after.clone(), limit: 500 })
+        else {
+            panic!("no page")
+        };
+        after = page.last().cloned();
+        all.extend(page);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(all.len(), 5_401);
+    assert!(all.is_sorted());
+    // A message to it costs nothing per member.
+    let one = world.login("u005000", "d");
+    world.take(one);
+    world.send(one, id.as_str(), "1", "hello");
+    assert_eq!(heard(&mut world, one), [">hello"]);
+    // It can't be forced into that many queues, a smaller one can.
+    assert!(shown(ask(&mut world, GroupQuery::SetMode(GroupMode::Reference))).by_log);
+    let gone = shown(ask(&mut world, GroupQuery::Remove(names(0, 1_000))));
+    assert_eq!((gone.members, gone.by_log, gone.mode), (4_401, false, GroupMode::Reference));
+    world.send(one, id.as_str(), "2", "again");
+    assert_eq!(heard(&mut world, one), ["queue from 1", "again"]);
+    // The owner goes among others, and somebody takes over.
+    let mut leaving = names(1_000, 1_010);
+    leaving.push(user("owner"));
+    let left = shown(ask(&mut world, GroupQuery::Remove(leaving)));
+    assert_eq!((left.members, left.owner), (4_390, Some(user("u001010"))));
+    let none = Query::Group(hongyan_protocol::ConversationId::new("nowhere").unwrap(), GroupQuery::Show);
+    assert!(matches!(world.answered(none), Answer::NoSuchGroup));
+}
+
+#[test]
+fn what_was_looked_up_is_the_same_before_and_after_its_commit() {
+    let mut world = World::with(config());
+    let alice = world.login("alice", "alice's");
+    let group = world.group(alice, "g", &["bob", "carol", "dora", "emil"]);
+    world.auto_commit = false;
+    world.ask(alice, remove(&group, &["bob"]));
+    world.ask(alice, add(&group, &["fred"]));
+    let id = hongyan_protocol::ConversationId::new(&group).unwrap();
+    let page = world.query(Query::Group(id, GroupQuery::Members { after: None, limit: 3 }));
+    assert!(!world.answers.contains_key(&page), "what is not durable is told to nobody");
+    world.commit_all();
+    let Some(Answer::Members(members, more)) = world.answers.remove(&page) else { panic!("no page") };
+    assert_eq!(members, ["alice", "carol", "dora"].map(user));
+    assert!(more);
 }

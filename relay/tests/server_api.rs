@@ -273,29 +273,86 @@ fn weak_keys_are_refused_before_anything_is_served() {
 }
 
 #[tokio::test]
+async fn groups_are_made_filled_and_set() {
+    let relay = start();
+    let group = done(&ask_with(
+        &relay,
+        "POST",
+        "/api/v1/groups",
+        r#"{ "title": "雁", "owner": "alice", "members": ["bob"], "diffusion": "log" }"#,
+    ));
+    assert_eq!(
+        (&group["members"], &group["by_log"], &group["owner"]),
+        (&json!(2), &json!(true), &json!("alice"))
+    );
+    let path = format!("/api/v1/groups/{}", group["group"].as_str().unwrap());
+    let users: Vec<String> = (0..1_000).map(|n| format!("user-{n:04}-{}", "x".repeat(100))).collect();
+    let filled =
+        done(&ask_with(&relay, "POST", &format!("{path}/members"), &json!({ "users": users }).to_string()));
+    assert_eq!(filled["members"], 1_002);
+    let again =
+        done(&ask_with(&relay, "POST", &format!("{path}/members"), &json!({ "users": users }).to_string()));
+    assert_eq!((&again["members"], &again["version"]), (&filled["members"], &filled["version"]));
+    let page = done(&ask(&relay, "GET", &format!("{path}/members?limit=2&after=alice")));
+    assert_eq!((&page["members"], &page["more"]), (&json!(["bob", users[0]]), &json!(true)));
+    let gone = done(&ask(&relay, "DELETE", &format!("{path}/members?user=bob&user=nobody")));
+    assert_eq!(gone["members"], 1_001);
+    let set = done(&ask_with(&relay, "PATCH", &path, r#"{ "diffusion": "reference" }"#));
+    assert_eq!((&set["diffusion"], &set["by_log"]), (&json!("reference"), &json!(false)));
+    assert_eq!(done(&ask(&relay, "GET", &path)), set);
+
+    let too_many: Vec<_> = (0..1_001).map(|n| n.to_string()).collect();
+    for (method, target, body, status, code) in [
+        ("GET", "/api/v1/groups/nowhere", "".to_owned(), 404, "no-such-group"),
+        ("GET", "/api/v1/groups/~5.alice.bob", String::new(), 404, "no-such-group"),
+        ("POST", "/api/v1/groups", String::new(), 400, "bad-request"),
+        ("POST", "/api/v1/groups", r#"{ "title": "", "owner": "alice" }"#.into(), 400, "bad-request"),
+        ("POST", "/api/v1/groups", r#"{ "title": "x", "owner": "" }"#.into(), 400, "bad-request"),
+        ("PATCH", path.as_str(), r#"{ "diffusion": "loud" }"#.into(), 400, "bad-request"),
+        ("POST", &format!("{path}/members"), json!({ "users": too_many }).to_string(), 400, "bad-request"),
+        ("GET", &format!("{path}/members?limit=0"), String::new(), 400, "bad-request"),
+        ("GET", &format!("{path}/members?limit=1&limit=2"), String::new(), 400, "bad-request"),
+    ] {
+        assert_refused(&ask_with(&relay, method, target, &body), status, code);
+    }
+}
+
+#[tokio::test]
 async fn the_document_tells_what_there_is() {
     let relay = start();
     // Without a key: it tells nothing of users.
     let document = done(&relay.get("/api/v1/openapi.json", &[]));
     assert_eq!(document["openapi"], "3.1.0");
     let _alice = relay.sign_in("alice", "one").await;
-    let mut seen = 0;
+    let (mut seen, mut group) = (0, String::new());
+    let bodies = [
+        ("post /api/v1/groups", r#"{ "title": "Geese", "owner": "alice" }"#),
+        ("patch /api/v1/groups/{group}", r#"{ "diffusion": "log" }"#),
+        ("post /api/v1/groups/{group}/members", r#"{ "users": ["bob", "carol"] }"#),
+    ];
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             seen += 1;
-            let mut real = path.replace("{user}", "alice").replace("{device}", "one");
+            let mut real =
+                path.replace("{user}", "alice").replace("{device}", "one").replace("{group}", &group);
             for parameter in operation["parameters"].as_array().unwrap() {
-                if parameter["in"] == "query" {
+                if parameter["in"] == "query" && parameter["required"] == true {
                     real.push_str(&format!("?{}=alice", parameter["name"].as_str().unwrap()));
                 }
             }
             // Reads come first, so that there is something to read.
-            let answer = done(&ask(&relay, &method.to_uppercase(), &real));
+            let at = format!("{method} {path}");
+            let body = bodies.iter().find(|(of, _)| *of == at).map_or("", |(_, body)| *body);
+            assert_eq!(operation["requestBody"]["required"] == true, !body.is_empty(), "{at}");
+            let answer = done(&ask_with(&relay, &method.to_uppercase(), &real, body));
+            if let Some(made) = answer["group"].as_str() {
+                made.clone_into(&mut group);
+            }
             let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
-            assert_fits(&document, schema, &answer, &format!("{method} {path}"));
+            assert_fits(&document, schema, &answer, &at);
         }
     }
-    assert_eq!(seen, 5);
+    assert_eq!(seen, 11);
     let error = body(&relay.get("/api", &[]));
     assert_fits(&document, &json!({ "$ref": "#/components/schemas/Error" }), &error, "an error");
 }

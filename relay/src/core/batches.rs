@@ -4,8 +4,8 @@
 //! here are `wire::Batch` with the changes left encoded, and all receivers of a message share its bytes.
 
 use bytes::Bytes;
-use hongyan_protocol::{Pos, Seq, wire};
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
+use hongyan_protocol::{Pos, Seq, wire};
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]

@@ -156,6 +156,22 @@ impl Conversations {
         Ok(self.hot.get_mut(id))
     }
 
+    /// Brings a group into memory, for the app's own server.
+    pub(super) fn load_group(
+        &mut self,
+        store: &impl Store,
+        id: &ConversationId,
+    ) -> Result<Option<&mut Conversation>, StoreError> {
+        if self.hot.get_mut(id).is_none() {
+            if store.get(Table::Groups, &group_key(id))?.is_none() {
+                return Ok(None);
+            }
+            let loaded = load_group(store, id)?;
+            self.insert(id.clone(), loaded);
+        }
+        Ok(self.hot.get_mut(id))
+    }
+
     pub(super) fn evict(&mut self, commits: &Commits) {
         self.hot.evict(
             EVICTION_STEPS,

@@ -14,11 +14,13 @@ pub(super) struct Hot<K, V> {
     slots: BTreeMap<K, Slot<V>>,
     weight: usize,
     hand: Option<K>,
+    /// How many came since it was last evicted from.
+    came: usize,
 }
 
 impl<K: Ord + Clone, V> Hot<K, V> {
     pub(super) fn new() -> Self {
-        Self { slots: BTreeMap::new(), weight: 0, hand: None }
+        Self { slots: BTreeMap::new(), weight: 0, hand: None, came: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,6 +44,7 @@ impl<K: Ord + Clone, V> Hot<K, V> {
 
     pub(super) fn insert(&mut self, key: K, weight: usize, value: V) {
         self.weight += weight;
+        self.came += 1;
         if let Some(before) = self.slots.insert(key, Slot { used: true, weight, value }) {
             self.weight -= before.weight;
         }
@@ -55,13 +58,16 @@ impl<K: Ord + Clone, V> Hot<K, V> {
         }
     }
 
-    /// Looks at up to `steps` values and evicts those that were not used since it last looked.
+    /// Looks at up to `steps` values, and at as many more as may have to go because others came, and evicts those that
+    /// were not used since it last looked.
     pub(super) fn evict(
         &mut self,
         steps: usize,
         over: impl Fn(usize, usize) -> bool,
         pinned: impl Fn(&V) -> bool,
     ) {
+        // Who comes was used, so that it is looked at twice until it goes.
+        let steps = steps + 3 * std::mem::take(&mut self.came);
         for _ in 0..steps {
             if !over(self.slots.len(), self.weight) {
                 return;
@@ -95,6 +101,7 @@ mod tests {
         for n in 0..10u32 {
             hot.insert(n, 1, n);
         }
+        hot.came = 0;
         let evict = |hot: &mut Hot<u32, u32>, steps| {
             hot.evict(steps, |len, _| len > 4, |value| *value == 3);
         };
@@ -105,5 +112,11 @@ mod tests {
         assert_eq!(hot.len(), 4);
         assert!(hot.get(&3).is_some() && hot.get(&5).is_some());
         assert_eq!(hot.weight(), 4);
+        // As many go as come, however few steps there are.
+        for n in 100..1_000 {
+            hot.insert(n, 1, n);
+            evict(&mut hot, 1);
+        }
+        assert!(hot.len() <= 6, "{}", hot.len());
     }
 }

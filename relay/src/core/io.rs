@@ -118,6 +118,8 @@ pub struct CoreConfig {
     pub token_leeway_ms: u64,
     /// Bytes of batches that wait for a commit, beyond which sends are refused as busy.
     pub uncommitted_bytes_max: usize,
+    /// Members of one group.
+    pub group_members_max: usize,
     /// A group with more members than this comes by its log.
     pub log_members: usize,
     /// Who may watch whose presence.
@@ -151,6 +153,7 @@ impl Default for CoreConfig {
             silence_ms: 15_000,
             token_leeway_ms: 5_000,
             uncommitted_bytes_max: 64 * 1024 * 1024,
+            group_members_max: hongyan_protocol::limits::GROUP_MEMBERS_MAX,
             log_members: 500,
             watch: WatchPolicy::default(),
             lost_hold_ms: 600,

@@ -50,6 +50,8 @@ pub const LOG_PUSHES_IN_FLIGHT: usize = 512;
 pub const LOG_STUCK_MS: u64 = 50;
 /// Bytes of one log that wait to be pushed; beyond, only how far it is.
 pub const LOG_WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// Users whom one request of the app's server adds to a group, or removes.
+pub const QUERY_MEMBERS_MAX: usize = 1_000;
 /// Members of a log's group that are looked through for the one who takes over from an owner who leaves.
 pub const HEIRS_SCANNED_MAX: usize = 1_000;
 /// Members of a group whose typing is told.

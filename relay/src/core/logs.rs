@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
-use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, HELD_MEMBERS_MAX, LOG_HEADS_MAX};
+use hongyan_protocol::limits::{
+    BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX, GROUP_CHANGE_USERS_MAX, HELD_MEMBERS_MAX, LOG_HEADS_MAX,
+};
 use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, DIRECT_MARK, GroupVersion, Seq, UserId};
 
@@ -153,27 +155,33 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         // Ids of groups lie before those of direct conversations.
         let to = [prefix(user.as_str()).as_ref(), DIRECT_MARK.to_string().as_bytes()].concat();
         let mut fault = None;
-        self.store.scan(Table::Memberships, &prefix(user.as_str()), &to, Order::Ascending, &mut |key, value| {
-            let id = second_of(key).and_then(|id| {
-                ConversationId::new(id)
-                    .map_err(|_| StoreError::Damaged("a membership names no valid conversation".into()))
-            });
-            let stored = decode::<MembershipRecord>(Bytes::copy_from_slice(value), "memberships");
-            match (id, stored) {
-                (Ok(id), Ok(stored)) if self.logs.groups.contains_key(&id) => {
-                    let record = match self.commits.memberships.get(&(user.clone(), id.clone())) {
-                        Some(pending) => pending.durable,
-                        None => Some(stored),
-                    };
-                    if record.is_some_and(|record| record.left == 0) {
-                        groups.insert(id);
+        self.store.scan(
+            Table::Memberships,
+            &prefix(user.as_str()),
+            &to,
+            Order::Ascending,
+            &mut |key, value| {
+                let id = second_of(key).and_then(|id| {
+                    ConversationId::new(id)
+                        .map_err(|_| StoreError::Damaged("a membership names no valid conversation".into()))
+                });
+                let stored = decode::<MembershipRecord>(Bytes::copy_from_slice(value), "memberships");
+                match (id, stored) {
+                    (Ok(id), Ok(stored)) if self.logs.groups.contains_key(&id) => {
+                        let record = match self.commits.memberships.get(&(user.clone(), id.clone())) {
+                            Some(pending) => pending.durable,
+                            None => Some(stored),
+                        };
+                        if record.is_some_and(|record| record.left == 0) {
+                            groups.insert(id);
+                        }
                     }
+                    (Ok(_), Ok(_)) => {}
+                    (Err(error), _) | (_, Err(error)) => fault = Some(error),
                 }
-                (Ok(_), Ok(_)) => {}
-                (Err(error), _) | (_, Err(error)) => fault = Some(error),
-            }
-            fault.is_none()
-        })?;
+                fault.is_none()
+            },
+        )?;
         fault.map_or(Ok(groups), Err)
     }
 
@@ -431,7 +439,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let Some(Conversation { group: Some(group), .. }) = self.conversations.get(id) else {
             return Ok(None);
         };
-        let all = group.members.page(&self.store, id, None, HELD_MEMBERS_MAX)?;
+        // Before the change there may be as many more as it names.
+        let most = HELD_MEMBERS_MAX + GROUP_CHANGE_USERS_MAX;
+        let all = group.members.page(&self.store, id, None, most)?;
         for user in all.keys() {
             self.users.load(&self.store, user)?;
         }
@@ -476,6 +486,18 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         for user in &members {
             self.enqueue(user, &reference, &change);
         }
+    }
+
+    /// The same, for a change that nobody is told of.
+    pub(super) fn keep_group(&mut self, id: &ConversationId) {
+        let mark = self.commits.mark();
+        if let Some(conversation) = self.conversations.get_mut(id) {
+            conversation.commit = mark;
+            if let Some(group) = &mut conversation.group {
+                group.commit = mark;
+            }
+        }
+        self.put_group(id);
     }
 
     /// The group's record, and what is known of it, as they are now.

@@ -76,8 +76,14 @@ impl Members {
         self.held = None;
     }
 
-    /// All of them are here from now on, as [`Members::page`] gave them.
-    pub(super) fn hold(&mut self, members: BTreeMap<UserId, GroupVersion>) {
+    /// All of them are here from now on, as [`Members::page`] gave them, and what changed since.
+    pub(super) fn hold(&mut self, mut members: BTreeMap<UserId, GroupVersion>) {
+        for (user, (joined, _)) in &self.unsettled {
+            match joined {
+                Some(joined) => drop(members.insert(user.clone(), *joined)),
+                None => drop(members.remove(user)),
+            }
+        }
         self.held = Some(members);
     }
 

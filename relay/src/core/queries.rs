@@ -4,11 +4,13 @@
 //! table of routes (`server/api/routes.rs`).
 
 use hongyan_protocol::limits::WATCH_USERS_MAX;
-use hongyan_protocol::{Code, DeviceId, Time, UserId, wire};
+use hongyan_protocol::{Code, ConversationId, DeviceId, Time, UserId, wire};
 
 use super::commit::{Effect, Mark};
+pub use super::group_queries::{GroupQuery, GroupShown};
 use super::io::Verifier;
 use super::presence::Eyes;
+use super::records::GroupMode;
 use super::refusal::Refusal;
 use super::relay::Relay;
 use crate::store::{Store, StoreError};
@@ -29,6 +31,19 @@ pub enum Query {
     Kick(UserId, Option<DeviceId>),
     /// Take no token of this user any more that was issued up to now.
     RevokeTokens(UserId),
+    /// Make a group.
+    CreateGroup {
+        /// Its title.
+        title: String,
+        /// Who may add and remove.
+        owner: UserId,
+        /// Besides the owner.
+        members: Vec<UserId>,
+        /// How its messages are to reach its members.
+        mode: GroupMode,
+    },
+    /// Something of a group.
+    Group(ConversationId, GroupQuery),
 }
 
 /// How a user is, as she sees it herself: the app's own server is told the truth.
@@ -53,6 +68,12 @@ pub enum Answer {
     Kicked(usize),
     /// Tokens issued up to then are revoked.
     TokensRevoked(Time),
+    /// The group as it is now.
+    Group(GroupShown),
+    /// There is no such group.
+    NoSuchGroup,
+    /// Members of a group; the flag says that there are more.
+    Members(Vec<UserId>, bool),
     /// It was not done.
     Refused(Code),
 }
@@ -87,6 +108,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Query::RevokeTokens(user) => {
                 self.revoke_tokens(&user).map(|(time, mark)| Some((mark, Answer::TokensRevoked(time))))
             }
+            Query::CreateGroup { title, owner, members, mode } => {
+                self.create_group_for_server(title, &owner, members, mode).map(Some)
+            }
+            Query::Group(group, query) => self.group_query(&group, query).map(Some),
         };
         match answered {
             Ok(Some((mark, answer))) => self.run_at(mark, Effect::Reply(id, answer)),

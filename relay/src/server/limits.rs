@@ -39,6 +39,8 @@ pub(crate) const CORE_END_TIME: Duration = Duration::from_secs(10);
 
 /// The body of a request to the API.
 pub(crate) const API_BODY_BYTES_MAX: usize = 4 * 1024;
+/// The body of one that names many users, the longest ids escaped.
+pub(crate) const API_USERS_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Requests to the API that are being served; more are told to come again.
 pub(crate) const API_REQUESTS_MAX: usize = 64;
 /// Users whose presence one request may ask for.

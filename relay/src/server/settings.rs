@@ -193,6 +193,8 @@ keys! {
         "Other requests per second that a user may make, sustained.";
     "limits.requests_burst", Count(1, 1_000_000), core.requests_burst,
         "Other requests that a user may make at once.";
+    "limits.group_members_max", Count(1, hongyan_protocol::limits::GROUP_MEMBERS_MAX as u64), core.group_members_max,
+        "Members of one group.";
     "limits.connections_max", Count(1, 10_000_000), core.connections_max,
         "Open connections in all.";
     "limits.connections_per_user_max", Count(1, 1_000_000), core.connections_per_user_max,

@@ -18,8 +18,12 @@ use crate::scene::{API_SECRET, BODY, Scene, TITLE, good_token};
 /// Whose affairs are tried.
 const USER: &str = "carol";
 const DEVICE: &str = "device-of-carol";
-/// More than any body may have.
+/// More than a body may have …
 const LONG: usize = 8 * 1024;
+/// … and one that names many users.
+const LONG_OF_USERS: usize = 1024 * 1024 + 1;
+/// Stands for the id of a group of the user's.
+const GROUP: &str = "GROUP";
 
 /// One route, and a request that does it.
 struct Row {
@@ -27,31 +31,50 @@ struct Row {
     /// As the relay's document names it.
     path: &'static str,
     target: &'static str,
+    body: &'static str,
     /// The code with which the user's connection ends when it is done; `None` when it goes on.
     ends: Option<Code>,
 }
 
-const fn row(method: &'static str, path: &'static str, target: &'static str, ends: Option<Code>) -> Row {
-    Row { method, path, target, ends }
+const fn row(method: &'static str, path: &'static str, target: &'static str) -> Row {
+    Row { method, path, target, body: "", ends: None }
+}
+
+impl Row {
+    const fn with(self, body: &'static str) -> Self {
+        Self { body, ..self }
+    }
+
+    const fn ends(self, code: Code) -> Self {
+        Self { ends: Some(code), ..self }
+    }
+
+    fn needs_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// More than its body may have.
+    fn too_long(&self) -> usize {
+        if self.body.contains("users") || self.body.contains("owner") { LONG_OF_USERS } else { LONG }
+    }
 }
 
 /// Those that end more come later.
-const ROWS: [Row; 5] = [
-    row("GET", "/api/v1/presence", "/api/v1/presence?user=carol", None),
-    row("GET", "/api/v1/users/{user}/devices", "/api/v1/users/carol/devices", None),
-    row("POST", "/api/v1/users/{user}/kick", "/api/v1/users/carol/kick", Some(Code::KICKED)),
-    row(
-        "DELETE",
-        "/api/v1/users/{user}/devices/{device}",
-        "/api/v1/users/carol/devices/device-of-carol",
-        Some(Code::LOGGED_OUT),
-    ),
-    row(
-        "POST",
-        "/api/v1/users/{user}/revoke-tokens",
-        "/api/v1/users/carol/revoke-tokens",
-        Some(Code::TOKEN_REVOKED),
-    ),
+const ROWS: [Row; 11] = [
+    row("POST", "/api/v1/groups", "/api/v1/groups").with(r#"{"title":"Geese","owner":"carol"}"#),
+    row("GET", "/api/v1/groups/{group}", "/api/v1/groups/GROUP"),
+    row("PATCH", "/api/v1/groups/{group}", "/api/v1/groups/GROUP").with(r#"{"diffusion":"log"}"#),
+    row("GET", "/api/v1/groups/{group}/members", "/api/v1/groups/GROUP/members"),
+    row("POST", "/api/v1/groups/{group}/members", "/api/v1/groups/GROUP/members")
+        .with(r#"{"users":["dave"]}"#),
+    row("DELETE", "/api/v1/groups/{group}/members", "/api/v1/groups/GROUP/members?user=dave"),
+    row("GET", "/api/v1/presence", "/api/v1/presence?user=carol"),
+    row("GET", "/api/v1/users/{user}/devices", "/api/v1/users/carol/devices"),
+    row("POST", "/api/v1/users/{user}/kick", "/api/v1/users/carol/kick").ends(Code::KICKED),
+    row("DELETE", "/api/v1/users/{user}/devices/{device}", "/api/v1/users/carol/devices/device-of-carol")
+        .ends(Code::LOGGED_OUT),
+    row("POST", "/api/v1/users/{user}/revoke-tokens", "/api/v1/users/carol/revoke-tokens")
+        .ends(Code::TOKEN_REVOKED),
 ];
 
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"];
@@ -111,10 +134,17 @@ pub(crate) async fn all(scene: &mut Scene) -> Vec<String> {
     let rows: BTreeSet<_> = ROWS.iter().map(|row| (row.method.to_owned(), row.path.to_owned())).collect();
     assert_eq!(routes, rows, "each route has a row, and each row a route");
 
+    let new = ROWS[0].body.as_bytes();
+    let length = format!("content-length: {}", new.len());
+    let made = ask(scene, "POST", "/api/v1/groups", &[key(), length], new).await;
+    let made: serde_json::Value = serde_json::from_str(&made.body).unwrap();
+    let group = made["group"].as_str().unwrap();
+
     let (mut wrong, mut tried) = (Vec::new(), 0);
     let mut carol = login(scene).await;
     for row in &ROWS {
         for (what, lines, method, target, body, status) in tries(row) {
+            let target = target.replace(GROUP, group);
             let answer = ask(scene, method, &target, &lines, &body).await;
             tried += 1;
             if answer.status != status || tells(&answer) {
@@ -128,7 +158,9 @@ pub(crate) async fn all(scene: &mut Scene) -> Vec<String> {
     }
     // With the key each of them does what it is for; so what was tried above was the real thing.
     for row in &ROWS {
-        let answer = ask(scene, row.method, row.target, &[key()], b"").await;
+        let lines = [key(), format!("content-length: {}", row.body.len())];
+        let target = row.target.replace(GROUP, group);
+        let answer = ask(scene, row.method, &target, &lines, row.body.as_bytes()).await;
         assert_eq!(answer.status, 200, "{} {}: {}", row.method, row.target, answer.body);
         assert!(answer.body.contains(USER));
         if let Some(code) = row.ends {
@@ -184,7 +216,7 @@ fn tries(row: &Row) -> Vec<Try> {
     let of_length = |length: usize| vec![key(), format!("content-length: {length}")];
     // With a key, and wrong.
     for (what, lines, body, status) in [
-        ("with a body that is too long", of_length(LONG), vec![b'x'; LONG], 413),
+        ("with a body that is too long", of_length(row.too_long()), vec![b'x'; row.too_long()], 413),
         ("with a body that is no JSON", of_length(3), b"\xff{\0".to_vec(), 400),
         ("with a body of another shape", of_length(13), br#"{"users":[1]}"#.to_vec(), 400),
         ("with a body of many brackets", of_length(2_000), vec![b'['; 2_000], 400),
@@ -193,10 +225,15 @@ fn tries(row: &Row) -> Vec<Try> {
     }
     let unknown = format!("{target}{joint}all=true");
     all.push(("with a parameter too many".into(), vec![key()], row.method, unknown, Vec::new(), 400));
-    let bad_name = target.replace(USER, "%00");
-    all.push(("of a user that can't be".into(), vec![key()], row.method, bad_name, Vec::new(), 400));
-    let no_text = target.replace(USER, "%ff");
-    if !row.path.contains("presence") {
+    if row.needs_body() {
+        all.push(("without a body".into(), vec![key()], row.method, target.clone(), Vec::new(), 400));
+    }
+    let bad_name = target.replace(USER, "%00").replace(GROUP, "%00");
+    if bad_name != target {
+        all.push(("of one that can't be".into(), vec![key()], row.method, bad_name, Vec::new(), 400));
+    }
+    let no_text = target.replace(USER, "%ff").replace(GROUP, "%ff");
+    if no_text != target && !row.path.contains("presence") {
         all.push(("of a user that is no text".into(), vec![key()], row.method, no_text, Vec::new(), 400));
     }
     all

@@ -1,29 +1,19 @@
-//! Groups: made, joined, left. Each change counts the group's version up, and is told to everybody it concerns.
+//! What members may ask of groups.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use hongyan_protocol::limits::{
-    GROUP_CHANGE_USERS_MAX, GROUP_MEMBERS_MAX, HELD_MEMBERS_MAX, TITLE_BYTES_MAX,
-};
+use hongyan_protocol::limits::{GROUP_CHANGE_USERS_MAX, TITLE_BYTES_MAX};
 use hongyan_protocol::wire::{self, GroupChangeKind, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, ConversationKind, GroupVersion, Key, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, ConversationKind, GroupVersion, Key, UserId};
 
 use super::Caller;
-use crate::core::batches::Change;
 use crate::core::commit::Mark;
-use crate::core::conversations::{Conversation, Group, GroupFacts};
-use crate::core::defects::{self, Defect};
+use crate::core::conversations::Group;
 use crate::core::io::Verifier;
-use crate::core::limits::HEIRS_SCANNED_MAX;
-use crate::core::members::Members;
-use crate::core::records::{
-    GroupMode, KeyRecord, MemberRecord, MembershipRecord, Reference, Target, encode, group_change_key,
-    member_key,
-};
+use crate::core::records::{GroupMode, KeyRecord};
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
-use crate::store::{Store, StoreError, Table};
+use crate::store::Store;
 
 pub(super) fn create<S: Store, V: Verifier>(
     relay: &mut Relay<S, V>,
@@ -40,38 +30,8 @@ pub(super) fn create<S: Store, V: Verifier>(
     if relay.answer_known_key(caller, &key)? {
         return Ok(());
     }
-    let Some(id) = relay.entropy.group() else { return Err(Refusal::reject(Code::BUSY)) };
-    for user in &joining {
-        relay.users.load(&relay.store, user)?;
-    }
-
-    let facts = GroupFacts {
-        title: body.title.into(),
-        owner: Some(caller.user.clone()),
-        version: GroupVersion::ZERO,
-        member_count: 0,
-        by_log: false,
-        called_all: Seq::ZERO,
-    };
-    let members = Members::held(BTreeMap::new());
-    let group =
-        Group { durable: facts.clone(), facts, members, mode: GroupMode::Auto, commit: Mark::NONE };
-    let conversation = Conversation {
-        assigned: Seq::ZERO,
-        durable: Seq::ZERO,
-        users: Arc::new([]),
-        group: Some(group),
-        commit: Mark::NONE,
-    };
-    relay.conversations.insert(id.clone(), conversation);
-    let memberships = joining.iter().map(|user| (user.clone(), None)).collect();
+    let id = relay.make_group(body.title, &caller.user, joining, GroupMode::Auto)?;
     let record = KeyRecord { conversation: id.as_str().to_owned(), seq: 0, time: relay.now.time.0 };
-    let owner = Some(caller.user.clone());
-    let over = relay.change_over_due(&id, joining.len())?;
-    relay.apply(&id, &caller.user, GroupChangeKind::Created, joining, memberships, owner);
-    if let Some(over) = over {
-        relay.change_over(&id, over);
-    }
     relay.remember_key(caller, key, &record);
     Ok(())
 }
@@ -86,12 +46,8 @@ pub(super) fn add<S: Store, V: Verifier>(
     relay.owned_group(&id, &caller.user)?;
     let named = relay.among(&id, users(&body.users)?, false)?;
     let group = relay.owned_group(&id, &caller.user)?;
-    let members = u32::try_from(named.len()).unwrap_or(u32::MAX).saturating_add(group.facts.member_count);
-    if usize::try_from(members).is_ok_and(|members| members > GROUP_MEMBERS_MAX) {
-        return Err(Refusal::reject(Code::GROUP_FULL));
-    }
     let owner = group.facts.owner.clone();
-    relay.change(caller, &id, GroupChangeKind::Added, named, owner)
+    relay.change_for(caller, &id, GroupChangeKind::Added, named, owner)
 }
 
 pub(super) fn remove<S: Store, V: Verifier>(
@@ -109,7 +65,7 @@ pub(super) fn remove<S: Store, V: Verifier>(
     let named = relay.among(&id, named, true)?;
     let group = relay.owned_group(&id, &caller.user)?;
     let owner = group.facts.owner.clone();
-    relay.change(caller, &id, GroupChangeKind::Removed, named, owner)
+    relay.change_for(caller, &id, GroupChangeKind::Removed, named, owner)
 }
 
 pub(super) fn leave<S: Store, V: Verifier>(
@@ -137,7 +93,7 @@ pub(super) fn leave<S: Store, V: Verifier>(
     if owner.as_ref() == Some(&caller.user) {
         owner = relay.heir(&id, &caller.user)?;
     }
-    relay.change(caller, &id, GroupChangeKind::Left, BTreeSet::from([caller.user.clone()]), owner)
+    relay.change_for(caller, &id, GroupChangeKind::Left, BTreeSet::from([caller.user.clone()]), owner)
 }
 
 /// The users named in a request, each once.
@@ -157,50 +113,6 @@ fn group_id(id: &str) -> Result<ConversationId, Refusal> {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// The group, for a member of it.
-    fn group_of(&mut self, id: &ConversationId, user: &UserId) -> Result<&Group, Refusal> {
-        match self.conversations.load(&self.store, id, user)? {
-            Some(Conversation { group: Some(group), .. })
-                if group.members.joined(&self.store, id, user)?.is_some() =>
-            {
-                Ok(group)
-            }
-            _ => Err(Refusal::reject(Code::NOT_A_MEMBER)),
-        }
-    }
-
-    /// Those of the users who are members, or are none.
-    fn among(
-        &self,
-        id: &ConversationId,
-        mut users: BTreeSet<UserId>,
-        are: bool,
-    ) -> Result<BTreeSet<UserId>, StoreError> {
-        let mut fault = None;
-        if let Some(Conversation { group: Some(group), .. }) = self.conversations.get(id) {
-            users.retain(|user| match group.members.joined(&self.store, id, user) {
-                Ok(joined) => joined.is_some() == are,
-                Err(error) => {
-                    fault = Some(error);
-                    false
-                }
-            });
-        }
-        fault.map_or(Ok(users), Err)
-    }
-
-    /// Who takes over from an owner who leaves: the longest-standing member; of those who joined together, the first by
-    /// id. Of a very large group only the first members by id are looked through.
-    fn heir(&self, id: &ConversationId, owner: &UserId) -> Result<Option<UserId>, StoreError> {
-        let Some(Conversation { group: Some(group), .. }) = self.conversations.get(id) else {
-            return Ok(None);
-        };
-        let scanned = if group.facts.by_log { HEIRS_SCANNED_MAX } else { HELD_MEMBERS_MAX };
-        let members = group.members.page(&self.store, id, None, scanned)?;
-        let others = members.iter().filter(|(user, _)| *user != owner);
-        Ok(others.min_by_key(|(user, joined)| (**joined, *user)).map(|(user, _)| user.clone()))
-    }
-
     /// The group, for its owner.
     fn owned_group(&mut self, id: &ConversationId, user: &UserId) -> Result<&Group, Refusal> {
         let group = self.group_of(id, user)?;
@@ -210,8 +122,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(group)
     }
 
-    /// Makes a change and answers when it is durable; one of nobody changes nothing.
-    fn change(
+    /// Makes a change, and answers when it is durable.
+    fn change_for(
         &mut self,
         caller: &Caller,
         id: &ConversationId,
@@ -219,33 +131,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         concerned: BTreeSet<UserId>,
         owner: Option<UserId>,
     ) -> Result<(), Refusal> {
-        let Some(Conversation { users, group: Some(group), .. }) = self.conversations.get(id) else {
-            return Err(Refusal::reject(Code::NOT_A_MEMBER));
-        };
-        if concerned.is_empty() {
-            let (version, mark) = (group.facts.version, group.commit);
-            self.group_done(caller, id, version, mark);
-            return Ok(());
-        }
-        let users = users.clone();
-        let count = usize::try_from(group.facts.member_count).unwrap_or(usize::MAX);
-        let count = match kind {
-            GroupChangeKind::Created | GroupChangeKind::Added => count.saturating_add(concerned.len()),
-            _ => count.saturating_sub(concerned.len()),
-        };
-        for user in users.iter().chain(&concerned).chain([&caller.user]) {
-            self.users.load(&self.store, user)?;
-        }
-        let over = self.change_over_due(id, count)?;
-        let mut memberships = BTreeMap::new();
-        for user in &concerned {
-            memberships.insert(user.clone(), self.membership(user, id)?.0);
-        }
-        let version = self.apply(id, &caller.user, kind, concerned, memberships, owner);
-        if let Some(over) = over {
-            self.change_over(id, over);
-        }
-        self.group_done(caller, id, version, self.commits.mark());
+        let (version, mark) = self.change_group(id, &caller.user, kind, concerned, owner)?;
+        self.group_done(caller, id, version, mark);
         Ok(())
     }
 
@@ -253,93 +140,4 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let done = wire::GroupDone { conversation: id.as_str().to_owned(), version: version.0 };
         self.answer_at(mark, caller.connection, caller.request, Event::GroupDone(done));
     }
-
-    /// Makes a change, all of it in the commit that gathers. Everybody concerned is in memory, so that it cannot fail
-    /// halfway. Returns the group's new version.
-    fn apply(
-        &mut self,
-        id: &ConversationId,
-        by: &UserId,
-        kind: GroupChangeKind,
-        concerned: BTreeSet<UserId>,
-        memberships: BTreeMap<UserId, Option<MembershipRecord>>,
-        owner: Option<UserId>,
-    ) -> GroupVersion {
-        let mark = self.commits.mark();
-        let joins = matches!(kind, GroupChangeKind::Created | GroupChangeKind::Added);
-        let Some(conversation) = self.conversations.get_mut(id) else { return GroupVersion::ZERO };
-        let last = conversation.assigned;
-        let Some(group) = &mut conversation.group else { return GroupVersion::ZERO };
-        let version = group.facts.version.next();
-        // Told to who is in it before or after: who is removed learns that, and then nothing more. Of a group that
-        // comes by its log, only to those whom it concerns.
-        let mut told: BTreeSet<UserId> = conversation.users.iter().cloned().collect();
-        told.extend(concerned.iter().chain([by]).cloned());
-        for user in &concerned {
-            if joins {
-                group.members.insert(user.clone(), version, mark);
-            } else {
-                group.members.remove(user, mark);
-            }
-        }
-        let changed = u32::try_from(concerned.len()).unwrap_or(u32::MAX);
-        let before = group.facts.member_count;
-        let member_count =
-            if joins { before.saturating_add(changed) } else { before.saturating_sub(changed) };
-        group.facts = GroupFacts { owner, version, member_count, ..group.facts.clone() };
-        group.commit = mark;
-        let facts = group.facts.clone();
-        if joins || !defects::is_on(Defect::RemovedStillTold) {
-            conversation.set_users();
-        }
-        conversation.commit = mark;
-        self.conversations.weigh(id);
-
-        self.put_group(id);
-        for user in &concerned {
-            if joins {
-                let record = encode(&MemberRecord { joined: version.0 });
-                self.commits.put(Table::Members, member_key(id, user), record);
-            } else {
-                self.commits.delete(Table::Members, member_key(id, user));
-                self.stop_listening(id, user, last);
-            }
-        }
-        for (user, before) in memberships {
-            let record = if joins {
-                MembershipRecord { read_seq: last.0, left: 0 }
-            } else {
-                MembershipRecord { left: version.0, ..before.unwrap_or_default() }
-            };
-            self.put_membership(&user, id, before, record);
-        }
-        let change = encode(&wire::GroupChange {
-            conversation: id.as_str().to_owned(),
-            kind: kind.into(),
-            by: by.as_str().to_owned(),
-            users: names(&concerned, by),
-            time: self.now.time.0,
-            version: version.0,
-            title: facts.title.as_ref().to_owned(),
-            owner: facts.owner.as_ref().map(|owner| owner.as_str().to_owned()).unwrap_or_default(),
-            member_count,
-            last_seq: last.0,
-            by_log: facts.by_log,
-        });
-        self.commits.put(Table::Groups, group_change_key(id, version), change.clone());
-        let target = Some(Target::Group(version.0));
-        let reference = encode(&Reference { conversation: id.as_str().to_owned(), target });
-        let change = Change::Group(change);
-        for user in &told {
-            self.enqueue(user, &reference, &change);
-        }
-        version
-    }
-}
-
-/// Who is concerned, within the limit of names; the one who did it is the first to be left out, being named anyway.
-fn names(concerned: &BTreeSet<UserId>, by: &UserId) -> Vec<String> {
-    let over = concerned.len() > GROUP_CHANGE_USERS_MAX;
-    let named = concerned.iter().filter(|user| !(over && *user == by));
-    named.take(GROUP_CHANGE_USERS_MAX).map(|user| user.as_str().to_owned()).collect()
 }

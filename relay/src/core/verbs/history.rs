@@ -23,7 +23,9 @@ pub(super) fn history<S: Store, V: Verifier>(
         return Err(Refusal::bad("A page of history has a before or an after, not both."));
     }
     let last = match relay.conversations.load(&relay.store, &id, &caller.user)? {
-        Some(conversation) if conversation.has_reader(&relay.store, &id, &caller.user)? => conversation.durable,
+        Some(conversation) if conversation.has_reader(&relay.store, &id, &caller.user)? => {
+            conversation.durable
+        }
         _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
     };
     let limit = match usize::try_from(body.limit).unwrap_or(usize::MAX) {

@@ -63,7 +63,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// A membership as assigned, and what makes it durable.
-    pub(super) fn membership(
+    pub(in crate::core) fn membership(
         &self,
         user: &UserId,
         id: &ConversationId,
@@ -77,7 +77,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// Changes a membership from what [`Relay::membership`] gave.
-    pub(super) fn put_membership(
+    pub(in crate::core) fn put_membership(
         &mut self,
         user: &UserId,
         id: &ConversationId,

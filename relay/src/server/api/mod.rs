@@ -26,7 +26,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{Router, get};
-use hongyan_protocol::{DeviceId, IdError, UserId};
+use hongyan_protocol::{ConversationId, DeviceId, IdError, UserId};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -35,7 +35,7 @@ use self::refused::Refused;
 use self::routes::{Body as RequestBody, Parameter, table};
 use super::core_thread::CoreHandle;
 use super::http::Front;
-use super::limits::{API_BODY_BYTES_MAX, API_REQUESTS_MAX, BODY_TIME};
+use super::limits::{API_REQUESTS_MAX, BODY_TIME};
 use crate::core::queries::{Answer, Query};
 
 pub(crate) use self::keys::ApiKeys;
@@ -126,6 +126,16 @@ impl Call {
     /// The user in the path.
     fn user(&self) -> Result<UserId, Refused> {
         Ok(UserId::new(self.name("user"))?)
+    }
+
+    /// The group in the path.
+    fn group(&self) -> Result<ConversationId, Refused> {
+        Ok(ConversationId::new(self.name("group"))?)
+    }
+
+    /// A parameter of the query that is there once at most.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// The device in the path.
@@ -222,12 +232,15 @@ fn parameters_of(query: &str, known: &[Parameter]) -> Result<Vec<(String, String
 }
 
 async fn body_of<B: RequestBody>(body: Body) -> Result<B, Refused> {
-    let bytes = timeout(BODY_TIME, to_bytes(body, API_BODY_BYTES_MAX))
+    let bytes = timeout(BODY_TIME, to_bytes(body, B::BYTES_MAX))
         .await
         .map_err(|_| Refused::TOO_SLOW)?
         // Or the connection broke, and nobody reads this.
         .map_err(|_| Refused::TOO_LARGE)?;
     if bytes.is_empty() {
+        if B::IS_NEEDED {
+            return Err(Refused::BAD_REQUEST.because("The request needs a body, as JSON."));
+        }
         return Ok(B::default());
     }
     serde_json::from_slice(&bytes)

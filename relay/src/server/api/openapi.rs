@@ -80,10 +80,13 @@ fn operation(row: &Row, answers: &mut SchemaGenerator, bodies: &mut SchemaGenera
                     "schema": { "type": "string" } })
         })
         .collect();
-    parameters.extend(row.query.iter().map(|Parameter { name, doc, count_max }| {
-        json!({ "name": name, "in": "query", "required": true, "description": doc, "style": "form",
-                "explode": true, "schema": { "type": "array", "items": { "type": "string" }, "minItems": 1,
-                "maxItems": count_max } })
+    parameters.extend(row.query.iter().map(|Parameter { name, doc, is_needed, count_max }| {
+        let schema = match count_max {
+            1 => json!({ "type": "string" }),
+            _ => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": count_max }),
+        };
+        json!({ "name": name, "in": "query", "required": is_needed, "description": doc, "style": "form",
+                "explode": true, "schema": schema })
     }));
     let mut responses = Map::new();
     let answer = json!({ "schema": (row.answer)(answers) });
@@ -110,7 +113,8 @@ fn operation(row: &Row, answers: &mut SchemaGenerator, bodies: &mut SchemaGenera
     });
     if let Some(body) = row.body {
         let body = json!({ "schema": body(bodies) });
-        operation["requestBody"] = json!({ "required": false, "content": { "application/json": body } });
+        operation["requestBody"] =
+            json!({ "required": row.needs_body, "content": { "application/json": body } });
     }
     operation
 }

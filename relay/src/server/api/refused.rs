@@ -32,9 +32,11 @@ refusals! {
     BAD_REQUEST = 400, "bad-request", "The request is malformed.";
     UNAUTHORIZED = 401, "unauthorized", "Send a secret of the relay's `api.keys` as `Authorization: Bearer SECRET`.";
     NOT_FOUND = 404, "not-found", "There is nothing at this address.";
+    NO_SUCH_GROUP = 404, "no-such-group", "There is no such group.";
     NO_SUCH_DEVICE = 404, "no-such-device", "The user has no such device.";
     METHOD_NOT_ALLOWED = 405, "method-not-allowed", "This address takes another method; the header Allow names it.";
     TOO_SLOW = 408, "too-slow", "The body did not come in time.";
+    GROUP_FULL = 409, "group-full", "The group has as many members as a group may have.";
     TOO_LARGE = 413, "too-large", "The body is too large.";
     INTERNAL = 500, "internal", "The relay answered what it was not asked.";
     BUSY = 503, "busy", "The relay has more to do than it can hold; ask again shortly.";
@@ -54,6 +56,7 @@ impl From<Code> for Refused {
         match code {
             Code::BAD_REQUEST => Self::BAD_REQUEST,
             Code::BUSY => Self::BUSY,
+            Code::GROUP_FULL => Self::GROUP_FULL,
             Code::GOING_AWAY => Self::NOT_READY,
             Code::STORAGE_FAILED => Self::STORAGE_FAILED,
             _ => Self::INTERNAL,

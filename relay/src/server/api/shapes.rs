@@ -4,7 +4,8 @@ use hongyan_protocol::wire::{self, PresenceCause};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::core::queries::UserPresence;
+use crate::core::GroupMode;
+use crate::core::queries::{GroupShown, UserPresence};
 
 /// Why it was not done.
 #[derive(Serialize, JsonSchema)]
@@ -151,6 +152,76 @@ pub(super) struct TokensRevoked {
     pub(super) iat_min: u64,
 }
 
+/// How a group's messages reach its members: `auto` as the relay's configuration says for its size, `copy` with a copy
+/// in each member's queue, `reference` with a reference in each member's queue, `log` by the group's log, with nothing
+/// written per member.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Diffusion {
+    #[default]
+    Auto,
+    Copy,
+    Reference,
+    Log,
+}
+
+/// A group that is to be.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewGroup {
+    pub(super) title: String,
+    /// Who may add and remove; a member herself.
+    pub(super) owner: String,
+    /// Besides the owner, 1,000 at most; more are added afterwards.
+    #[serde(default)]
+    pub(super) members: Vec<String>,
+    #[serde(default)]
+    pub(super) diffusion: Diffusion,
+}
+
+/// What of a group is to be another.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupSettings {
+    pub(super) diffusion: Diffusion,
+}
+
+/// Users, 1,000 at most.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Users {
+    pub(super) users: Vec<String>,
+}
+
+/// A group as it is now.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Group {
+    group: String,
+    title: String,
+    /// Not there when nobody is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    members: u32,
+    /// Counts its changes.
+    version: u64,
+    /// The last message's number.
+    last_seq: u64,
+    /// As it was set.
+    diffusion: Diffusion,
+    /// Its messages come by its log now.
+    by_log: bool,
+}
+
+/// Members of a group.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct MemberPage {
+    pub(super) group: String,
+    /// Ascending.
+    pub(super) members: Vec<String>,
+    /// There are more: ask for those after the last one.
+    pub(super) more: bool,
+}
+
 /// No body is needed.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +264,43 @@ impl From<wire::DeviceKind> for Kind {
             wire::DeviceKind::Ios => Self::Ios,
             wire::DeviceKind::Server => Self::Server,
             wire::DeviceKind::Unspecified => Self::Unknown,
+        }
+    }
+}
+
+impl From<GroupMode> for Diffusion {
+    fn from(mode: GroupMode) -> Self {
+        match mode {
+            GroupMode::Auto => Self::Auto,
+            GroupMode::Copy => Self::Copy,
+            GroupMode::Reference => Self::Reference,
+            GroupMode::Log => Self::Log,
+        }
+    }
+}
+
+impl From<Diffusion> for GroupMode {
+    fn from(diffusion: Diffusion) -> Self {
+        match diffusion {
+            Diffusion::Auto => Self::Auto,
+            Diffusion::Copy => Self::Copy,
+            Diffusion::Reference => Self::Reference,
+            Diffusion::Log => Self::Log,
+        }
+    }
+}
+
+impl From<GroupShown> for Group {
+    fn from(group: GroupShown) -> Self {
+        Self {
+            group: group.id.as_str().to_owned(),
+            title: group.title,
+            owner: group.owner.map(|owner| owner.as_str().to_owned()),
+            members: group.members,
+            version: group.version.0,
+            last_seq: group.last.0,
+            diffusion: group.mode.into(),
+            by_log: group.by_log,
         }
     }
 }
