@@ -4,6 +4,8 @@
 
 mod core_world;
 
+use std::collections::VecDeque;
+
 use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
@@ -172,8 +174,7 @@ fn a_fan_out_leaves_room_for_others_and_reaches_all() {
     world.auto_tick = false;
     world.send(owner, &group, "1", "hello");
     world.settle();
-    let reached =
-        crowd.iter().filter(|one| !world.inbox.get(one).is_none_or(|inbox| inbox.is_empty())).count();
+    let reached = crowd.iter().filter(|one| !world.inbox.get(one).is_none_or(VecDeque::is_empty)).count();
     assert!(reached <= LOG_PUSHES_IN_FLIGHT && reached > LOG_PUSHES_IN_FLIGHT - 3, "{reached}");
     // Sockets that take something make room; those that take nothing are not waited for.
     world.written_all(crowd[0]);

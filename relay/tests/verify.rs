@@ -8,13 +8,14 @@ mod core_world;
 use bytes::Bytes;
 use core_world::*;
 use hongyan_protocol::wire::{self, client_frame::Verb};
-use hongyan_relay::core::queries::Query;
+use hongyan_relay::core::GroupMode;
+use hongyan_relay::core::queries::{Answer, Query};
 use hongyan_relay::core::verify::{Word, verify};
 use hongyan_relay::store::{Batch, MemoryStore, Order, Store, Table};
 
 const BODY: &str = "a body that nobody may see";
 
-/// Direct messages, a group with a change, read marks, devices, one of them signed out, and revoked tokens.
+/// Direct messages, a group with a change, one that comes by its log, read marks, devices, one of them signed out, and revoked tokens.
 fn store() -> MemoryStore {
     let mut world = World::new();
     let (alice, bob) = (world.login("alice", "a"), world.login("bob", "b"));
@@ -31,6 +32,14 @@ fn store() -> MemoryStore {
     world.answered(Query::RevokeTokens(user("bob")));
     world.login("alice", "lost");
     world.frame(alice, 10, Verb::SignOut(wire::SignOut { device: "lost".into() }));
+    let large = Query::CreateGroup {
+        title: "Geese".into(),
+        owner: user("alice"),
+        members: vec![user("bob"), user("dora")],
+        mode: GroupMode::Log,
+    };
+    let Answer::Group(large) = world.answered(large) else { panic!("no group") };
+    world.send(alice, large.id.as_str(), "large", BODY);
     world.pass(3_000);
     world.store.clone()
 }

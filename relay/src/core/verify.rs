@@ -71,6 +71,7 @@ pub fn verify<S: Store>(store: &S, tell: &mut dyn FnMut(Word<'_>)) -> Summary {
     check.queues();
     check.groups_and_changes();
     check.each_row(Table::Keys, Check::key_row);
+    check.each_row(Table::Logs, Check::log_row);
     check.each_row(Table::Members, Check::member_row);
     check.each_row(Table::Memberships, Check::membership_row);
     check.each_row(Table::Devices, Check::device_row);
@@ -211,6 +212,11 @@ impl<'s, S: Store> Check<'s, S> {
                 Some(Target::Read(seq)) if seq > check.head(Table::Messages, id.as_str())? => {
                     Err(format!("its read mark {seq} is beyond the log"))
                 }
+                Some(Target::LogBegins(seq) | Target::LogEnds(seq))
+                    if seq > check.head(Table::Messages, id.as_str())? =>
+                {
+                    Err(format!("its group changes over at {seq}, beyond the log"))
+                }
                 Some(Target::Group(version)) if check.group(&id)?.is_none_or(|last| version > last) => {
                     Err(format!("it points to change {version} of the group, which is not there"))
                 }
@@ -251,8 +257,8 @@ impl<'s, S: Store> Check<'s, S> {
             if version == record.version && (change.owner != record.owner || change.title != record.title) {
                 return Err("the last change and the group's record differ".into());
             }
-            if version == record.version && u64::from(change.member_count) != check.member_count(&id)? {
-                return Err("the last change counts other members than there are".into());
+            if version == record.version && change.member_count != record.members {
+                return Err("the last change and the group's record count other members".into());
             }
             Ok(())
         });
@@ -270,9 +276,17 @@ impl<'s, S: Store> Check<'s, S> {
         if id.users().is_some() {
             return Ok(Some("it is a group under the id of a direct conversation".into()));
         }
+        let members = self.member_count(id)?;
+        if u64::from(record.members) != members {
+            let fault = format!("its record counts {} members, and there are {members}", record.members);
+            return Ok(Some(fault));
+        }
+        if record.by_log != self.has(Table::Logs, &group_key(id))? {
+            return Ok(Some("its record and the list of logs say otherwise of each other".into()));
+        }
         if record.owner.is_empty() {
             let fault = "it has members and no owner".to_owned();
-            return Ok((self.member_count(id)? > 0).then_some(fault));
+            return Ok((members > 0).then_some(fault));
         }
         let owner = UserId::new(&record.owner).map_err(|_| "its owner is no valid id")?;
         let is_member = self.has(Table::Members, &member_key(id, &owner))?;
@@ -304,6 +318,14 @@ impl<'s, S: Store> Check<'s, S> {
             return Err(format!("its message {seq} is another one's, or was sent under another key"));
         }
         Ok(())
+    }
+
+    fn log_row(&mut self, key: &[u8], _: &[u8]) -> Result<(), Fault> {
+        let id = ConversationId::new(first(key)?).map_err(|_| "it is no valid id")?;
+        match self.group(&id)? {
+            Some(_) => Ok(()),
+            None => Err("its group has no record".into()),
+        }
     }
 
     fn member_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {

@@ -198,7 +198,7 @@ fn tries(row: &Row) -> Vec<Try> {
     // Whether there is anything by another method is for who has a key.
     for method in METHODS {
         all.push(("by another method".into(), Vec::new(), method, target.clone(), Vec::new(), 401));
-        if !ROWS.iter().any(|other| other.target == row.target && other.method == method) {
+        if !ROWS.iter().any(|other| other.path == row.path && other.method == method) {
             let what = "by another method, with a key";
             all.push((what.into(), vec![key()], method, target.clone(), Vec::new(), 405));
         }

@@ -1,0 +1,209 @@
+//! The pushes: a slice of each group's listeners in turn.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use bytes::Bytes;
+use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
+use hongyan_protocol::wire;
+use hongyan_protocol::{ConversationId, GroupVersion, Seq};
+
+use super::{Log, Logs, Sending, Waiting, head};
+use crate::core::batches::LogFrame;
+use crate::core::deadlines::Timer;
+use crate::core::defects::{self, Defect};
+use crate::core::io::{ConnectionId, Verifier};
+use crate::core::limits::{LOG_PUSHES_IN_FLIGHT, LOG_PUSHES_PER_INPUT, LOG_STUCK_MS, LOG_WAITING_BYTES_MAX};
+use crate::core::relay::Relay;
+use crate::store::Store;
+
+impl Logs {
+    /// A message that is durable now.
+    pub(in crate::core) fn push(&mut self, id: &ConversationId, seq: Seq, message: Bytes) {
+        let Some(log) = self.groups.get_mut(id) else { return };
+        let waiting = &mut log.waiting;
+        waiting.last = seq;
+        if !waiting.overrun {
+            waiting.bytes += message.len();
+            waiting.messages.push((seq, message));
+        }
+        if waiting.bytes > LOG_WAITING_BYTES_MAX {
+            *waiting = Waiting { overrun: true, last: seq, ..Waiting::default() };
+        }
+        if !self.line.contains(id) {
+            self.line.push_back(id.clone());
+        }
+    }
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Pushes go on: a slice of each group's in turn, as long as there is room on the way.
+    pub(in crate::core) fn push_logs(&mut self) {
+        let window = &mut self.logs.window;
+        if self.logs.line.is_empty() {
+            self.deadlines.cancel(&Timer::Logs);
+            return;
+        }
+        if window.in_flight >= LOG_PUSHES_IN_FLIGHT && self.now.moment.since(window.moved) >= LOG_STUCK_MS {
+            // Sockets that take nothing hold up nobody for longer than that.
+            window.in_flight = 0;
+            window.number += 1;
+        }
+        let mut budget = LOG_PUSHES_PER_INPUT;
+        while budget > 0 && self.logs.window.in_flight < LOG_PUSHES_IN_FLIGHT {
+            let Some(id) = self.logs.line.pop_front() else { break };
+            let before = budget;
+            if self.push_slice(&id, &mut budget) {
+                self.logs.line.push_back(id);
+            } else if self.logs.groups.get(&id).is_some_and(|log| log.ended && log.is_idle()) {
+                self.forget_log(&id);
+            }
+            // Who listens and takes nothing costs a look, too.
+            budget = budget.min(before.saturating_sub(1));
+        }
+        let at = if self.logs.line.is_empty() {
+            return self.deadlines.cancel(&Timer::Logs);
+        } else if self.logs.window.in_flight < LOG_PUSHES_IN_FLIGHT {
+            self.now.moment
+        } else {
+            self.logs.window.moved.after_ms(LOG_STUCK_MS)
+        };
+        self.deadlines.set(Timer::Logs, at);
+    }
+
+    /// Some of the group's listeners; whether there is more to do.
+    fn push_slice(&mut self, id: &ConversationId, budget: &mut usize) -> bool {
+        let Some(log) = self.logs.groups.get_mut(id) else { return false };
+        if log.sending.is_none() {
+            let group = self.conversations.get(id).and_then(|conversation| {
+                let group = conversation.group.as_ref()?;
+                Some(head(id, conversation.durable, group))
+            });
+            let Some(frames) = log.begin(id, group) else { return false };
+            log.sending = Some(Sending { frames, after: None });
+        }
+        let Some(Sending { frames, mut after }) = log.sending.take() else { return false };
+        loop {
+            if *budget == 0 || self.logs.window.in_flight >= LOG_PUSHES_IN_FLIGHT {
+                if let Some(log) = self.logs.groups.get_mut(id) {
+                    log.sending = Some(Sending { frames, after });
+                }
+                return true;
+            }
+            let Some(log) = self.logs.groups.get(id) else { return false };
+            let from = after.map_or(Unbounded, Excluded);
+            let Some((connection, until)) = log.listeners.range((from, Unbounded)).next() else {
+                return !log.is_idle();
+            };
+            let (connection, until) = (*connection, *until);
+            after = Some(connection);
+            *budget -= 1;
+            self.push_to(connection, id, &frames, until);
+        }
+    }
+
+    fn push_to(
+        &mut self,
+        connection: ConnectionId,
+        id: &ConversationId,
+        frames: &[LogFrame],
+        until: Option<Seq>,
+    ) {
+        for frame in frames {
+            if until.is_some_and(|until| frame.last > until) {
+                return;
+            }
+            if !self.has_room_for_news(connection) {
+                if let Some(session) = self.session_mut(connection)
+                    && !defects::is_on(Defect::LogHintForgotten)
+                {
+                    session.listening.behind.insert(id.clone());
+                }
+                return;
+            }
+            let (number, now) = (self.logs.window.number, self.now.moment);
+            if let Some(session) = self.session_mut(connection)
+                && session.listening.pushed != Some(number)
+            {
+                session.listening.pushed = Some(number);
+                self.logs.window.in_flight += 1;
+                self.logs.window.moved = now;
+            }
+            self.transmit(connection, frame.bytes.clone());
+        }
+    }
+
+    /// The socket took what was on its way to it: there is room for another, and for what it was not told.
+    pub(in crate::core) fn log_written(&mut self, connection: ConnectionId) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let is_empty = state.outgoing == 0;
+        let Some(session) = state.session.as_mut() else { return };
+        if is_empty {
+            let pushed = session.listening.pushed.take();
+            self.push_taken(pushed);
+        }
+        self.tell_behind(connection);
+    }
+
+    fn tell_behind(&mut self, connection: ConnectionId) {
+        if !self.has_room_for_news(connection) {
+            return;
+        }
+        let Some(session) = self.session_mut(connection) else { return };
+        if session.listening.behind.is_empty() {
+            return;
+        }
+        let behind = core::mem::take(&mut session.listening.behind);
+        if let Err(error) = self.tell_heads(connection, &behind) {
+            self.note_fault(&error);
+            if let Some(session) = self.session_mut(connection) {
+                session.listening.behind = behind;
+            }
+        }
+    }
+
+    pub(super) fn push_taken(&mut self, pushed: Option<u64>) {
+        let window = &mut self.logs.window;
+        if pushed == Some(window.number) {
+            window.in_flight = window.in_flight.saturating_sub(1);
+            window.moved = self.now.moment;
+        }
+    }
+}
+
+impl Log {
+    fn is_idle(&self) -> bool {
+        self.sending.is_none() && self.waiting.is_empty()
+    }
+
+    /// What waits becomes frames; `None` when nothing does.
+    fn begin(&mut self, id: &ConversationId, group: Option<wire::LogHead>) -> Option<Vec<LogFrame>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let Waiting { messages, overrun, last, .. } = core::mem::take(&mut self.waiting);
+        if overrun {
+            // What the group is besides is told with the next message.
+            let head = wire::LogHead {
+                conversation: id.as_str().to_owned(),
+                last_seq: last.0,
+                ..wire::LogHead::default()
+            };
+            return Some(LogFrame::head(head).into_iter().collect());
+        }
+        let mut news = group.filter(|group| GroupVersion(group.version) > self.told);
+        if let Some(news) = &news {
+            self.told = GroupVersion(news.version);
+        }
+        let (mut frames, mut page, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut messages = messages.into_iter().peekable();
+        while let Some((seq, message)) = messages.next() {
+            bytes += message.len() + 8;
+            page.push(message);
+            if page.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_TARGET || messages.peek().is_none() {
+                frames.push(LogFrame::messages(core::mem::take(&mut page), seq, news.take()));
+                bytes = 0;
+            }
+        }
+        Some(frames)
+    }
+}
