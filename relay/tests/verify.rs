@@ -25,13 +25,6 @@ fn store() -> MemoryStore {
     }
     let group = world.group(alice, "g", &["bob", "carol"]);
     world.send(bob, &group, "b1", BODY);
-    world.frame(bob, 7, Verb::MarkRead(wire::MarkRead { conversation, seq: 2 }));
-    world.frame(bob, 8, Verb::LeaveGroup(wire::LeaveGroup { conversation: group }));
-    world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
-    world.frame(alice, 0, Verb::Ack(wire::Ack { cursor: 3 }));
-    world.answered(Query::RevokeTokens(user("bob")));
-    world.login("alice", "lost");
-    world.frame(alice, 10, Verb::SignOut(wire::SignOut { device: "lost".into() }));
     let large = Query::CreateGroup {
         title: "Geese".into(),
         owner: user("alice"),
@@ -40,6 +33,13 @@ fn store() -> MemoryStore {
     };
     let Answer::Group(large) = world.answered(large) else { panic!("no group") };
     world.send(alice, large.id.as_str(), "large", BODY);
+    world.frame(bob, 7, Verb::MarkRead(wire::MarkRead { conversation, seq: 2 }));
+    world.frame(bob, 8, Verb::LeaveGroup(wire::LeaveGroup { conversation: group }));
+    world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
+    world.frame(alice, 0, Verb::Ack(wire::Ack { cursor: 3 }));
+    world.answered(Query::RevokeTokens(user("bob")));
+    world.login("alice", "lost");
+    world.frame(alice, 10, Verb::SignOut(wire::SignOut { device: "lost".into() }));
     world.pass(3_000);
     world.store.clone()
 }

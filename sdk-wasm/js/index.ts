@@ -69,8 +69,12 @@ export interface Events {
   conversation: Conversation
   /** The connection or the cache changed. */
   state: State
-  /** The relay could not continue from where this device was: read conversations and history anew. */
-  gap: Readonly<Record<string, never>>
+  /**
+   * Not everything came as `message` events. Empty: the relay could not continue from where this device was, so read
+   * conversations and history anew. With a conversation: of a large group only the newest messages are told one by one
+   * to who was away for long; those between are in its history.
+   */
+  gap: Readonly<Partial<LogGap>>
   /** A group's membership changed. */
   group: GroupUpdate
   /** A watched user is as given now: see `presence.watch`. */

@@ -31,6 +31,10 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
         Event::Conversation(one) => ("conversation", to_js(&conversation(one))),
         Event::State(one) => ("state", to_js(&state(one, now))),
         Event::Gap => ("gap", Object::new().into()),
+        Event::LogGap { conversation, after, before } => {
+            let conversation = conversation.as_str().into();
+            ("gap", to_js(&types::LogGap { conversation, after: after.0, before: before.0 }))
+        }
         Event::Group(update) => ("group", to_js(&group_update(update))),
         Event::Presence(one) => ("presence", to_js(&presence(one))),
         Event::Typing { conversation, user, typing } => {
@@ -107,6 +111,7 @@ fn conversation(one: &view::Conversation) -> types::Conversation {
         group: one.group.as_ref().map(group),
         last: one.last.as_ref().map(|last| message(last, None)),
         unread: one.unread,
+        mentioned: one.mentioned.map(|seq| seq.0),
         read_seq: one.read_seq.0,
         last_seq: one.last_seq.0,
         left: one.left,

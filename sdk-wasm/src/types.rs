@@ -92,6 +92,10 @@ pub struct Conversation {
     pub last: Option<Message>,
     /// Messages of others above the read mark.
     pub unread: u64,
+    /// The newest unread message that mentions the user, or everybody (`*`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub mentioned: Option<u64>,
     /// The user's read mark.
     pub read_seq: u64,
     /// The log's head as far as it is known here.
@@ -175,6 +179,18 @@ pub struct Presence {
     pub until: Option<u64>,
     /// Her devices that are not offline.
     pub devices: Vec<DevicePresence>,
+}
+
+/// So much happened in a large group that it was not told message by message.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct LogGap {
+    /// Which group.
+    pub conversation: String,
+    /// The last message before the gap that was told; 0 when none was.
+    pub after: u64,
+    /// The first message that is told again.
+    pub before: u64,
 }
 
 /// Somebody writes something, or stopped.

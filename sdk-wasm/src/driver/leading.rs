@@ -175,7 +175,12 @@ impl Driver {
 /// The events that a save's end tells.
 fn is_of_a_save(event: &Event) -> bool {
     match event {
-        Event::Message(_) | Event::Outbox(..) | Event::Conversation(_) | Event::Group(_) | Event::Gap => true,
+        Event::Message(_)
+        | Event::Outbox(..)
+        | Event::Conversation(_)
+        | Event::Group(_)
+        | Event::Gap
+        | Event::LogGap { .. } => true,
         Event::State(_) | Event::Presence(_) | Event::Typing { .. } => false,
     }
 }
