@@ -194,7 +194,9 @@ export function createChatStore(chat: Chat): ChatStore {
       // What one did oneself, or what happened while one was away, needs no telling.
       if (update.by !== chat.user && state.value.caughtUp) notify({ id: ++noticeId, kind: 'group', update })
     }),
-    chat.on('gap', () => {
+    chat.on('gap', ({ conversation }) => {
+      // A large group that went on for long: its newest messages follow, and what is between loads by scrolling.
+      if (conversation !== undefined) return timelines.reload(conversation)
       notify({ id: ++noticeId, kind: 'gap' })
       void loadConversations()
       timelines.reload()

@@ -140,10 +140,11 @@ export class Timelines {
     else void this.older()
   }
 
-  /** The cache was rebuilt: nothing that is shown or kept can be relied on. */
-  reload(): void {
-    this.kept.clear()
-    if (this.openId === undefined) return
+  /** Nothing that is shown or kept of a conversation, or of any, can be relied on. */
+  reload(of?: string): void {
+    if (of === undefined) this.kept.clear()
+    else this.kept.delete(of)
+    if (this.openId === undefined || (of !== undefined && of !== this.openId)) return
     this.generation++
     this.open.value = { ...EMPTY, waiting: this.open.value.waiting }
     this.opening.value = true

@@ -26,6 +26,7 @@ export const en = {
   newDirectSubmit: 'Open the conversation',
   newGroup: 'New group',
   loadMore: 'Show earlier conversations',
+  mentioned: 'You were mentioned',
   unread: (n: number) => count(n, 'unread message', 'unread messages'),
   you: 'You',
   said: (who: string, text: string) => `${who}: ${text}`,

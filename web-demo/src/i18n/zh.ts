@@ -25,6 +25,7 @@ export const zh: Dictionary = {
   newDirectSubmit: '打开会话',
   newGroup: '新建群聊',
   loadMore: '显示更早的会话',
+  mentioned: '有人提到了你',
   unread: (n) => `${n} 条未读消息`,
   you: '我',
   said: (who, text) => `${who}：${text}`,
