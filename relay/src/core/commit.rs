@@ -9,7 +9,9 @@ use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
 use super::limits::WAITING_ANSWER_BYTES;
 use super::queries::{Answer, QueryId};
-use super::records::{MembershipRecord, UserRecord};
+use super::queue::rows::{Reference, rows};
+use super::records::{MembershipRecord, UserRecord, queue_key};
+use super::users::Users;
 use crate::store::{Batch, Table};
 use bytes::Bytes;
 
@@ -56,6 +58,15 @@ pub(super) struct Pushes {
     pub(super) head: Pos,
     /// All of them, or none when nobody was connected to receive them as they were made.
     pub(super) entries: Vec<(Pos, Change)>,
+    /// All of them, until the commit starts and they are packed into rows.
+    references: Vec<Reference>,
+}
+
+impl Pushes {
+    /// One entry.
+    pub(super) fn new(pos: Pos, change: Change) -> Self {
+        Self { head: pos, entries: vec![(pos, change)], references: Vec::new() }
+    }
 }
 
 /// What a commit does besides its batch.
@@ -150,21 +161,33 @@ impl Commits {
     }
 
     /// An entry of a queue; its change is kept when somebody is there to receive it.
-    pub(super) fn push(&mut self, user: &UserId, pos: Pos, change: Option<Change>) {
+    pub(super) fn push(&mut self, user: &UserId, pos: Pos, reference: Reference, change: Option<Change>) {
+        self.gathering.bytes += reference.weight();
         let pushes = match self.gathering.pushes.get_mut(user) {
             Some(pushes) => pushes,
             None => self.gathering.pushes.entry(user.clone()).or_default(),
         };
         pushes.head = pos;
+        pushes.references.push(reference);
         if let Some(change) = change {
             pushes.entries.push((pos, change));
         }
     }
 
-    /// The next commit, when none is under way and there is something to commit.
-    pub(super) fn start(&mut self) -> Option<(Ticket, Batch)> {
+    /// The next commit, when none is under way and there is something to commit. What it brings to a user is one row of
+    /// the queue.
+    pub(super) fn start(&mut self, users: &mut Users, time: Time) -> Option<(Ticket, Batch)> {
         if self.under_way.is_some() || (self.batch.is_empty() && self.gathering.effects.is_empty()) {
             return None;
+        }
+        for (user, pushes) in &mut self.gathering.pushes {
+            let references = core::mem::take(&mut pushes.references);
+            let Some(state) = users.get_mut(user) else { continue };
+            let before = state.hot;
+            state.hot = state.hot.saturating_add(references.len() as u64);
+            for row in rows(references, pushes.head, time, before) {
+                self.batch.put(Table::Queue, queue_key(user, row.last), row.encode());
+            }
         }
         let Mark(ticket) = self.mark();
         self.under_way = Some(core::mem::take(&mut self.gathering));

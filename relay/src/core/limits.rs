@@ -4,6 +4,10 @@ use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, DEVICES_MAX, HISTORY_PAGE_MESS
 
 /// Entries that a connection may have been sent beyond what it acknowledged, unless the configuration says otherwise.
 pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
+/// References in one row of a queue: a commit that brings a user more writes several.
+pub const ROW_ENTRIES_MAX: usize = 1_024;
+/// Bytes of copied messages in a row, after which the next one begins (it may hold one message more).
+pub const ROW_BYTES_TARGET: usize = 64 * 1024;
 /// Streams that read from the store in one `handle`; the others' turn comes with the next.
 pub const TURNS_PER_INPUT: usize = 8;
 /// Deadlines that one `handle` looks after; the rest stays due.
@@ -68,6 +72,7 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
 const _: () = {
+    assert!(ROW_ENTRIES_MAX >= BATCH_ENTRIES_MAX);
     assert!(DEVICES_SCANNED_MAX > DEVICES_MAX);
     assert!(UNACKNOWLEDGED_MAX >= 4 * BATCH_ENTRIES_MAX as u64);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);

@@ -28,6 +28,7 @@ pub mod io;
 pub mod limits;
 mod presence;
 pub mod queries;
+pub mod queue;
 mod rate;
 pub(crate) mod records;
 mod refusal;

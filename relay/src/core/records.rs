@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | meta | `format`, `epoch` | the number in decimal, the epoch |
 //! | messages | conversation, seq | `wire::Message` |
-//! | queue | user, pos | [`Reference`] |
+//! | queue | user, last pos | a row of consecutive references ([`super::queue::rows`]) |
 //! | keys | user, key | [`KeyRecord`] |
 //! | groups | conversation | [`GroupRecord`] |
 //! | groups | conversation, version | `wire::GroupChange` |
@@ -24,36 +24,11 @@ use prost::Message;
 use crate::store::StoreError;
 
 /// The version of everything this file says. Another number in the store is refused.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// Where [`FORMAT`] stands.
 pub(crate) const META_FORMAT: &[u8] = b"format";
 /// Where the store's epoch stands.
 pub(crate) const META_EPOCH: &[u8] = b"epoch";
-
-/// An entry of a queue.
-#[derive(Clone, PartialEq, Message)]
-#[prost(skip_debug)]
-pub(crate) struct Reference {
-    #[prost(string, tag = "1")]
-    pub(crate) conversation: String,
-    #[prost(oneof = "Target", tags = "2, 3, 4")]
-    pub(crate) target: Option<Target>,
-}
-
-/// What an entry of a queue points to.
-#[derive(Clone, Copy, PartialEq, prost::Oneof)]
-#[prost(skip_debug)]
-pub(crate) enum Target {
-    /// The message with this seq.
-    #[prost(uint64, tag = "2")]
-    Message(u64),
-    /// The user's read mark, moved to here.
-    #[prost(uint64, tag = "3")]
-    Read(u64),
-    /// The group's change that made this version.
-    #[prost(uint64, tag = "4")]
-    Group(u64),
-}
 
 /// What was answered to a user's key.
 #[derive(Clone, PartialEq, Message)]

@@ -117,7 +117,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.take_turns();
         self.take_watch_turns();
         self.go_around();
-        if let Some((ticket, batch)) = self.commits.start() {
+        if let Some((ticket, batch)) = self.commits.start(&mut self.users, self.now.time) {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
         self.finish_drain();

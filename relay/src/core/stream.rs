@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, GroupVersion, Pos, Seq, UserId};
+use hongyan_protocol::{Code, Pos, UserId};
 
 use super::batches::{BatchBuilder, Change};
 use super::commit::Pushes;
@@ -14,13 +14,11 @@ use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{ConnectionId, CoreConfig, Verifier};
 use super::limits::TURNS_PER_INPUT;
-use super::records::{
-    Reference, Target, decode, encode, group_change_key, message_key, number_of, queue_key,
-};
+use super::queue::rows::Reference;
 use super::relay::Relay;
 use super::sessions::Connection;
 use super::snapshot::SnapshotProgress;
-use crate::store::{Order, Store, StoreError, Table};
+use crate::store::{Store, StoreError};
 
 impl Connection {
     /// May be sent an entry, or a piece of a snapshot, now.
@@ -87,64 +85,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(())
     }
 
-    /// Entries after `sent`, up to `until` at most.
-    fn read_batch(&self, user: &UserId, sent: Pos, until: Pos) -> Result<(Pos, BatchBuilder), StoreError> {
-        let mut batch = BatchBuilder::default();
-        let mut last = sent;
-        let mut fault = None;
-        let (from, to) = (queue_key(user, sent.next()), queue_key(user, until.next()));
-        self.store.scan(Table::Queue, &from, &to, Order::Ascending, &mut |key, value| {
-            let entry = self.read_entry(user, key, value, last.next());
-            match entry {
-                Ok(change) => {
-                    last = last.next();
-                    batch.push(last, change);
-                }
-                Err(error) => fault = Some(error),
-            }
-            fault.is_none() && !batch.is_full()
-        })?;
-        match fault {
-            Some(error) => Err(error),
-            None if batch.is_empty() => {
-                Err(StoreError::Damaged(format!("the queue of {user} ends before {until}")))
-            }
-            None => Ok((last, batch)),
-        }
-    }
-
-    fn read_entry(
-        &self,
-        user: &UserId,
-        key: &[u8],
-        value: &[u8],
-        expected: Pos,
-    ) -> Result<Change, StoreError> {
-        let damaged = |what: &str| StoreError::Damaged(format!("entry {expected} of {user}'s queue {what}"));
-        if number_of(key)? != expected.0 {
-            return Err(damaged("is missing"));
-        }
-        let reference: Reference = decode(Bytes::copy_from_slice(value), "queue")?;
-        let id = ConversationId::new(&reference.conversation)
-            .map_err(|_| damaged("names no valid conversation"))?;
-        match reference.target {
-            Some(Target::Message(seq)) => self
-                .store
-                .get(Table::Messages, &message_key(&id, Seq(seq)))?
-                .map(Change::Message)
-                .ok_or_else(|| damaged("points to a message that is not there")),
-            Some(Target::Group(version)) => self
-                .store
-                .get(Table::Groups, &group_change_key(&id, GroupVersion(version)))?
-                .map(Change::Group)
-                .ok_or_else(|| damaged("points to a group's change that is not there")),
-            Some(Target::Read(seq)) => {
-                Ok(Change::Read(encode(&wire::ReadMark { conversation: reference.conversation, seq })))
-            }
-            None => Err(damaged("is of a kind that this version does not know")),
-        }
-    }
-
     fn send_batch(&mut self, connection: ConnectionId, last: Pos, frame: Bytes) {
         if let Some(session) = self.session_mut(connection) {
             session.sent = last;
@@ -197,7 +137,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// A new entry in a user's queue. The user is in memory.
-    pub(super) fn enqueue(&mut self, user: &UserId, reference: &Bytes, change: &Change) {
+    pub(super) fn enqueue(&mut self, user: &UserId, reference: &Reference, change: &Change) {
         let mark = self.commits.mark();
         let Some(state) = self.users.get_mut(user) else { return };
         let pos = state.assigned.next();
@@ -207,10 +147,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if defects::is_on(Defect::ToldBeforeSync)
             && let Some(change) = &change
         {
-            self.deliver(user, &Pushes { head: pos, entries: vec![(pos, change.clone())] });
+            self.deliver(user, &Pushes::new(pos, change.clone()));
         }
-        self.commits.put(Table::Queue, queue_key(user, pos), reference.clone());
-        self.commits.push(user, pos, change);
+        self.commits.push(user, pos, reference.clone(), change);
     }
 
     /// Streams the queue from a cursor, or from a snapshot if it can't be continued there.

@@ -12,6 +12,7 @@ use super::commit::{Commits, Mark};
 use super::hot::Hot;
 use super::io::ConnectionId;
 use super::limits::{EVICTION_STEPS, IDLE_USERS_MAX};
+use super::queue::read::end_row;
 use super::rate::Usage;
 use super::records::{number_of, prefix, prefix_end};
 use crate::store::{Order, Store, StoreError, Table};
@@ -19,6 +20,8 @@ use crate::store::{Order, Store, StoreError, Table};
 pub(super) struct User {
     pub(super) durable: Pos,
     pub(super) assigned: Pos,
+    /// Entries of it that are in no segment, at most.
+    pub(super) hot: u64,
     /// The last commit with an entry of this queue.
     pub(super) commit: Mark,
     pub(super) connections: BTreeSet<ConnectionId>,
@@ -54,10 +57,12 @@ impl Users {
         if self.hot.get_mut(user).is_some() {
             return Ok(());
         }
-        let head = Pos(last_number(store, Table::Queue, user.as_str())?);
+        let newest = end_row(store, user, Order::Descending)?;
+        let head = newest.as_ref().map_or(Pos::ZERO, |row| row.last);
         let loaded = User {
             durable: head,
             assigned: head,
+            hot: newest.map_or(0, |row| row.hot),
             commit: Mark::NONE,
             connections: BTreeSet::new(),
             sends: Usage::default(),

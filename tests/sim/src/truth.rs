@@ -9,12 +9,37 @@ use prost::Message as _;
 
 use crate::disk::Tables;
 
+/// A run of entries of a queue.
 #[derive(Clone, PartialEq, prost::Message)]
-struct ReferenceRecord {
-    #[prost(string, tag = "1")]
-    conversation: String,
-    #[prost(uint64, tag = "2")]
-    message: u64,
+struct RowRecord {
+    #[prost(string, repeated, tag = "1")]
+    conversations: Vec<String>,
+    #[prost(uint64, repeated, tag = "2")]
+    entries: Vec<u64>,
+    #[prost(sint64, repeated, tag = "3")]
+    steps: Vec<i64>,
+    #[prost(uint64, tag = "5")]
+    time: u64,
+}
+
+impl RowRecord {
+    /// Its entries, the last of which is at `last`; one that makes no sense is left out.
+    fn entries(self, last: u64) -> impl Iterator<Item = Entry> {
+        let first = last.saturating_add(1).saturating_sub(self.entries.len() as u64);
+        let mut steps = self.steps.into_iter();
+        let mut messages = vec![0_u64; self.conversations.len()];
+        (first..).zip(self.entries).filter_map(move |(pos, entry)| {
+            let (index, kind) = (usize::try_from(entry >> 3).ok()?, entry & 7);
+            let conversation = self.conversations.get(index)?.clone();
+            // Of the other kinds the number is of no interest here.
+            let step = if matches!(kind, 0 | 4) { 1 } else { steps.next()?.cast_unsigned() };
+            let message = matches!(kind, 0 | 1 | 4 | 5).then(|| {
+                messages[index] = messages[index].wrapping_add(step);
+                messages[index]
+            });
+            Some(Entry { pos, conversation, message })
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -89,11 +114,9 @@ pub(crate) fn epoch(tables: &Tables) -> String {
 
 /// A user's queue after a position.
 pub(crate) fn queue<'a>(tables: &'a Tables, user: &str, after: u64) -> impl Iterator<Item = Entry> + use<'a> {
-    rows(tables, Table::Queue, user, numbered(user, after.saturating_add(1))).map(|(key, value)| {
-        let record = ReferenceRecord::decode(value.clone()).unwrap_or_default();
-        let message = (record.message > 0).then_some(record.message);
-        Entry { pos: number(key), conversation: record.conversation, message }
-    })
+    let rows = rows(tables, Table::Queue, user, numbered(user, after.saturating_add(1)));
+    rows.flat_map(|(key, value)| RowRecord::decode(value.clone()).unwrap_or_default().entries(number(key)))
+        .skip_while(move |entry| entry.pos <= after)
 }
 
 /// The last position of a user's queue.

@@ -13,9 +13,9 @@ use crate::core::commit::{Effect, Mark};
 use crate::core::conversations::{Conversation, Group, GroupFacts};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
+use crate::core::queue::rows::{Reference, Target};
 use crate::core::records::{
-    GroupRecord, KeyRecord, MemberRecord, MembershipRecord, Reference, Target, encode, group_change_key,
-    group_key, member_key,
+    GroupRecord, KeyRecord, MemberRecord, MembershipRecord, encode, group_change_key, group_key, member_key,
 };
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
@@ -270,8 +270,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             last_seq: last.0,
         });
         self.commits.put(Table::Groups, group_change_key(id, version), change.clone());
-        let target = Some(Target::Group(version.0));
-        let reference = encode(&Reference { conversation: id.as_str().to_owned(), target });
+        let target = Target::Group(version.0);
+        let reference = Reference { conversation: id.clone(), target, copy: None };
         let change = Change::Group(change);
         for user in &told {
             self.enqueue(user, &reference, &change);

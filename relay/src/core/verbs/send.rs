@@ -10,9 +10,8 @@ use crate::core::batches::Change;
 use crate::core::commit::{Effect, PendingKey};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
-use crate::core::records::{
-    KeyRecord, MembershipRecord, Reference, Target, decode, encode, key_key, message_key,
-};
+use crate::core::queue::rows::{Reference, Target};
+use crate::core::records::{KeyRecord, MembershipRecord, decode, encode, key_key, message_key};
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, Table};
@@ -72,8 +71,7 @@ pub(super) fn send<S: Store, V: Verifier>(
             relay.put_membership(user, &id, None, MembershipRecord::default());
         }
     }
-    let target = Some(Target::Message(seq.0));
-    let reference = encode(&Reference { conversation: record.conversation, target });
+    let reference = Reference { conversation: id, target: Target::Message(seq.0), copy: None };
     let change = Change::Message(message);
     for user in users.iter() {
         if *user != caller.user || !defects::is_on(Defect::OwnNotMirrored) {
