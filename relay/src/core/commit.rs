@@ -9,7 +9,7 @@ use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
 use super::limits::WAITING_ANSWER_BYTES;
 use super::queries::{Answer, QueryId};
-use super::queue::rows::{Reference, rows};
+use super::queue::rows::{Reference, Row, pieces};
 use super::records::{MembershipRecord, UserRecord, queue_key};
 use super::users::Users;
 use crate::store::{Batch, Table};
@@ -45,6 +45,8 @@ pub(super) enum Effect {
     User(UserId, UserRecord),
     /// The user is invisible to others or not, since then; the connection asked for it.
     Invisible(UserId, ConnectionId, bool, Time),
+    /// A step for the user's queue is done; true when there is more to do.
+    Tended(UserId, bool),
     /// The device is signed out for good: its sessions end.
     SignedOut(UserId, DeviceId),
     /// The app's server is answered.
@@ -183,10 +185,12 @@ impl Commits {
         for (user, pushes) in &mut self.gathering.pushes {
             let references = core::mem::take(&mut pushes.references);
             let Some(state) = users.get_mut(user) else { continue };
-            let before = state.hot;
-            state.hot = state.hot.saturating_add(references.len() as u64);
-            for row in rows(references, pushes.head, time, before) {
-                self.batch.put(Table::Queue, queue_key(user, row.last), row.encode());
+            for (last, entries) in pieces(references, pushes.head) {
+                let hot = last.next().0.saturating_sub(state.hot_first.0);
+                let row = Row { last, time, hot, bytes: state.hot_bytes, entries };
+                let (key, value) = (queue_key(user, last), row.encode());
+                state.hot_bytes = state.hot_bytes.saturating_add((key.len() + value.len()) as u64);
+                self.batch.put(Table::Queue, key, value);
             }
         }
         let Mark(ticket) = self.mark();

@@ -21,6 +21,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
             }
             Effect::User(user, record) => self.end_revoked(&user, record),
+            Effect::Tended(user, more) => self.tended(&user, more),
             Effect::Membership(user, id, record) if record.left > 0 => self.doubt_watches(&user, &id),
             Effect::Invisible(user, asker, invisible, set) => {
                 self.show_or_hide(&user, invisible, set);
@@ -75,7 +76,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Effect::Device(user, device) => self.settle_device(user, device),
             Effect::User(user, record) => self.settle_user(user, *record),
             Effect::SignedOut(user, device) => self.settle_sign_out(user, device),
-            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Invisible(..) | Effect::Reply(..) => {}
+            Effect::Answer(..)
+            | Effect::LoggedOut(..)
+            | Effect::Invisible(..)
+            | Effect::Tended(..)
+            | Effect::Reply(..) => {}
         }
     }
 

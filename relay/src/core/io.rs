@@ -5,6 +5,7 @@ use hongyan_protocol::{Code, Time, UserId};
 
 use super::accounts::DevicesMax;
 use super::queries::{Answer, Query, QueryId};
+use super::queue::QueueConfig;
 use crate::store::{Batch, StoreError};
 
 /// Milliseconds of a clock that never jumps, from any origin.
@@ -128,6 +129,8 @@ pub struct CoreConfig {
     pub recovery_ms: u64,
     /// Devices of one kind that a user may have connected at once.
     pub devices_max: DevicesMax,
+    /// How much of a queue is kept, and how.
+    pub queue: QueueConfig,
 }
 
 impl Default for CoreConfig {
@@ -154,6 +157,7 @@ impl Default for CoreConfig {
             background_lease_ms: 300_000,
             recovery_ms: 20_000,
             devices_max: DevicesMax::default(),
+            queue: QueueConfig::default(),
         }
     }
 }

@@ -8,6 +8,12 @@ pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
 pub const ROW_ENTRIES_MAX: usize = 1_024;
 /// Bytes of copied messages in a row, after which the next one begins (it may hold one message more).
 pub const ROW_BYTES_TARGET: usize = 64 * 1024;
+/// Rows of a queue that one step of its tending drops.
+pub const TRIMMED_ROWS_PER_STEP: usize = 256;
+/// A sweep looks at the next queue after so many milliseconds.
+pub const SWEEP_PACE_MS: u64 = 1;
+/// A device that did not come for so long is forgotten, in milliseconds: 360 days.
+pub const DEVICE_FORGOTTEN_MS: u64 = 360 * 24 * 3_600 * 1_000;
 /// Streams that read from the store in one `handle`; the others' turn comes with the next.
 pub const TURNS_PER_INPUT: usize = 8;
 /// Deadlines that one `handle` looks after; the rest stays due.

@@ -9,6 +9,7 @@
 //! | meta | `format`, `epoch` | the number in decimal, the epoch |
 //! | messages | conversation, seq | `wire::Message` |
 //! | queue | user, last pos | a row of consecutive references ([`super::queue::rows`]) |
+//! | overflow | user, last pos | a segment: the same, of the queue's older part |
 //! | keys | user, key | [`KeyRecord`] |
 //! | groups | conversation | [`GroupRecord`] |
 //! | groups | conversation, version | `wire::GroupChange` |
@@ -203,6 +204,14 @@ pub(crate) fn number_of(key: &[u8]) -> Result<u64, StoreError> {
     key.last_chunk::<8>()
         .map(|bytes| u64::from_be_bytes(*bytes))
         .ok_or_else(|| StoreError::Damaged("a key has no number".into()))
+}
+
+/// The first string of a key.
+pub(crate) fn first_of(key: &[u8]) -> Result<&str, StoreError> {
+    let first = key.split(|byte| *byte == 0).next().filter(|first| first.len() < key.len());
+    first
+        .and_then(|first| core::str::from_utf8(first).ok())
+        .ok_or_else(|| StoreError::Damaged("a key has no id".into()))
 }
 
 /// The second string of a key.

@@ -5,7 +5,7 @@
 //! as there is room: bytes that wait in the connection, and entries that the device has not acknowledged.
 
 use bytes::Bytes;
-use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::wire::{self, ResetCause, relay_frame::Event};
 use hongyan_protocol::{Code, Pos, UserId};
 
 use super::batches::{BatchBuilder, Change};
@@ -80,8 +80,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if sent >= until {
             return Ok(());
         }
-        let (last, batch) = self.read_batch(&user, sent, until)?;
-        self.send_batch(connection, last, batch.finish(head));
+        match self.read_batch(&user, sent, until)? {
+            Some((last, batch)) => self.send_batch(connection, last, batch.finish(head)),
+            // The retention has overtaken the stream.
+            None if defects::is_on(Defect::ExpiredNotReset) => {}
+            None => self.stream_from(connection, sent, false)?,
+        }
         Ok(())
     }
 
@@ -98,10 +102,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub(super) fn deliver(&mut self, user: &UserId, pushes: &Pushes) {
         let Some(state) = self.users.get_mut(user) else { return };
         state.durable = state.durable.max(pushes.head);
-        if state.connections.is_empty() {
+        let connections: Vec<_> = state.connections.iter().copied().collect();
+        self.tend_if_long(user);
+        if connections.is_empty() {
             return;
         }
-        let connections: Vec<_> = state.connections.iter().copied().collect();
         let frames = self.frames(pushes);
         for connection in connections {
             for (first, last, frame) in &frames {
@@ -157,12 +162,20 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         &mut self,
         connection: ConnectionId,
         cursor: Pos,
-        reset: Option<wire::ResetCause>,
-    ) {
+        is_new: bool,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.session_mut(connection) else { return Ok(()) };
+        let user = session.user.clone();
+        let reset = self.stream_reset(&user, cursor, is_new)?;
+        self.begin_stream(connection, cursor, reset);
+        Ok(())
+    }
+
+    /// Streams the queue from a cursor, or from a snapshot for a reason.
+    pub(super) fn begin_stream(&mut self, connection: ConnectionId, cursor: Pos, reset: Option<ResetCause>) {
         let Some(session) = self.session_mut(connection) else { return };
         let user = session.user.clone();
         let head = self.durable_head(&user);
-        let reset = reset.or((cursor > head).then_some(wire::ResetCause::CursorAhead));
         let start = match reset {
             Some(_) if defects::is_on(Defect::ResetAheadOfDurable) => {
                 self.users.get(&user).map_or(head, |user| user.assigned)
@@ -178,6 +191,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             session.snapshot = reset.map(|_| SnapshotProgress::default());
         }
         if let Some(cause) = reset {
+            self.tending.counters.count_reset(cause);
             let epoch = self.epoch.as_str().to_owned();
             let reset = wire::Reset { epoch, pos: start.0, cause: cause.into() };
             self.push_event(connection, Event::Reset(reset));

@@ -20,8 +20,10 @@ use crate::store::{Order, Store, StoreError, Table};
 pub(super) struct User {
     pub(super) durable: Pos,
     pub(super) assigned: Pos,
-    /// Entries of it that are in no segment, at most.
-    pub(super) hot: u64,
+    /// Where its hot part begins, or before that.
+    pub(super) hot_first: Pos,
+    /// Bytes of all rows that were ever written there.
+    pub(super) hot_bytes: u64,
     /// The last commit with an entry of this queue.
     pub(super) commit: Mark,
     pub(super) connections: BTreeSet<ConnectionId>,
@@ -57,12 +59,15 @@ impl Users {
         if self.hot.get_mut(user).is_some() {
             return Ok(());
         }
-        let newest = end_row(store, user, Order::Descending)?;
-        let head = newest.as_ref().map_or(Pos::ZERO, |row| row.last);
+        let newest = end_row(store, Table::Queue, user, Order::Descending)?;
+        let (head, hot, hot_bytes) = newest.map_or((Pos::ZERO, 0, 0), |(row, len)| {
+            (row.last, row.hot, row.bytes.saturating_add(len))
+        });
         let loaded = User {
             durable: head,
             assigned: head,
-            hot: newest.map_or(0, |row| row.hot),
+            hot_first: Pos(head.0.saturating_sub(hot)).next(),
+            hot_bytes,
             commit: Mark::NONE,
             connections: BTreeSet::new(),
             sends: Usage::default(),

@@ -189,29 +189,37 @@ impl<'s, S: Store> Check<'s, S> {
         });
     }
 
+    /// The older part comes first, and both together have no gap.
     fn queues(&mut self) {
-        let mut before: (String, u64) = Default::default();
-        self.walk(Table::Queue, &mut |check, key, value| {
-            let (name, last) = numbered(key)?;
-            let user = UserId::new(name).map_err(|_| "its user is no valid id")?;
-            let row = Row::decode(Pos(last), Bytes::copy_from_slice(value));
-            let row = row.map_err(|error| words(&error))?;
-            // Where a queue begins depends on what was trimmed; from there on it has no gap.
-            let first = row.first().0;
-            let gap = if before.0 == name {
-                follows(&mut before, name, first)
-            } else {
-                before.0.replace_range(.., name);
-                Ok(())
-            };
-            before.1 = last;
-            for (pos, Reference { conversation, target, copy }) in row.numbered() {
-                check
-                    .reference(&user, conversation, *target, copy.as_ref())
-                    .map_err(|fault| format!("entry {pos}: {fault}"))?;
-            }
-            gap
-        });
+        for table in [Table::Overflow, Table::Queue] {
+            let mut before: (String, u64) = Default::default();
+            self.walk(table, &mut |check, key, value| {
+                let (name, last) = numbered(key)?;
+                let user = UserId::new(name).map_err(|_| "its user is no valid id")?;
+                let row = Row::decode(Pos(last), Bytes::copy_from_slice(value));
+                let row = row.map_err(|error| words(&error))?;
+                if before.0 != name {
+                    name.clone_into(&mut before.0);
+                    // Where a queue begins depends on what was trimmed.
+                    before.1 = match table {
+                        Table::Queue => check.head(Table::Overflow, name)?,
+                        _ => 0,
+                    };
+                }
+                let first = row.first().0;
+                let gap = if before.1 == 0 { Ok(()) } else { follows(&mut before, name, first) };
+                before.1 = last;
+                if table == Table::Overflow && check.head(Table::Queue, name)? <= last {
+                    return Err("it is in the overflow, and nothing newer is in the queue".into());
+                }
+                for (pos, Reference { conversation, target, copy }) in row.numbered() {
+                    check
+                        .reference(&user, conversation, *target, copy.as_ref())
+                        .map_err(|fault| format!("entry {pos}: {fault}"))?;
+                }
+                gap
+            });
+        }
     }
 
     fn reference(

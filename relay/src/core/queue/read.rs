@@ -4,55 +4,89 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
-use hongyan_protocol::{ConversationId, GroupVersion, Pos, Seq, UserId, wire};
+use hongyan_protocol::wire::{self, ResetCause};
+use hongyan_protocol::{ConversationId, GroupVersion, Pos, Seq, UserId};
 
 use super::rows::{Reference, Row, Target};
 use crate::core::batches::{BatchBuilder, Change};
+use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::records::{encode, group_change_key, message_key, number_of, prefix, prefix_end, queue_key};
 use crate::core::relay::Relay;
 use crate::store::{Order, Store, StoreError, Table};
 
-/// Calls `visit` with the rows that have entries after a position, in order, until it returns false.
+/// Calls `visit` with the rows that have entries after a position, in order, until it returns false: first those in the
+/// overflow, then the hot part.
 pub(in crate::core) fn rows_after(
     store: &impl Store,
     user: &UserId,
     after: Pos,
     visit: &mut dyn FnMut(Row) -> bool,
 ) -> Result<(), StoreError> {
-    let (from, to) = (queue_key(user, after.next()), prefix_end(user.as_str()));
-    let mut fault = None;
-    store.scan(Table::Queue, &from, &to, Order::Ascending, &mut |key, value| match row(key, value) {
-        Ok(row) => visit(row),
-        Err(error) => {
-            fault = Some(error);
-            false
+    let mut next = after.next();
+    for is_second_look in [false, true] {
+        let (mut has_moved, mut is_done) = (false, false);
+        for table in [Table::Overflow, Table::Queue] {
+            let (from, to) = (queue_key(user, next), prefix_end(user.as_str()));
+            let mut fault = None;
+            store.scan(table, &from, &to, Order::Ascending, &mut |key, value| match row(key, value) {
+                // A commit that has not ended may have moved it into the overflow between the two looks.
+                Ok(row) if row.first() > next && table == Table::Queue && !is_second_look => {
+                    has_moved = true;
+                    false
+                }
+                Ok(row) => {
+                    next = row.last.next();
+                    is_done = !visit(row);
+                    !is_done
+                }
+                Err(error) => {
+                    fault = Some(error);
+                    false
+                }
+            })?;
+            if let Some(error) = fault {
+                return Err(error);
+            }
+            if is_done || has_moved {
+                break;
+            }
         }
-    })?;
-    fault.map_or(Ok(()), Err)
+        if !has_moved {
+            break;
+        }
+    }
+    Ok(())
 }
 
-/// The first or the last row of a queue.
+/// The first or the last row of one part of a queue, and the bytes that it takes with its key.
 pub(in crate::core) fn end_row(
     store: &impl Store,
+    table: Table,
     user: &UserId,
     order: Order,
-) -> Result<Option<Row>, StoreError> {
+) -> Result<Option<(Row, u64)>, StoreError> {
     let mut found = Ok(None);
-    store.scan(
-        Table::Queue,
-        &prefix(user.as_str()),
-        &prefix_end(user.as_str()),
-        order,
-        &mut |key, value| {
-            found = row(key, value).map(Some);
-            false
-        },
-    )?;
+    let (from, to) = (prefix(user.as_str()), prefix_end(user.as_str()));
+    store.scan(table, &from, &to, order, &mut |key, value| {
+        found = row(key, value).map(|row| Some((row, (key.len() + value.len()) as u64)));
+        false
+    })?;
     found
 }
 
-fn row(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
+/// The first position that a queue still holds; 1 of one that never held any.
+fn first_held(store: &impl Store, user: &UserId) -> Result<Pos, StoreError> {
+    for table in [Table::Overflow, Table::Queue] {
+        if let Some((row, _)) = end_row(store, table, user, Order::Ascending)? {
+            return Ok(row.first());
+        }
+    }
+    Ok(Pos::ZERO.next())
+}
+
+/// A row as it is stored.
+pub(super) fn row(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
     Row::decode(Pos(number_of(key)?), Bytes::copy_from_slice(value))
 }
 
@@ -94,13 +128,34 @@ impl Messages {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// Entries after `sent`, up to `until` at most.
+    /// Why a queue can't be continued from a cursor, if so. A device that is new need not be told of everything that
+    /// is kept.
+    pub(in crate::core) fn stream_reset(
+        &self,
+        user: &UserId,
+        cursor: Pos,
+        is_new: bool,
+    ) -> Result<Option<ResetCause>, StoreError> {
+        let head = self.durable_head(user);
+        if cursor >= head {
+            return Ok((cursor > head).then_some(ResetCause::CursorAhead));
+        }
+        let is_trimmed = first_held(&self.store, user)? > cursor.next();
+        let is_long = is_new && head.0 > self.config.queue.capacity;
+        Ok(match cursor {
+            Pos::ZERO if is_trimmed || is_long => Some(ResetCause::NewDevice),
+            _ if is_trimmed && !defects::is_on(Defect::ExpiredNotReset) => Some(ResetCause::CursorExpired),
+            _ => None,
+        })
+    }
+
+    /// Entries after `sent`, up to `until` at most; `None` when they are not kept any more.
     pub(in crate::core) fn read_batch(
         &self,
         user: &UserId,
         sent: Pos,
         until: Pos,
-    ) -> Result<(Pos, BatchBuilder), StoreError> {
+    ) -> Result<Option<(Pos, BatchBuilder)>, StoreError> {
         let mut references = Vec::new();
         let mut next = sent.next();
         let mut gap = false;
@@ -117,6 +172,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             next <= until && references.len() < BATCH_ENTRIES_MAX
         })?;
         if references.is_empty() {
+            if gap && first_held(&self.store, user)? > sent.next() {
+                return Ok(None);
+            }
             let what = if gap { "begins after" } else { "ends before" };
             return Err(StoreError::Damaged(format!("the queue of {user} {what} entry {}", sent.next())));
         }
@@ -130,7 +188,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             last = last.next();
             batch.push(last, change);
         }
-        Ok((last, batch))
+        Ok(Some((last, batch)))
     }
 
     fn change_of(

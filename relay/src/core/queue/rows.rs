@@ -45,8 +45,10 @@ pub struct Row {
     pub last: Pos,
     /// When the last one was made.
     pub time: Time,
-    /// Entries of the queue that were in no segment when this row was written, its own included; 0 in a segment.
+    /// Entries of the hot part up to this row, its own included, at most; 0 in a segment.
     pub hot: u64,
+    /// Bytes of all rows that were ever written to the same part of the queue before this one, keys included.
+    pub bytes: u64,
     /// They themselves, by position.
     pub entries: Vec<Reference>,
 }
@@ -71,6 +73,8 @@ struct Stored {
     time: u64,
     #[prost(uint64, tag = "6")]
     hot: u64,
+    #[prost(uint64, tag = "7")]
+    bytes: u64,
 }
 
 /// Bits of an entry that hold its kind.
@@ -113,7 +117,7 @@ impl Row {
 
     /// The bytes to store.
     pub(crate) fn encode(&self) -> Bytes {
-        let mut stored = Stored { time: self.time.0, hot: self.hot, ..Stored::default() };
+        let mut stored = Stored { time: self.time.0, hot: self.hot, bytes: self.bytes, ..Stored::default() };
         stored.entries.reserve(self.entries.len());
         let mut known: BTreeMap<&ConversationId, (u64, Last)> = BTreeMap::new();
         for Reference { conversation, target, copy } in &self.entries {
@@ -204,7 +208,7 @@ impl Row {
         if steps.next().is_some() || copies.next().is_some() {
             return Err(damaged("has more numbers or copies than entries"));
         }
-        Ok(Self { last, time: Time(stored.time), hot: stored.hot, entries })
+        Ok(Self { last, time: Time(stored.time), hot: stored.hot, bytes: stored.bytes, entries })
     }
 }
 
@@ -215,12 +219,10 @@ fn step(last: &mut u64, number: u64) -> i64 {
     step
 }
 
-/// Consecutive entries as rows of a bounded size; `last` is the position of the last one, `hot` counts up to before the
-/// first.
-pub(crate) fn rows(mut entries: Vec<Reference>, last: Pos, time: Time, hot: u64) -> Vec<Row> {
-    let mut rows = Vec::new();
+/// Consecutive entries, the last of which is at `last`, in pieces of a bounded size, each with its last position.
+pub(crate) fn pieces(mut entries: Vec<Reference>, last: Pos) -> Vec<(Pos, Vec<Reference>)> {
+    let mut pieces = Vec::new();
     let mut at = Pos(last.0.saturating_sub(entries.len() as u64));
-    let mut hot = hot;
     while !entries.is_empty() {
         let mut bytes = 0;
         let fits = entries.iter().take(ROW_ENTRIES_MAX).position(|entry| {
@@ -229,11 +231,10 @@ pub(crate) fn rows(mut entries: Vec<Reference>, last: Pos, time: Time, hot: u64)
             is_full
         });
         let rest = entries.split_off(fits.unwrap_or(entries.len().min(ROW_ENTRIES_MAX)));
-        let count = entries.len() as u64;
-        (at, hot) = (Pos(at.0 + count), hot.saturating_add(count));
-        rows.push(Row { last: at, time, hot, entries: core::mem::replace(&mut entries, rest) });
+        at = Pos(at.0.saturating_add(entries.len() as u64));
+        pieces.push((at, core::mem::replace(&mut entries, rest)));
     }
-    rows
+    pieces
 }
 
 #[cfg(test)]
@@ -269,11 +270,11 @@ mod tests {
         #[test]
         fn what_is_stored_is_read(
             entries in prop::collection::vec(drawn(), 1..300),
-            before in 0..u64::MAX / 2, time in any::<u64>(), hot in any::<u64>(),
+            before in 0..u64::MAX / 2, time in any::<u64>(), hot in any::<u64>(), bytes in any::<u64>(),
         ) {
             let entries = references(entries);
             let last = Pos(before + entries.len() as u64);
-            let row = Row { last, time: Time(time), hot, entries };
+            let row = Row { last, time: Time(time), hot, bytes, entries };
             prop_assert!(Row::decode(last, row.encode()).unwrap() == row);
             prop_assert_eq!(row.first(), Pos(before + 1));
         }
@@ -288,7 +289,7 @@ mod tests {
                 Err(error) => assert!(matches!(error, StoreError::Damaged(_))),
             };
             check(bytes);
-            let row = Row { last: Pos(30), time: Time(1), hot: 1, entries: references(entries) };
+            let row = Row { last: Pos(30), time: Time(1), hot: 1, bytes: 1, entries: references(entries) };
             let mut bytes = row.encode().to_vec();
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
@@ -296,23 +297,22 @@ mod tests {
         }
 
         #[test]
-        fn rows_are_consecutive_and_bounded(
-            count in 1..2_500_usize, before in 0..1_000_u64, hot in 0..1_000_u64, copied in 0..3_000_usize,
+        fn pieces_are_consecutive_and_bounded(
+            count in 1..2_500_usize, before in 0..1_000_u64, copied in 0..3_000_usize,
         ) {
             let copy = (copied > 0).then(|| Bytes::from(vec![1; copied]));
             let entry = |seq| Reference { conversation: conversation(1), target: Target::Message(seq), copy: copy.clone() };
             let entries: Vec<_> = (1..=count as u64).map(entry).collect();
-            let rows = rows(entries.clone(), Pos(before + count as u64), Time(7), hot);
-            let mut next = before + 1;
-            for row in &rows {
-                prop_assert_eq!(row.first().0, next);
-                prop_assert!(row.entries.len() <= ROW_ENTRIES_MAX);
-                prop_assert!(row.encode().len() < 2 * ROW_BYTES_TARGET);
-                prop_assert_eq!(row.hot - hot, row.last.0 - before);
-                next = row.last.0 + 1;
+            let mut last = before;
+            let mut all = Vec::new();
+            for (at, piece) in pieces(entries.clone(), Pos(before + count as u64)) {
+                last += piece.len() as u64;
+                prop_assert_eq!(at.0, last);
+                prop_assert!(piece.len() <= ROW_ENTRIES_MAX);
+                prop_assert!((piece.len() - 1) * copied < ROW_BYTES_TARGET);
+                all.extend(piece);
             }
-            let all: Vec<_> = rows.into_iter().flat_map(|row| row.entries).collect();
-            prop_assert!(all == entries);
+            prop_assert!(all == entries && last == before + count as u64);
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
                 Reference { conversation: conversation(at), target, copy: None }
             });
             let last = Pos(1_000_000);
-            let row = Row { last, time: Time(1_800_000_000_000), hot: 0, entries: entries.collect() };
+            let row = Row { last, time: Time(1_800_000_000_000), hot: 0, bytes: 5_000_000, entries: entries.collect() };
             #[allow(clippy::cast_precision_loss, reason = "it is small")]
             let each = row.encode().len() as f64 / row.entries.len() as f64;
             assert!(each < most, "{each} bytes each with {conversations} conversations");

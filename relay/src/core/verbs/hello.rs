@@ -58,6 +58,10 @@ pub(super) fn hello<S: Store, V: Verifier>(
         Some(epoch) if *epoch == relay.epoch => None,
         _ => Some(wire::ResetCause::EpochUnknown),
     };
+    let reset = match reset {
+        None => relay.stream_reset(&user, cursor, epoch.is_none())?,
+        reset => reset,
+    };
     let session = Session {
         user: user.clone(),
         device: device.clone(),
@@ -96,7 +100,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
         invisible,
     };
     relay.answer(connection, request, Event::Welcome(welcome));
-    relay.stream_from(connection, cursor, reset);
+    relay.begin_stream(connection, cursor, reset);
     Ok(())
 }
 
