@@ -60,9 +60,8 @@ impl Users {
             return Ok(());
         }
         let newest = end_row(store, Table::Queue, user, Order::Descending)?;
-        let (head, hot, hot_bytes) = newest.map_or((Pos::ZERO, 0, 0), |(row, len)| {
-            (row.last, row.hot, row.bytes.saturating_add(len))
-        });
+        let (head, hot, hot_bytes) =
+            newest.map_or((Pos::ZERO, 0, 0), |(row, len)| (row.last, row.hot, row.bytes.saturating_add(len)));
         let loaded = User {
             durable: head,
             assigned: head,

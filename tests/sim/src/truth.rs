@@ -44,8 +44,14 @@ impl RowRecord {
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct DeviceRecord {
+    #[prost(uint64, tag = "1")]
+    cursor: u64,
     #[prost(int32, tag = "2")]
     kind: i32,
+    #[prost(uint64, tag = "4")]
+    seen: u64,
+    #[prost(uint64, tag = "5")]
+    signed_out: u64,
     #[prost(int32, tag = "6")]
     ended: i32,
 }
@@ -112,11 +118,50 @@ pub(crate) fn epoch(tables: &Tables) -> String {
     value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
-/// A user's queue after a position.
+/// A user's queue after a position, as commits brought it: also what is not kept any more.
 pub(crate) fn queue<'a>(tables: &'a Tables, user: &str, after: u64) -> impl Iterator<Item = Entry> + use<'a> {
-    let rows = rows(tables, Table::Queue, user, numbered(user, after.saturating_add(1)));
+    let from = Bytes::from(numbered(user, after.saturating_add(1)));
+    let rows = tables.queues.range(from..Bytes::from([user.as_bytes(), &[1]].concat()));
     rows.flat_map(|(key, value)| RowRecord::decode(value.clone()).unwrap_or_default().entries(number(key)))
         .skip_while(move |entry| entry.pos <= after)
+}
+
+/// What of a user's queue is kept: the overflow, then the hot part.
+pub(crate) fn kept(tables: &Tables, user: &str) -> Vec<Entry> {
+    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
+    let rows = rows.into_iter().flatten();
+    rows.flat_map(|(key, value)| RowRecord::decode(value.clone()).unwrap_or_default().entries(number(key)))
+        .collect()
+}
+
+/// The first position that is kept of a user's queue.
+pub(crate) fn first_kept(tables: &Tables, user: &str) -> u64 {
+    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
+    rows.into_iter().flatten().next().map_or(1, |(key, value)| {
+        let row = RowRecord::decode(value.clone()).unwrap_or_default();
+        number(key).saturating_add(1).saturating_sub(row.entries.len() as u64)
+    })
+}
+
+/// Bytes that are kept of a user's queue, keys included.
+pub(crate) fn kept_bytes(tables: &Tables, user: &str) -> u64 {
+    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
+    rows.into_iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+}
+
+/// When the row with this entry was made.
+pub(crate) fn made_at(tables: &Tables, user: &str, pos: u64) -> u64 {
+    let row = tables.queues.range(Bytes::from(numbered(user, pos))..).next();
+    row.map_or(0, |(_, value)| RowRecord::decode(value.clone()).unwrap_or_default().time)
+}
+
+/// The cursors of a user's devices that are not signed out, and when each was last seen.
+pub(crate) fn cursors(tables: &Tables, user: &str) -> Vec<(u64, u64)> {
+    rows(tables, Table::Devices, user, prefix(user))
+        .map(|(_, value)| DeviceRecord::decode(value.clone()).unwrap_or_default())
+        .filter(|record| record.signed_out == 0)
+        .map(|record| (record.cursor, record.seen))
+        .collect()
 }
 
 /// The last position of a user's queue.

@@ -329,7 +329,13 @@ mod tests {
                 Reference { conversation: conversation(at), target, copy: None }
             });
             let last = Pos(1_000_000);
-            let row = Row { last, time: Time(1_800_000_000_000), hot: 0, bytes: 5_000_000, entries: entries.collect() };
+            let row = Row {
+                last,
+                time: Time(1_800_000_000_000),
+                hot: 0,
+                bytes: 5_000_000,
+                entries: entries.collect(),
+            };
             #[allow(clippy::cast_precision_loss, reason = "it is small")]
             let each = row.encode().len() as f64 / row.entries.len() as f64;
             assert!(each < most, "{each} bytes each with {conversations} conversations");

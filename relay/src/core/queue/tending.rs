@@ -150,8 +150,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut found = Ok(None);
         self.store.scan(Table::Queue, from, &[0xff], Order::Ascending, &mut |key, _| {
             found = first_of(key).and_then(|user| {
-                let user =
-                    UserId::new(user).map_err(|_| StoreError::Damaged("a queue is of no valid user".into()))?;
+                let user = UserId::new(user)
+                    .map_err(|_| StoreError::Damaged("a queue is of no valid user".into()))?;
                 Ok(Some(user))
             });
             false
