@@ -5,7 +5,7 @@ use hongyan_protocol::{Code, Time, UserId};
 
 use super::accounts::DevicesMax;
 use super::queries::{Answer, Query, QueryId};
-use super::queue::QueueConfig;
+use super::queue::{DiffusionConfig, QueueConfig};
 use crate::store::{Batch, StoreError};
 
 /// Milliseconds of a clock that never jumps, from any origin.
@@ -131,6 +131,8 @@ pub struct CoreConfig {
     pub devices_max: DevicesMax,
     /// How much of a queue is kept, and how.
     pub queue: QueueConfig,
+    /// How messages come into queues.
+    pub diffusion: DiffusionConfig,
 }
 
 impl Default for CoreConfig {
@@ -158,6 +160,7 @@ impl Default for CoreConfig {
             recovery_ms: 20_000,
             devices_max: DevicesMax::default(),
             queue: QueueConfig::default(),
+            diffusion: DiffusionConfig::default(),
         }
     }
 }

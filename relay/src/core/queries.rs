@@ -7,6 +7,7 @@ use hongyan_protocol::limits::WATCH_USERS_MAX;
 use hongyan_protocol::{Code, DeviceId, Time, UserId, wire};
 
 use super::commit::{Effect, Mark};
+use super::counters::Counters;
 use super::io::Verifier;
 use super::presence::Eyes;
 use super::refusal::Refusal;
@@ -29,6 +30,8 @@ pub enum Query {
     Kick(UserId, Option<DeviceId>),
     /// Take no token of this user any more that was issued up to now.
     RevokeTokens(UserId),
+    /// What there is and what happened, for statistics; not for an app's server but for who runs the relay.
+    Counters,
 }
 
 /// How a user is, as she sees it herself: the app's own server is told the truth.
@@ -53,6 +56,8 @@ pub enum Answer {
     Kicked(usize),
     /// Tokens issued up to then are revoked.
     TokensRevoked(Time),
+    /// The counters.
+    Counters(Box<Counters>),
     /// It was not done.
     Refused(Code),
 }
@@ -61,6 +66,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// Answers at once, or when it is durable.
     pub(super) fn query(&mut self, id: QueryId, query: Query) {
         let answered = match query {
+            Query::Counters => Ok(Some((Mark::NONE, Answer::Counters(Box::new(self.counters()))))),
             _ if self.has_failed() => Err(Refusal::reject(Code::STORAGE_FAILED)),
             Query::Presence(users) if users.len() > WATCH_USERS_MAX => {
                 Err(Refusal::reject(Code::BAD_REQUEST))

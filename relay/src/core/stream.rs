@@ -83,7 +83,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         match self.read_batch(&user, sent, until)? {
             Some((last, batch)) => self.send_batch(connection, last, batch.finish(head)),
             // The retention has overtaken the stream.
-            None if defects::is_on(Defect::ExpiredNotReset) => {}
+            None if defects::is_on(Defect::ExpiredNotReset) => {
+                if let Some(session) = self.session_mut(connection) {
+                    session.sent = head;
+                }
+            }
             None => self.stream_from(connection, sent, false)?,
         }
         Ok(())

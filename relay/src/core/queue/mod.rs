@@ -5,10 +5,13 @@
 //! active device still needs is moved into the overflow, in segments of a fixed number of entries, until it has passed
 //! that, too, or the retention ends ([`tending`]). Readers see one queue and notice nothing of all this ([`read`]).
 
+mod diffusion;
 pub(super) mod holders;
 pub(super) mod read;
 pub mod rows;
 pub(super) mod tending;
+
+pub use diffusion::{Diffusion, DiffusionConfig};
 
 use super::limits::ROW_ENTRIES_MAX;
 

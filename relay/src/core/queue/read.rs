@@ -75,16 +75,6 @@ pub(in crate::core) fn end_row(
     found
 }
 
-/// The first position that a queue still holds; 1 of one that never held any.
-fn first_held(store: &impl Store, user: &UserId) -> Result<Pos, StoreError> {
-    for table in [Table::Overflow, Table::Queue] {
-        if let Some((row, _)) = end_row(store, table, user, Order::Ascending)? {
-            return Ok(row.first());
-        }
-    }
-    Ok(Pos::ZERO.next())
-}
-
 /// A row as it is stored.
 pub(super) fn row(key: &[u8], value: &[u8]) -> Result<Row, StoreError> {
     Row::decode(Pos(number_of(key)?), Bytes::copy_from_slice(value))
@@ -140,13 +130,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if cursor >= head {
             return Ok((cursor > head).then_some(ResetCause::CursorAhead));
         }
-        let is_trimmed = first_held(&self.store, user)? > cursor.next();
+        let is_trimmed = self.first_held(user)? > cursor.next();
         let is_long = is_new && head.0 > self.config.queue.capacity;
         Ok(match cursor {
             Pos::ZERO if is_trimmed || is_long => Some(ResetCause::NewDevice),
             _ if is_trimmed && !defects::is_on(Defect::ExpiredNotReset) => Some(ResetCause::CursorExpired),
             _ => None,
         })
+    }
+
+    /// The first position that a queue still holds; 1 of one that never held any.
+    fn first_held(&self, user: &UserId) -> Result<Pos, StoreError> {
+        let dropped = self.dropped_until(user);
+        for table in [Table::Overflow, Table::Queue] {
+            if let Some((row, _)) = end_row(&self.store, table, user, Order::Ascending)? {
+                return Ok(row.first().max(dropped.next()));
+            }
+        }
+        Ok(dropped.next())
     }
 
     /// Entries after `sent`, up to `until` at most; `None` when they are not kept any more.
@@ -172,7 +173,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             next <= until && references.len() < BATCH_ENTRIES_MAX
         })?;
         if references.is_empty() {
-            if gap && first_held(&self.store, user)? > sent.next() {
+            if gap && self.first_held(user)? > sent.next() {
                 return Ok(None);
             }
             let what = if gap { "begins after" } else { "ends before" };

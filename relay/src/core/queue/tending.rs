@@ -6,7 +6,7 @@
 //! where it is. A user comes into the line when the hot part has a segment's worth too much, and with each sweep, a slow
 //! walk over all queues.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use hongyan_protocol::{Pos, Time, UserId};
@@ -29,8 +29,8 @@ pub(in crate::core) struct Tending {
     line: VecDeque<UserId>,
     /// Who stands there; true when it is for the sweep.
     in_line: BTreeMap<UserId, bool>,
-    /// Those whose step is in a commit that has not ended.
-    under_way: BTreeSet<UserId>,
+    /// Those whose step is in a commit that has not ended, and up to where their queues are dropped with it.
+    under_way: BTreeMap<UserId, Pos>,
     /// The first sweep is set.
     has_begun: bool,
     /// The sweep has come so far; `None` between two of them.
@@ -90,7 +90,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             && let Some(user) = self.tending.line.pop_front()
         {
             let is_swept = self.tending.in_line.remove(&user).unwrap_or_default();
-            if !self.tending.under_way.contains(&user)
+            if !self.tending.under_way.contains_key(&user)
                 && let Err(error) = self.tend_step(&user, is_swept)
             {
                 // The next sweep looks at the queue again.
@@ -102,6 +102,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         } else if self.may_write().is_ok() {
             self.deadlines.set(Timer::Tend, self.now.moment);
         }
+    }
+
+    /// Up to where a user's queue is dropped with a commit that has not ended.
+    pub(super) fn dropped_until(&self, user: &UserId) -> Pos {
+        self.tending.under_way.get(user).copied().unwrap_or(Pos::ZERO)
     }
 
     /// The user's step is durable.
@@ -228,7 +233,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             state.hot_first = state.hot_first.max(hot_first);
         }
         if has_changed {
-            self.tending.under_way.insert(user.clone());
+            self.tending.under_way.insert(user.clone(), newest_trimmed.unwrap_or(Pos::ZERO));
             self.commits.then(Effect::Tended(user.clone(), more));
         }
         Ok(())

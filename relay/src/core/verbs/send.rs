@@ -71,7 +71,9 @@ pub(super) fn send<S: Store, V: Verifier>(
             relay.put_membership(user, &id, None, MembershipRecord::default());
         }
     }
-    let reference = Reference { conversation: id, target: Target::Message(seq.0), copy: None };
+    let copies = relay.config.diffusion.copies(users.len(), message.len());
+    let copy = copies.then(|| message.clone());
+    let reference = Reference { conversation: id, target: Target::Message(seq.0), copy };
     let change = Change::Message(message);
     for user in users.iter() {
         if *user != caller.user || !defects::is_on(Defect::OwnNotMirrored) {
