@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use hongyan_protocol::MENTION_ALL;
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::wire::{self, ConversationState, GroupChangeKind, entry::Change};
+use hongyan_protocol::wire::{self, ConversationState, GroupChangeKind, ResetCause, entry::Change};
 use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Pos, Seq, Time, UserId};
 use prost::Message as _;
 
@@ -58,8 +58,8 @@ enum Stream {
     Overrun,
     /// The welcome was of another epoch, or behind the cursor: a reset must follow before anything is applied.
     AwaitsReset,
-    /// The snapshot gathers.
-    Resetting { epoch: String, pos: Pos, states: Vec<ConversationState> },
+    /// The snapshot gathers. The device `begins` with it when it had nothing before: then nothing is missing.
+    Resetting { epoch: String, pos: Pos, begins: bool, states: Vec<ConversationState> },
 }
 
 impl Queue {
@@ -317,7 +317,9 @@ impl Client {
     /// The queue can't be continued.
     pub(crate) fn reset(&mut self, reset: wire::Reset) {
         self.forget_resume();
-        self.queue.stream = Stream::Resetting { epoch: reset.epoch, pos: Pos(reset.pos), states: Vec::new() };
+        let begins = reset.cause() == ResetCause::NewDevice && self.queue.received == Pos::ZERO;
+        self.queue.stream =
+            Stream::Resetting { epoch: reset.epoch, pos: Pos(reset.pos), begins, states: Vec::new() };
     }
 
     /// A part of the list as it is now.
@@ -326,9 +328,9 @@ impl Client {
         let room = CONVERSATIONS_MAX.saturating_sub(states.len());
         states.extend(snapshot.conversations.into_iter().take(room));
         if snapshot.done
-            && let Stream::Resetting { epoch, pos, states } = core::mem::take(&mut self.queue.stream)
+            && let Stream::Resetting { epoch, pos, begins, states } = core::mem::take(&mut self.queue.stream)
         {
-            self.replace(epoch, pos, states);
+            self.replace(epoch, pos, begins, states);
             self.histories_begin_anew();
             self.may_be_permitted(None);
             self.ask_refused(now);
@@ -339,7 +341,7 @@ impl Client {
     }
 
     /// Everything that was known goes, what the snapshot told comes, and the outbox stays: one transaction.
-    fn replace(&mut self, epoch: String, pos: Pos, states: Vec<ConversationState>) {
+    fn replace(&mut self, epoch: String, pos: Pos, begins: bool, states: Vec<ConversationState>) {
         let same_epoch = self.queue.epoch == epoch;
         self.queue.life += 1;
         self.queue.epoch = epoch;
@@ -394,7 +396,9 @@ impl Client {
             self.conversations.entry(&id, &mut self.cache.gathering.writes);
             self.cache.changed(&id);
         }
-        self.cache.after(After::Event(Event::Gap));
+        if !begins {
+            self.cache.after(After::Event(Event::Gap));
+        }
         self.cache.after(After::Durable { life: self.queue.life, pos, entries: 0 });
     }
 

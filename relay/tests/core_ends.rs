@@ -251,7 +251,9 @@ impl Run {
                     }
                 }
                 Some(Answer::Refused(code)) => panic!("refused with {code:?}"),
-                Some(Answer::Group(_) | Answer::NoSuchGroup | Answer::Members(..)) => panic!("nobody asked"),
+                Some(Answer::Group(_) | Answer::NoSuchGroup | Answer::Members(..) | Answer::Counters(_)) => {
+                    panic!("nobody asked")
+                }
                 Some(Answer::Presence(_) | Answer::Kicked(_) | Answer::NoSuchDevice) => {}
             }
         }

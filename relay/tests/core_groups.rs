@@ -7,6 +7,7 @@ mod core_world;
 use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, GroupChangeKind, client_frame::Verb, relay_frame::Event};
+use hongyan_relay::core::queue::DiffusionConfig;
 use hongyan_relay::core::{ConnectionId, CoreConfig};
 
 fn add(group: &str, users: &[&str]) -> Verb {
@@ -163,7 +164,7 @@ fn a_group_is_bounded_and_its_members_come_in_pages() {
     let config = CoreConfig {
         requests_burst: 1_000,
         group_members_max: 5_000,
-        log_members: 5_000,
+        diffusion: DiffusionConfig { log_members: 5_000, ..Default::default() },
         ..Default::default()
     };
     let mut world = World::with(config);

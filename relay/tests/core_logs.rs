@@ -11,11 +11,13 @@ use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_relay::core::limits::LOG_PUSHES_IN_FLIGHT;
 use hongyan_relay::core::queries::{Answer, GroupQuery, GroupShown, Query};
-use hongyan_relay::core::{ConnectionId, CoreConfig, GroupMode};
+use hongyan_relay::core::queue::{Diffusion, DiffusionConfig};
+use hongyan_relay::core::{ConnectionId, CoreConfig};
 
 /// Groups of more than three come by their logs.
 fn config() -> CoreConfig {
-    CoreConfig { log_members: 3, ..CoreConfig::default() }
+    let diffusion = DiffusionConfig { log_members: 3, ..DiffusionConfig::default() };
+    CoreConfig { diffusion, ..CoreConfig::default() }
 }
 
 fn add(group: &str, users: &[&str]) -> Verb {
@@ -202,7 +204,7 @@ fn the_apps_server_fills_a_large_group_and_says_how_it_travels() {
         title: "Geese".into(),
         owner: user("owner"),
         members: names(0, 450),
-        mode: GroupMode::Auto,
+        mode: Diffusion::Auto,
     };
     let group = shown(world.answered(create));
     assert_eq!((group.members, group.by_log, group.owner), (451, false, Some(user("owner"))));
@@ -235,9 +237,9 @@ fn the_apps_server_fills_a_large_group_and_says_how_it_travels() {
     world.send(one, id.as_str(), "1", "hello");
     assert_eq!(heard(&mut world, one), [">hello"]);
     // It can't be forced into that many queues, a smaller one can.
-    assert!(shown(ask(&mut world, GroupQuery::SetMode(GroupMode::Reference))).by_log);
+    assert!(shown(ask(&mut world, GroupQuery::SetMode(Diffusion::Reference))).by_log);
     let gone = shown(ask(&mut world, GroupQuery::Remove(names(0, 1_000))));
-    assert_eq!((gone.members, gone.by_log, gone.mode), (4_401, false, GroupMode::Reference));
+    assert_eq!((gone.members, gone.by_log, gone.mode), (4_401, false, Diffusion::Reference));
     world.send(one, id.as_str(), "2", "again");
     assert_eq!(heard(&mut world, one), ["queue from 1", "again"]);
     // The owner goes among others, and somebody takes over.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use core_world::*;
 use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input};
-use hongyan_relay::store::{MemoryStore, Store, Table};
+use hongyan_relay::store::{MemoryStore, Order, Store, Table};
 use proptest::prelude::*;
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dora"];
@@ -255,8 +255,7 @@ impl Run {
         assert_eq!(entry.pos, *cursor + 1, "without a gap, and none twice");
         assert!(entry.pos <= head);
         *cursor = entry.pos;
-        let key = [USERS[user].as_bytes(), &[0], &entry.pos.to_be_bytes()].concat();
-        assert!(self.has(Table::Queue, &key), "an entry is told before it is durable");
+        assert!(self.has_entry(USERS[user], entry.pos), "an entry is told before it is durable");
         if let Some(message) = message(&entry) {
             assert!(self.has_message(message));
         }
@@ -266,6 +265,19 @@ impl Run {
 
     fn has(&self, table: Table, key: &[u8]) -> bool {
         self.durable.get(table, key).unwrap().is_some()
+    }
+
+    /// A row ends with the position that its key names, and holds what comes before.
+    fn has_entry(&self, user: &str, pos: u64) -> bool {
+        let from = [user.as_bytes(), &[0], &pos.to_be_bytes()].concat();
+        let to = [user.as_bytes(), &[1]].concat();
+        let mut is_there = false;
+        let mut see = |_: &[u8], _: &[u8]| {
+            is_there = true;
+            false
+        };
+        self.durable.scan(Table::Queue, &from, &to, Order::Ascending, &mut see).unwrap();
+        is_there
     }
 
     fn has_message(&self, message: &wire::Message) -> bool {
@@ -314,8 +326,7 @@ proptest! {
         // Every device has reached the head of its queue, and each message is once in each member's queue.
         for (user, name) in USERS.iter().enumerate() {
             let cursor = run.seen.cursors[&run.seen.connections[&user]];
-            let next = [name.as_bytes(), &[0], &(cursor + 1).to_be_bytes()].concat();
-            prop_assert!(!run.has(Table::Queue, &next));
+            prop_assert!(!run.has_entry(name, cursor + 1));
             let mut messages = BTreeSet::new();
             for entry in run.seen.entries.range((user, 0)..(user + 1, 0)).map(|(_, entry)| entry) {
                 if let Some(message) = message(entry) {

@@ -18,7 +18,7 @@ fn a_drain_commits_what_was_accepted() {
     world.auto_commit = false;
     let conversation = direct("alice", "bob");
     let accepted = world.ask(alice, send(&conversation, "1", "accepted"));
-    let also = world.ask(alice, send(&conversation, "2", "gathered"));
+    let also = world.ask(alice, send(&conversation, "3", "gathered"));
     world.input(Input::Drain { spread_ms: 500 });
     for connection in [alice, bob] {
         let events = world.take(connection);
@@ -55,7 +55,7 @@ fn a_failed_commit_stops_everything() {
     let conversation = direct("alice", "bob");
     let requests = [
         world.ask(alice, send(&conversation, "1", "under way")),
-        world.ask(alice, send(&conversation, "2", "gathered")),
+        world.ask(alice, send(&conversation, "3", "gathered")),
         world.ask(alice, send(&conversation, "1", "again")),
     ];
     world.fail_commit();
@@ -119,11 +119,11 @@ fn a_store_of_an_unknown_format_is_refused() {
     let store = MemoryStore::new();
     World::over(store.clone(), CoreConfig::default());
     let mut batch = Batch::default();
-    batch.put(Table::Meta, &b"format"[..], "2");
+    batch.put(Table::Meta, &b"format"[..], "3");
     store.commit(&batch).unwrap();
     let opened = hongyan_relay::core::Relay::open(CoreConfig::default(), store, FakeVerifier, [1; 32]);
     let sentence = opened.err().unwrap().to_string();
-    assert!(sentence.contains("format 2") && sentence.contains("format 1 only"), "{sentence}");
+    assert!(sentence.contains("format 3") && sentence.contains("format 2 only"), "{sentence}");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_restarted_relay_goes_on_where_it_was() {
     let bob = world.login_at("bob", "b", &epoch, 1);
     let alice = world.login_at("alice", "a", &epoch, 2);
     assert!(world.send(alice, &direct("alice", "bob"), "1", "again") == sent);
-    assert_eq!(world.send(alice, &direct("alice", "bob"), "2", "after").seq, 2);
+    assert_eq!(world.send(alice, &direct("alice", "bob"), "3", "after").seq, 2);
     assert_eq!(world.send(bob, &group, "3", "in the group").seq, 1);
     let entries = world.entries(bob);
     assert_eq!(entries.iter().map(|entry| entry.pos).collect::<Vec<_>>(), [2, 3, 4]);

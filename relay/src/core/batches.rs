@@ -115,10 +115,6 @@ impl BatchBuilder {
         self.entries.push(RawEntry { pos: pos.0, change: Some(change) });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// No entry more fits.
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_TARGET

@@ -9,7 +9,9 @@ use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
 use super::limits::WAITING_ANSWER_BYTES;
 use super::queries::{Answer, QueryId};
-use super::records::{MembershipRecord, UserRecord};
+use super::queue::rows::{Reference, Row, pieces};
+use super::records::{MembershipRecord, UserRecord, queue_key};
+use super::users::Users;
 use crate::store::{Batch, Table};
 use bytes::Bytes;
 
@@ -43,6 +45,8 @@ pub(super) enum Effect {
     User(UserId, UserRecord),
     /// The user is invisible to others or not, since then; the connection asked for it.
     Invisible(UserId, ConnectionId, bool, Time),
+    /// A step for the user's queue is done; true when there is more to do.
+    Tended(UserId, bool),
     /// The device is signed out for good: its sessions end.
     SignedOut(UserId, DeviceId),
     /// The app's server is answered.
@@ -56,6 +60,15 @@ pub(super) struct Pushes {
     pub(super) head: Pos,
     /// All of them, or none when nobody was connected to receive them as they were made.
     pub(super) entries: Vec<(Pos, Change)>,
+    /// All of them, until the commit starts and they are packed into rows.
+    references: Vec<Reference>,
+}
+
+impl Pushes {
+    /// One entry.
+    pub(super) fn new(pos: Pos, change: Change) -> Self {
+        Self { head: pos, entries: vec![(pos, change)], references: Vec::new() }
+    }
 }
 
 /// What a commit does besides its batch.
@@ -152,12 +165,14 @@ impl Commits {
     }
 
     /// An entry of a queue; its change is kept when somebody is there to receive it.
-    pub(super) fn push(&mut self, user: &UserId, pos: Pos, change: Option<Change>) {
+    pub(super) fn push(&mut self, user: &UserId, pos: Pos, reference: Reference, change: Option<Change>) {
+        self.gathering.bytes += reference.weight();
         let pushes = match self.gathering.pushes.get_mut(user) {
             Some(pushes) => pushes,
             None => self.gathering.pushes.entry(user.clone()).or_default(),
         };
         pushes.head = pos;
+        pushes.references.push(reference);
         if let Some(change) = change {
             pushes.entries.push((pos, change));
         }
@@ -168,10 +183,22 @@ impl Commits {
         self.gathering.logs.push((id.clone(), seq, message));
     }
 
-    /// The next commit, when none is under way and there is something to commit.
-    pub(super) fn start(&mut self) -> Option<(Ticket, Batch)> {
+    /// The next commit, when none is under way and there is something to commit. What it brings to a user is one row of
+    /// the queue.
+    pub(super) fn start(&mut self, users: &mut Users, time: Time) -> Option<(Ticket, Batch)> {
         if self.under_way.is_some() || (self.batch.is_empty() && self.gathering.effects.is_empty()) {
             return None;
+        }
+        for (user, pushes) in &mut self.gathering.pushes {
+            let references = core::mem::take(&mut pushes.references);
+            let Some(state) = users.get_mut(user) else { continue };
+            for (last, entries) in pieces(references, pushes.head) {
+                let hot = last.next().0.saturating_sub(state.hot_first.0);
+                let row = Row { last, time, hot, bytes: state.hot_bytes, entries };
+                let (key, value) = (queue_key(user, last), row.encode());
+                state.hot_bytes = state.hot_bytes.saturating_add((key.len() + value.len()) as u64);
+                self.batch.put(Table::Queue, key, value);
+            }
         }
         let Mark(ticket) = self.mark();
         self.under_way = Some(core::mem::take(&mut self.gathering));

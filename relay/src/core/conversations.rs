@@ -13,7 +13,8 @@ use super::defects::{self, Defect};
 use super::hot::Hot;
 use super::limits::{CONVERSATIONS_MAX, EVICTION_STEPS, MEMBERS_HELD_MAX};
 use super::members::{Members, stored};
-use super::records::{GroupMode, GroupRecord, decode, group_key, member_key};
+use super::queue::Diffusion;
+use super::records::{GroupRecord, decode, group_key, member_key};
 use super::users::last_number;
 use crate::store::{Store, StoreError, Table};
 
@@ -34,7 +35,7 @@ pub(super) struct Group {
     pub(super) durable: GroupFacts,
     pub(super) members: Members,
     /// How its messages are to reach its members.
-    pub(super) mode: GroupMode,
+    pub(super) mode: Diffusion,
     /// The last commit that changes the group.
     pub(super) commit: Mark,
 }

@@ -11,6 +11,10 @@ use super::io::{ConnectionId, Moment};
 pub(super) enum Timer {
     /// A stream still has something to send, and room for it.
     Turn,
+    /// A queue is to be tended.
+    Tend,
+    /// The next queue of the sweep, or the next sweep.
+    Sweep,
     /// Acknowledged cursors, and when devices were seen, wait to be written.
     Cursors,
     /// The time in which devices come back after the relay's start ends, or its end is still being told.

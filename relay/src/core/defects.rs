@@ -59,6 +59,16 @@ defects! {
     LogHintForgotten = "log-hint-forgotten";
     /// A group that comes by its log from now on says that it did so a message later.
     ChangeOverOffByOne = "change-over-off-by-one";
+    /// An entry more than every active device has passed is dropped.
+    TrimBeyondSlowest = "trim-beyond-slowest";
+    /// What is left of a row at the end of a segment begins one entry too late.
+    OverflowOffByOne = "overflow-off-by-one";
+    /// A segment lacks one of the entries that are moved into it.
+    MergeLosesEntry = "merge-loses-entry";
+    /// A segment has an entry twice, and its last one not.
+    MergeDoublesEntry = "merge-doubles-entry";
+    /// A device behind what is kept goes on as if nothing were missing.
+    ExpiredNotReset = "expired-not-reset";
     /// The end of a token is not looked at.
     TokenEndIgnored = "token-end-ignored";
     /// The end of a connection whose lease was taken over ends the lease of the newer one.

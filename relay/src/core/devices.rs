@@ -174,6 +174,32 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         &self,
         user: &UserId,
     ) -> Result<BTreeMap<DeviceId, DeviceRecord>, StoreError> {
+        let mut records = self.committed_device_records(user)?;
+        for (device, news) in self.devices.waiting.get(user).into_iter().flatten() {
+            news.apply(records.entry(device.clone()).or_default());
+        }
+        Ok(records)
+    }
+
+    /// The same with cursors as the commit that gathers leaves them.
+    pub(super) fn device_cursors(
+        &self,
+        user: &UserId,
+    ) -> Result<BTreeMap<DeviceId, DeviceRecord>, StoreError> {
+        let mut records = self.committed_device_records(user)?;
+        for (device, news) in self.devices.waiting.get(user).into_iter().flatten() {
+            let record = records.entry(device.clone()).or_default();
+            let cursor = record.cursor;
+            news.apply(record);
+            record.cursor = cursor;
+        }
+        Ok(records)
+    }
+
+    fn committed_device_records(
+        &self,
+        user: &UserId,
+    ) -> Result<BTreeMap<DeviceId, DeviceRecord>, StoreError> {
         let mut records = BTreeMap::new();
         let mut fault = None;
         let (from, to) = (prefix(user.as_str()), prefix_end(user.as_str()));
@@ -197,9 +223,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Some(record) => drop(records.insert(device.clone(), record.clone())),
                 None => drop(records.remove(device)),
             }
-        }
-        for (device, news) in self.devices.waiting.get(user).into_iter().flatten() {
-            news.apply(records.entry(device.clone()).or_default());
         }
         Ok(records)
     }

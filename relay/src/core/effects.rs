@@ -27,6 +27,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             }
             Effect::Membership(user, id, _) => self.listen_too(&user, &id),
             Effect::Group(id, _) => self.end_log(&id),
+            Effect::Tended(user, more) => self.tended(&user, more),
             Effect::Invisible(user, asker, invisible, set) => {
                 self.show_or_hide(&user, invisible, set);
                 let connections = self.users.get(&user).map(|user| user.connections.clone());
@@ -78,7 +79,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Effect::Device(user, device) => self.settle_device(user, device),
             Effect::User(user, record) => self.settle_user(user, *record),
             Effect::SignedOut(user, device) => self.settle_sign_out(user, device),
-            Effect::Answer(..) | Effect::LoggedOut(..) | Effect::Invisible(..) | Effect::Reply(..) => {}
+            Effect::Answer(..)
+            | Effect::LoggedOut(..)
+            | Effect::Invisible(..)
+            | Effect::Tended(..)
+            | Effect::Reply(..) => {}
         }
     }
 

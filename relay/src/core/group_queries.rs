@@ -11,7 +11,7 @@ use super::conversations::{Conversation, Group};
 use super::io::Verifier;
 use super::limits::QUERY_MEMBERS_MAX;
 use super::queries::Answer;
-use super::records::GroupMode;
+use super::queue::Diffusion;
 use super::refusal::Refusal;
 use super::relay::Relay;
 use crate::store::Store;
@@ -25,7 +25,7 @@ pub enum GroupQuery {
     /// Some members less; who is none changes nothing. Of an owner who goes the longest-standing member takes over.
     Remove(Vec<UserId>),
     /// From now on its messages reach its members in this way.
-    SetMode(GroupMode),
+    SetMode(Diffusion),
     /// Members by id, ascending.
     Members {
         /// After this one.
@@ -51,7 +51,7 @@ pub struct GroupShown {
     /// The last message's number.
     pub last: Seq,
     /// How its messages are to reach its members …
-    pub mode: GroupMode,
+    pub mode: Diffusion,
     /// … and whether they come by its log now.
     pub by_log: bool,
 }
@@ -63,7 +63,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         title: String,
         owner: &UserId,
         members: Vec<UserId>,
-        mode: GroupMode,
+        mode: Diffusion,
     ) -> Result<(Mark, Answer), Refusal> {
         self.may_write()?;
         if title.is_empty() || title.len() > TITLE_BYTES_MAX || members.len() > QUERY_MEMBERS_MAX {
@@ -161,7 +161,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(())
     }
 
-    fn set_mode(&mut self, id: &ConversationId, mode: GroupMode) -> Result<(), Refusal> {
+    fn set_mode(&mut self, id: &ConversationId, mode: Diffusion) -> Result<(), Refusal> {
         let Some(group) = self.conversations.get_mut(id).and_then(|found| found.group.as_mut()) else {
             return Ok(());
         };

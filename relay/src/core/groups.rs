@@ -15,9 +15,9 @@ use super::defects::{self, Defect};
 use super::io::Verifier;
 use super::limits::HEIRS_SCANNED_MAX;
 use super::members::Members;
-use super::records::{
-    GroupMode, MemberRecord, MembershipRecord, Reference, Target, encode, group_change_key, member_key,
-};
+use super::queue::Diffusion;
+use super::queue::rows::{Reference, Target};
+use super::records::{MemberRecord, MembershipRecord, encode, group_change_key, member_key};
 use super::refusal::Refusal;
 use super::relay::Relay;
 use crate::store::{Store, StoreError, Table};
@@ -29,7 +29,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         title: String,
         owner: &UserId,
         joining: BTreeSet<UserId>,
-        mode: GroupMode,
+        mode: Diffusion,
     ) -> Result<ConversationId, Refusal> {
         if joining.len() > self.config.group_members_max {
             return Err(Refusal::reject(Code::GROUP_FULL));
@@ -221,8 +221,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             by_log: facts.by_log,
         });
         self.commits.put(Table::Groups, group_change_key(id, version), change.clone());
-        let target = Some(Target::Group(version.0));
-        let reference = encode(&Reference { conversation: id.as_str().to_owned(), target });
+        let target = Target::Group(version.0);
+        let reference = Reference { conversation: id.clone(), target, copy: None };
         let change = Change::Group(change);
         for user in &told {
             self.enqueue(user, &reference, &change);

@@ -5,6 +5,7 @@ use hongyan_protocol::{Code, Time, UserId};
 
 use super::accounts::DevicesMax;
 use super::queries::{Answer, Query, QueryId};
+use super::queue::{DiffusionConfig, QueueConfig};
 use crate::store::{Batch, StoreError};
 
 /// Milliseconds of a clock that never jumps, from any origin.
@@ -120,8 +121,6 @@ pub struct CoreConfig {
     pub uncommitted_bytes_max: usize,
     /// Members of one group.
     pub group_members_max: usize,
-    /// A group with more members than this comes by its log.
-    pub log_members: usize,
     /// Who may watch whose presence.
     pub watch: WatchPolicy,
     /// A device whose socket ended without a goodbye is shown as before for so long: it may be back.
@@ -132,6 +131,10 @@ pub struct CoreConfig {
     pub recovery_ms: u64,
     /// Devices of one kind that a user may have connected at once.
     pub devices_max: DevicesMax,
+    /// How much of a queue is kept, and how.
+    pub queue: QueueConfig,
+    /// How messages come into queues.
+    pub diffusion: DiffusionConfig,
 }
 
 impl Default for CoreConfig {
@@ -154,12 +157,13 @@ impl Default for CoreConfig {
             token_leeway_ms: 5_000,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             group_members_max: hongyan_protocol::limits::GROUP_MEMBERS_MAX,
-            log_members: 500,
             watch: WatchPolicy::default(),
             lost_hold_ms: 600,
             background_lease_ms: 300_000,
             recovery_ms: 20_000,
             devices_max: DevicesMax::default(),
+            queue: QueueConfig::default(),
+            diffusion: DiffusionConfig::default(),
         }
     }
 }

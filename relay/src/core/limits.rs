@@ -4,6 +4,16 @@ use hongyan_protocol::limits::{BATCH_ENTRIES_MAX, DEVICES_MAX, HISTORY_PAGE_MESS
 
 /// Entries that a connection may have been sent beyond what it acknowledged, unless the configuration says otherwise.
 pub const UNACKNOWLEDGED_MAX: u64 = 4_096;
+/// References in one row of a queue: a commit that brings a user more writes several.
+pub const ROW_ENTRIES_MAX: usize = 1_024;
+/// Bytes of copied messages in a row, after which the next one begins (it may hold one message more).
+pub const ROW_BYTES_TARGET: usize = 64 * 1024;
+/// Rows of a queue that one step of its tending drops.
+pub const TRIMMED_ROWS_PER_STEP: usize = 256;
+/// A sweep looks at the next queue after so many milliseconds.
+pub const SWEEP_PACE_MS: u64 = 1;
+/// A device that did not come for so long is forgotten, in milliseconds: 360 days.
+pub const DEVICE_FORGOTTEN_MS: u64 = 360 * 24 * 3_600 * 1_000;
 /// Streams that read from the store in one `handle`; the others' turn comes with the next.
 pub const TURNS_PER_INPUT: usize = 8;
 /// Deadlines that one `handle` looks after; the rest stays due.
@@ -80,6 +90,7 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
 const _: () = {
+    assert!(ROW_ENTRIES_MAX >= BATCH_ENTRIES_MAX);
     assert!(DEVICES_SCANNED_MAX > DEVICES_MAX);
     assert!(UNACKNOWLEDGED_MAX >= 4 * BATCH_ENTRIES_MAX as u64);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);

@@ -7,10 +7,11 @@ use hongyan_protocol::limits::WATCH_USERS_MAX;
 use hongyan_protocol::{Code, ConversationId, DeviceId, Time, UserId, wire};
 
 use super::commit::{Effect, Mark};
+use super::counters::Counters;
 pub use super::group_queries::{GroupQuery, GroupShown};
 use super::io::Verifier;
 use super::presence::Eyes;
-use super::records::GroupMode;
+use super::queue::Diffusion;
 use super::refusal::Refusal;
 use super::relay::Relay;
 use crate::store::{Store, StoreError};
@@ -40,10 +41,12 @@ pub enum Query {
         /// Besides the owner.
         members: Vec<UserId>,
         /// How its messages are to reach its members.
-        mode: GroupMode,
+        mode: Diffusion,
     },
     /// Something of a group.
     Group(ConversationId, GroupQuery),
+    /// What there is and what happened, for statistics; not for an app's server but for who runs the relay.
+    Counters,
 }
 
 /// How a user is, as she sees it herself: the app's own server is told the truth.
@@ -74,6 +77,8 @@ pub enum Answer {
     NoSuchGroup,
     /// Members of a group; the flag says that there are more.
     Members(Vec<UserId>, bool),
+    /// The counters.
+    Counters(Box<Counters>),
     /// It was not done.
     Refused(Code),
 }
@@ -82,6 +87,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// Answers at once, or when it is durable.
     pub(super) fn query(&mut self, id: QueryId, query: Query) {
         let answered = match query {
+            Query::Counters => Ok(Some((Mark::NONE, Answer::Counters(Box::new(self.counters()))))),
             _ if self.has_failed() => Err(Refusal::reject(Code::STORAGE_FAILED)),
             Query::Presence(users) if users.len() > WATCH_USERS_MAX => {
                 Err(Refusal::reject(Code::BAD_REQUEST))

@@ -8,7 +8,8 @@
 //! | --- | --- | --- |
 //! | meta | `format`, `epoch` | the number in decimal, the epoch |
 //! | messages | conversation, seq | `wire::Message` |
-//! | queue | user, pos | [`Reference`] |
+//! | queue | user, last pos | a row of consecutive references ([`super::queue::rows`]) |
+//! | overflow | user, last pos | a segment: the same, of the queue's older part |
 //! | keys | user, key | [`KeyRecord`] |
 //! | groups | conversation | [`GroupRecord`] |
 //! | groups | conversation, version | `wire::GroupChange` |
@@ -22,45 +23,15 @@ use bytes::Bytes;
 use hongyan_protocol::{ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
 use prost::Message;
 
+use super::queue::Diffusion;
 use crate::store::StoreError;
 
 /// The version of everything this file says. Another number in the store is refused.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// Where [`FORMAT`] stands.
 pub(crate) const META_FORMAT: &[u8] = b"format";
 /// Where the store's epoch stands.
 pub(crate) const META_EPOCH: &[u8] = b"epoch";
-
-/// An entry of a queue.
-#[derive(Clone, PartialEq, Message)]
-#[prost(skip_debug)]
-pub(crate) struct Reference {
-    #[prost(string, tag = "1")]
-    pub(crate) conversation: String,
-    #[prost(oneof = "Target", tags = "2, 3, 4, 5, 6")]
-    pub(crate) target: Option<Target>,
-}
-
-/// What an entry of a queue points to.
-#[derive(Clone, Copy, PartialEq, prost::Oneof)]
-#[prost(skip_debug)]
-pub(crate) enum Target {
-    /// The message with this seq.
-    #[prost(uint64, tag = "2")]
-    Message(u64),
-    /// The user's read mark, moved to here.
-    #[prost(uint64, tag = "3")]
-    Read(u64),
-    /// The group's change that made this version.
-    #[prost(uint64, tag = "4")]
-    Group(u64),
-    /// The group's messages after this seq come by its log.
-    #[prost(uint64, tag = "5")]
-    LogBegins(u64),
-    /// The group's messages after this seq come by the queue again.
-    #[prost(uint64, tag = "6")]
-    LogEnds(u64),
-}
 
 /// What was answered to a user's key.
 #[derive(Clone, PartialEq, Message)]
@@ -92,26 +63,12 @@ pub(crate) struct GroupRecord {
     /// Its messages come by its log.
     #[prost(bool, tag = "5")]
     pub(crate) by_log: bool,
-    /// A [`GroupMode`].
-    #[prost(enumeration = "GroupMode", tag = "6")]
+    /// How its messages are to reach its members.
+    #[prost(enumeration = "Diffusion", tag = "6")]
     pub(crate) mode: i32,
     /// The newest message by its log that mentions everybody; 0 when none does.
     #[prost(uint64, tag = "7")]
     pub(crate) called_all: u64,
-}
-
-/// How a group's messages are to reach its members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-pub enum GroupMode {
-    /// As the relay's configuration says for its size.
-    Auto = 0,
-    /// With a copy in each member's queue.
-    Copy = 1,
-    /// With a reference in each member's queue.
-    Reference = 2,
-    /// By the group's log.
-    Log = 3,
 }
 
 /// A member of a group.
@@ -261,6 +218,14 @@ pub(crate) fn number_of(key: &[u8]) -> Result<u64, StoreError> {
     key.last_chunk::<8>()
         .map(|bytes| u64::from_be_bytes(*bytes))
         .ok_or_else(|| StoreError::Damaged("a key has no number".into()))
+}
+
+/// The first string of a key.
+pub(crate) fn first_of(key: &[u8]) -> Result<&str, StoreError> {
+    let first = key.split(|byte| *byte == 0).next().filter(|first| first.len() < key.len());
+    first
+        .and_then(|first| core::str::from_utf8(first).ok())
+        .ok_or_else(|| StoreError::Damaged("a key has no id".into()))
 }
 
 /// The second string of a key.

@@ -19,6 +19,7 @@ use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
 use super::logs::Logs;
 use super::presence::{End, Presences};
 use super::queries::Answer;
+use super::queue::tending::Tending;
 use super::rate::Rate;
 use super::refusal::{Refusal, Reject};
 use super::sessions::{Connection, Connections, Session};
@@ -42,6 +43,7 @@ pub struct Relay<S, V> {
     pub(super) commits: Commits,
     pub(super) devices: Devices,
     pub(super) presences: Presences,
+    pub(super) tending: Tending,
     pub(super) deadlines: Deadlines,
     pub(super) line: VecDeque<ConnectionId>,
     pub(super) send_rate: Rate,
@@ -90,6 +92,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             commits: Commits::default(),
             devices: Devices::default(),
             presences,
+            tending: Tending::default(),
             deadlines: Deadlines::default(),
             line: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -106,6 +109,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         assert!(self.outputs.is_empty(), "poll the relay until None before its next input");
         self.now = Now { moment: self.now.moment.max(now.moment), time: now.time };
         self.begin_recovery();
+        self.begin_sweeps();
         match input {
             Input::Connected(connection) => self.connected(connection),
             Input::Frame(connection, bytes) => self.frame(connection, bytes),
@@ -122,7 +126,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.take_watch_turns();
         self.go_around();
         self.push_logs();
-        if let Some((ticket, batch)) = self.commits.start() {
+        self.tend_next();
+        if let Some((ticket, batch)) = self.commits.start(&mut self.users, self.now.time) {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
         self.finish_drain();
@@ -156,6 +161,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             leases,
             watched,
             presence_pushes,
+            queue: self.tending.counters,
             connections: self.connections.len(),
             users: self.users.len(),
             conversations: self.conversations.len(),
@@ -296,7 +302,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             match self.deadlines.pop(self.now.moment) {
                 None => return,
                 // The turns are taken after every input.
-                Some(Timer::Turn) => {}
+                Some(Timer::Turn | Timer::Tend) => {}
+                Some(Timer::Sweep) => self.sweep(),
                 Some(Timer::Cursors) => self.write_devices(),
                 // So are these.
                 Some(Timer::Watches | Timer::Fanout | Timer::Logs) => {}

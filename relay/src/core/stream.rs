@@ -5,8 +5,8 @@
 //! as there is room: bytes that wait in the connection, and entries that the device has not acknowledged.
 
 use bytes::Bytes;
-use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, GroupVersion, Pos, Seq, UserId};
+use hongyan_protocol::wire::{self, ResetCause, relay_frame::Event};
+use hongyan_protocol::{Code, Pos, UserId};
 
 use super::batches::{BatchBuilder, Change};
 use super::commit::Pushes;
@@ -14,14 +14,11 @@ use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{ConnectionId, CoreConfig, Verifier};
 use super::limits::TURNS_PER_INPUT;
-use super::logs::diffusion;
-use super::records::{
-    Reference, Target, decode, encode, group_change_key, message_key, number_of, queue_key,
-};
+use super::queue::rows::Reference;
 use super::relay::Relay;
 use super::sessions::Connection;
 use super::snapshot::SnapshotProgress;
-use crate::store::{Order, Store, StoreError, Table};
+use crate::store::{Store, StoreError};
 
 impl Connection {
     /// May be sent an entry, or a piece of a snapshot, now.
@@ -83,69 +80,17 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if sent >= until {
             return Ok(());
         }
-        let (last, batch) = self.read_batch(&user, sent, until)?;
-        self.send_batch(connection, last, batch.finish(head));
-        Ok(())
-    }
-
-    /// Entries after `sent`, up to `until` at most.
-    fn read_batch(&self, user: &UserId, sent: Pos, until: Pos) -> Result<(Pos, BatchBuilder), StoreError> {
-        let mut batch = BatchBuilder::default();
-        let mut last = sent;
-        let mut fault = None;
-        let (from, to) = (queue_key(user, sent.next()), queue_key(user, until.next()));
-        self.store.scan(Table::Queue, &from, &to, Order::Ascending, &mut |key, value| {
-            let entry = self.read_entry(user, key, value, last.next());
-            match entry {
-                Ok(change) => {
-                    last = last.next();
-                    batch.push(last, change);
+        match self.read_batch(&user, sent, until)? {
+            Some((last, batch)) => self.send_batch(connection, last, batch.finish(head)),
+            // The retention has overtaken the stream.
+            None if defects::is_on(Defect::ExpiredNotReset) => {
+                if let Some(session) = self.session_mut(connection) {
+                    session.sent = head;
                 }
-                Err(error) => fault = Some(error),
             }
-            fault.is_none() && !batch.is_full()
-        })?;
-        match fault {
-            Some(error) => Err(error),
-            None if batch.is_empty() => {
-                Err(StoreError::Damaged(format!("the queue of {user} ends before {until}")))
-            }
-            None => Ok((last, batch)),
+            None => self.stream_from(connection, sent, false)?,
         }
-    }
-
-    fn read_entry(
-        &self,
-        user: &UserId,
-        key: &[u8],
-        value: &[u8],
-        expected: Pos,
-    ) -> Result<Change, StoreError> {
-        let damaged = |what: &str| StoreError::Damaged(format!("entry {expected} of {user}'s queue {what}"));
-        if number_of(key)? != expected.0 {
-            return Err(damaged("is missing"));
-        }
-        let reference: Reference = decode(Bytes::copy_from_slice(value), "queue")?;
-        let id = ConversationId::new(&reference.conversation)
-            .map_err(|_| damaged("names no valid conversation"))?;
-        match reference.target {
-            Some(Target::Message(seq)) => self
-                .store
-                .get(Table::Messages, &message_key(&id, Seq(seq)))?
-                .map(Change::Message)
-                .ok_or_else(|| damaged("points to a message that is not there")),
-            Some(Target::Group(version)) => self
-                .store
-                .get(Table::Groups, &group_change_key(&id, GroupVersion(version)))?
-                .map(Change::Group)
-                .ok_or_else(|| damaged("points to a group's change that is not there")),
-            Some(Target::Read(seq)) => {
-                Ok(Change::Read(encode(&wire::ReadMark { conversation: reference.conversation, seq })))
-            }
-            Some(Target::LogBegins(seq)) => Ok(Change::Diffusion(diffusion(&id, seq, true))),
-            Some(Target::LogEnds(seq)) => Ok(Change::Diffusion(diffusion(&id, seq, false))),
-            None => Err(damaged("is of a kind that this version does not know")),
-        }
+        Ok(())
     }
 
     fn send_batch(&mut self, connection: ConnectionId, last: Pos, frame: Bytes) {
@@ -161,10 +106,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub(super) fn deliver(&mut self, user: &UserId, pushes: &Pushes) {
         let Some(state) = self.users.get_mut(user) else { return };
         state.durable = state.durable.max(pushes.head);
-        if state.connections.is_empty() {
+        let connections: Vec<_> = state.connections.iter().copied().collect();
+        self.tend_if_long(user);
+        if connections.is_empty() {
             return;
         }
-        let connections: Vec<_> = state.connections.iter().copied().collect();
         let frames = self.frames(pushes);
         for connection in connections {
             for (first, last, frame) in &frames {
@@ -200,7 +146,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// A new entry in a user's queue. The user is in memory.
-    pub(super) fn enqueue(&mut self, user: &UserId, reference: &Bytes, change: &Change) {
+    pub(super) fn enqueue(&mut self, user: &UserId, reference: &Reference, change: &Change) {
         let mark = self.commits.mark();
         let Some(state) = self.users.get_mut(user) else { return };
         let pos = state.assigned.next();
@@ -210,10 +156,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if defects::is_on(Defect::ToldBeforeSync)
             && let Some(change) = &change
         {
-            self.deliver(user, &Pushes { head: pos, entries: vec![(pos, change.clone())] });
+            self.deliver(user, &Pushes::new(pos, change.clone()));
         }
-        self.commits.put(Table::Queue, queue_key(user, pos), reference.clone());
-        self.commits.push(user, pos, change);
+        self.commits.push(user, pos, reference.clone(), change);
     }
 
     /// Streams the queue from a cursor, or from a snapshot if it can't be continued there.
@@ -221,12 +166,20 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         &mut self,
         connection: ConnectionId,
         cursor: Pos,
-        reset: Option<wire::ResetCause>,
-    ) {
+        is_new: bool,
+    ) -> Result<(), StoreError> {
+        let Some(session) = self.session_mut(connection) else { return Ok(()) };
+        let user = session.user.clone();
+        let reset = self.stream_reset(&user, cursor, is_new)?;
+        self.begin_stream(connection, cursor, reset);
+        Ok(())
+    }
+
+    /// Streams the queue from a cursor, or from a snapshot for a reason.
+    pub(super) fn begin_stream(&mut self, connection: ConnectionId, cursor: Pos, reset: Option<ResetCause>) {
         let Some(session) = self.session_mut(connection) else { return };
         let user = session.user.clone();
         let head = self.durable_head(&user);
-        let reset = reset.or((cursor > head).then_some(wire::ResetCause::CursorAhead));
         let start = match reset {
             Some(_) if defects::is_on(Defect::ResetAheadOfDurable) => {
                 self.users.get(&user).map_or(head, |user| user.assigned)
@@ -242,6 +195,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             session.snapshot = reset.map(|_| SnapshotProgress::default());
         }
         if let Some(cause) = reset {
+            self.tending.counters.count_reset(cause);
             let epoch = self.epoch.as_str().to_owned();
             let reset = wire::Reset { epoch, pos: start.0, cause: cause.into() };
             self.push_event(connection, Event::Reset(reset));

@@ -12,6 +12,7 @@ use super::commit::{Commits, Mark};
 use super::hot::Hot;
 use super::io::ConnectionId;
 use super::limits::{EVICTION_STEPS, IDLE_USERS_MAX};
+use super::queue::read::end_row;
 use super::rate::Usage;
 use super::records::{number_of, prefix, prefix_end};
 use crate::store::{Order, Store, StoreError, Table};
@@ -19,6 +20,10 @@ use crate::store::{Order, Store, StoreError, Table};
 pub(super) struct User {
     pub(super) durable: Pos,
     pub(super) assigned: Pos,
+    /// Where its hot part begins, or before that.
+    pub(super) hot_first: Pos,
+    /// Bytes of all rows that were ever written there.
+    pub(super) hot_bytes: u64,
     /// The last commit with an entry of this queue.
     pub(super) commit: Mark,
     pub(super) connections: BTreeSet<ConnectionId>,
@@ -54,10 +59,14 @@ impl Users {
         if self.hot.get_mut(user).is_some() {
             return Ok(());
         }
-        let head = Pos(last_number(store, Table::Queue, user.as_str())?);
+        let newest = end_row(store, Table::Queue, user, Order::Descending)?;
+        let (head, hot, hot_bytes) =
+            newest.map_or((Pos::ZERO, 0, 0), |(row, len)| (row.last, row.hot, row.bytes.saturating_add(len)));
         let loaded = User {
             durable: head,
             assigned: head,
+            hot_first: Pos(head.0.saturating_sub(hot)).next(),
+            hot_bytes,
             commit: Mark::NONE,
             connections: BTreeSet::new(),
             sends: Usage::default(),

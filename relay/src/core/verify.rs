@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Seq, UserId, wire};
+use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Pos, Seq, UserId, wire};
 
+use super::queue::rows::{Reference, Row, Target};
 use super::records::{
     DeviceRecord, FORMAT, GroupRecord, KeyRecord, META_EPOCH, META_FORMAT, MemberRecord, MembershipRecord,
-    Reference, Target, UserRecord, group_change_key, group_key, member_key, membership_key, message_key,
-    prefix, prefix_end,
+    UserRecord, group_change_key, group_key, member_key, membership_key, message_key, prefix, prefix_end,
 };
 use super::users::last_number;
 use crate::store::{Order, Store, StoreError, Table};
@@ -190,40 +190,77 @@ impl<'s, S: Store> Check<'s, S> {
         });
     }
 
+    /// The older part comes first, and both together have no gap.
     fn queues(&mut self) {
-        let mut before: (String, u64) = Default::default();
-        self.walk(Table::Queue, &mut |check, key, value| {
-            let (name, pos) = numbered(key)?;
-            let gap = follows(&mut before, name, pos);
-            let user = UserId::new(name).map_err(|_| "its user is no valid id")?;
-            let reference: Reference = decode(value)?;
-            let id =
-                ConversationId::new(&reference.conversation).map_err(|_| "it names no valid conversation")?;
-            if id.users().is_some_and(|(one, other)| user != one && user != other) {
-                return Err("it points to a conversation of others".into());
-            }
-            if !check.is_listed(&user, &id)? {
-                return Err("the conversation is missing in the user's own list".into());
-            }
-            match reference.target {
-                Some(Target::Message(seq)) if !check.is_in_log(&id, seq)? => {
-                    Err(format!("it points to message {seq}, which is not there"))
+        for table in [Table::Overflow, Table::Queue] {
+            let mut before: (String, u64) = Default::default();
+            self.walk(table, &mut |check, key, value| {
+                let (name, last) = numbered(key)?;
+                let user = UserId::new(name).map_err(|_| "its user is no valid id")?;
+                let row = Row::decode(Pos(last), Bytes::copy_from_slice(value));
+                let row = row.map_err(|error| words(&error))?;
+                if before.0 != name {
+                    name.clone_into(&mut before.0);
+                    // Where a queue begins depends on what was trimmed.
+                    before.1 = match table {
+                        Table::Queue => check.head(Table::Overflow, name)?,
+                        _ => 0,
+                    };
                 }
-                Some(Target::Read(seq)) if seq > check.head(Table::Messages, id.as_str())? => {
-                    Err(format!("its read mark {seq} is beyond the log"))
+                let first = row.first().0;
+                let gap = if before.1 == 0 { Ok(()) } else { follows(&mut before, name, first) };
+                before.1 = last;
+                if table == Table::Overflow && check.head(Table::Queue, name)? <= last {
+                    return Err("it is in the overflow, and nothing newer is in the queue".into());
                 }
-                Some(Target::LogBegins(seq) | Target::LogEnds(seq))
-                    if seq > check.head(Table::Messages, id.as_str())? =>
+                for (pos, Reference { conversation, target, copy }) in row.numbered() {
+                    check
+                        .reference(&user, conversation, *target, copy.as_ref())
+                        .map_err(|fault| format!("entry {pos}: {fault}"))?;
+                }
+                gap
+            });
+        }
+    }
+
+    fn reference(
+        &mut self,
+        user: &UserId,
+        id: &ConversationId,
+        target: Target,
+        copy: Option<&Bytes>,
+    ) -> Result<(), Fault> {
+        if id.users().is_some_and(|(one, other)| *user != one && *user != other) {
+            return Err("it points to a conversation of others".into());
+        }
+        if !self.is_listed(user, id)? {
+            return Err("the conversation is missing in the user's own list".into());
+        }
+        match target {
+            Target::Message(seq) if !self.is_in_log(id, seq)? => {
+                Err(format!("it points to message {seq}, which is not there"))
+            }
+            Target::Message(seq) => match copy {
+                Some(copy)
+                    if self.get(Table::Messages, &message_key(id, Seq(seq)))?.as_ref() != Some(copy) =>
                 {
-                    Err(format!("its group changes over at {seq}, beyond the log"))
+                    Err(format!("its copy of message {seq} is not what the log has"))
                 }
-                Some(Target::Group(version)) if check.group(&id)?.is_none_or(|last| version > last) => {
-                    Err(format!("it points to change {version} of the group, which is not there"))
-                }
-                // A later version's kinds of reference are not for this one to judge.
-                _ => gap,
+                _ => Ok(()),
+            },
+            Target::Read(seq) if seq > self.head(Table::Messages, id.as_str())? => {
+                Err(format!("its read mark {seq} is beyond the log"))
             }
-        });
+            Target::Group(version) if self.group(id)?.is_none_or(|last| version > last) => {
+                Err(format!("it points to change {version} of the group, which is not there"))
+            }
+            Target::LogBegins(seq) | Target::LogEnds(seq)
+                if seq > self.head(Table::Messages, id.as_str())? =>
+            {
+                Err(format!("its group changes over at {seq}, beyond the log"))
+            }
+            Target::Read(_) | Target::Group(_) | Target::LogBegins(_) | Target::LogEnds(_) => Ok(()),
+        }
     }
 
     /// A group's record comes before its changes.

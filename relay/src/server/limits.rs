@@ -59,6 +59,8 @@ pub(crate) const SECRET_DISTINCT_BYTES_MIN: usize = 10;
 pub(crate) const DEV_TOKEN_TIME: Duration = Duration::from_secs(600);
 /// The longest time that a token may be asked for.
 pub(crate) const TOKEN_TIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// Connections to the metrics' own address.
+pub(crate) const METRICS_CONNECTIONS_MAX: usize = 16;
 
 const _: () = {
     assert!(INPUTS_PER_TURN_MAX <= INPUTS_WAITING_MAX);

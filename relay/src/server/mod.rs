@@ -15,6 +15,7 @@ mod gate;
 mod http;
 mod limits;
 mod logging;
+mod metrics;
 mod origin;
 mod outgoing;
 mod run;

@@ -18,12 +18,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
+use super::addresses::Network;
 use super::api::{Api, ApiKeys};
 use super::core_thread::{self, CoreEvents, CoreHandle, End, Machine};
 use super::demo;
 use super::gate::{Gate, Pass};
 use super::http::{Front, Peer, router};
-use super::limits::{ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, REFUSALS_MAX};
+use super::limits::{
+    ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, METRICS_CONNECTIONS_MAX,
+    REFUSALS_MAX,
+};
+use super::metrics;
 use super::origin::OriginPolicy;
 use super::settings::Settings;
 use super::tokens::Keyring;
@@ -68,6 +73,13 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     })?;
     let address = listener.local_addr().unwrap_or(settings.listen);
 
+    let metrics_listener = match settings.metrics_listen.0 {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+            Failure::Start(format!("The relay can't listen on {address} for its metrics: {error}."))
+        })?),
+        None => None,
+    };
+
     let core = &settings.core;
     let sockets = Gate::new(core.connections_max, settings.connections_per_address_max);
     let connections = Gate::new(
@@ -77,12 +89,14 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
     let proxies = settings.trusted_proxies.clone();
     let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), api, dev));
-    let accepting = tokio::spawn(accept(
-        listener,
-        Arc::clone(&front),
-        connections,
-        Duration::from_millis(settings.head_ms),
-    ));
+    let head_time = Duration::from_millis(settings.head_ms);
+    let routes = router(Arc::clone(&front));
+    let accepting =
+        tokio::spawn(accept(listener, routes, front.trusted_proxies.clone(), connections, head_time));
+    let metering = metrics_listener.map(|listener| {
+        let gate = Gate::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX);
+        tokio::spawn(accept(listener, metrics::router(Arc::clone(&front)), Vec::new(), gate, head_time))
+    });
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
     let (handle, events) = tokio::select! {
@@ -98,6 +112,9 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
 
     let outcome = until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await;
     accepting.abort();
+    if let Some(metering) = metering {
+        metering.abort();
+    }
     outcome
 }
 
@@ -281,8 +298,13 @@ impl Signals {
     }
 }
 
-async fn accept(listener: TcpListener, front: Arc<Front>, connections: Arc<Gate>, head_time: Duration) {
-    let router = router(Arc::clone(&front));
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    trusted_proxies: Vec<Network>,
+    connections: Arc<Gate>,
+    head_time: Duration,
+) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -293,7 +315,7 @@ async fn accept(listener: TcpListener, front: Arc<Front>, connections: Arc<Gate>
             }
         };
         // A proxy's connections are its clients'; those are bounded when they ask for a WebSocket.
-        let proxied = front.trusted_proxies.iter().any(|network| network.contains(peer.ip()));
+        let proxied = trusted_proxies.iter().any(|network| network.contains(peer.ip()));
         let Ok(pass) = connections.enter((!proxied).then(|| peer.ip())) else { continue };
         // Frames are gathered already; the kernel must not wait for more.
         let _ = stream.set_nodelay(true);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::addresses::Network;
 use super::origin::AllowedOrigin;
-use super::values::{NamedKey, Setting};
+use super::values::{NamedKey, NoneOrAddress, Setting};
 use crate::core::CoreConfig;
 
 /// What the relay runs with.
@@ -28,6 +28,8 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// What opens the API for the app's own servers; without any there is none.
     pub api_keys: Vec<NamedKey>,
+    /// Where metrics are given, if anywhere.
+    pub metrics_listen: NoneOrAddress,
     /// WebSockets from one address at most.
     pub connections_per_address_max: usize,
     /// A request's head must have come by then; an idle HTTP connection is kept as long.
@@ -61,6 +63,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             tokens: TokenSettings::default(),
             api_keys: Vec::new(),
+            metrics_listen: NoneOrAddress::default(),
             connections_per_address_max: 1_000,
             head_ms: 10_000,
             drain_spread_ms: 5_000,
@@ -139,6 +142,8 @@ use Kind::{Count, List, Secrets, Text};
 
 /// An hour, for bounds of times.
 const HOUR_MS: u64 = 3_600_000;
+/// A day.
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 keys! {
     "listen", Text, listen,
@@ -183,6 +188,36 @@ keys! {
     "devices.server_max", Count(0, 1_000), core.devices_max.server,
         "Bots and other servers.";
 
+    "metrics.listen", Text, metrics_listen,
+        "The address and port for `/metrics` (Prometheus). Everybody who reaches it may read it, so it is to be an \
+         internal one. When empty, there are no metrics.";
+
+    "queue.capacity", Count(1, 100_000), core.queue.capacity,
+        "The newest entries of a user's queue, which are always kept at hand. A new device gets more than these as a \
+         list of conversations rather than one by one.";
+    "queue.retention_ms", Count(60_000, 3_650 * DAY_MS), core.queue.retention_ms,
+        "What an absent device has not got is kept for so long; then it is told that there was a gap.";
+    "queue.retention_entries_max", Count(1_000, 1 << 40), core.queue.retention_entries_max,
+        "Entries that are kept of one user's queue.";
+    "queue.retention_bytes_max", Count(64 * 1024, 1 << 40), core.queue.retention_bytes_max,
+        "Bytes that are kept of one user's queue.";
+    "queue.device_expiry_ms", Count(60_000, 3_650 * DAY_MS), core.queue.device_expiry_ms,
+        "For a device that was not there for so long nothing is kept any more.";
+    "queue.sweep_interval_ms", Count(1_000, DAY_MS), core.queue.sweep_interval_ms,
+        "So often all queues are looked at for what need not be kept.";
+
+    "diffusion.mode", Text, core.diffusion.mode,
+        "How a message reaches its members: by a `copy` or a `reference` in each one's queue, of a group also by its \
+         `log`; or `auto`, which chooses by the keys below. It may be changed at any start, and for a single group by \
+         the API.";
+    "diffusion.copy_members_max", Count(0, hongyan_protocol::limits::GROUP_MEMBERS_MAX as u64), core.diffusion.copy_members_max,
+        "Members of a conversation whose messages are copied.";
+    "diffusion.copy_bytes_max", Count(0, hongyan_protocol::limits::CONTENT_BYTES_MAX as u64), core.diffusion.copy_bytes_max,
+        "Bytes of a message that is copied.";
+    "diffusion.log_members", Count(2, hongyan_protocol::limits::HELD_MEMBERS_MAX as u64), core.diffusion.log_members,
+        "A group with more members than this comes by its log: a message is stored once and nothing is written per \
+         member; with half as many it comes by their queues again. `npm run bench` shows what each costs.";
+
     "limits.content_bytes_max", Count(1, hongyan_protocol::limits::CONTENT_BYTES_MAX as u64), core.content_bytes_max,
         "Bytes of one message's content.";
     "limits.sends_per_second", Count(1, 1_000_000), core.sends_per_second,
@@ -207,10 +242,6 @@ keys! {
         "Bytes that wait for one connection before it is closed as a slow reader.";
     "limits.uncommitted_bytes_max", Count(1 << 20, 1 << 36), core.uncommitted_bytes_max,
         "Bytes that wait for the disk before sends are refused as busy.";
-
-    "diffusion.log_members", Count(2, hongyan_protocol::limits::HELD_MEMBERS_MAX as u64), core.log_members,
-        "A group with more members than this comes by its log: a message is stored once and nothing is written per \
-         member; with half as many it comes by their queues again. `npm run bench` shows what each costs.";
 
     "presence.watch", Text, core.watch,
         "Who may watch whose presence: `members` (users of one direct conversation that has a message, or of one \

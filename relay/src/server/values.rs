@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::addresses::Network;
 use super::origin::AllowedOrigin;
 use crate::core::io::WatchPolicy;
+use crate::core::queue::Diffusion;
 
 /// A value as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub(super) enum Given {
     Count(u64),
     List(Vec<String>),
 }
+
+/// An address to listen on, or an empty text for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoneOrAddress(pub Option<SocketAddr>);
 
 /// The place of a value. Errors complete the sentence "`key` (from there) …".
 pub(super) trait Setting {
@@ -80,7 +85,7 @@ macro_rules! texts {
     )*};
 }
 
-texts! { String PathBuf SocketAddr WatchPolicy }
+texts! { String PathBuf SocketAddr WatchPolicy Diffusion NoneOrAddress }
 
 impl Text for String {
     fn parse(text: &str) -> Result<Self, String> {
@@ -114,6 +119,40 @@ impl Text for SocketAddr {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Text for NoneOrAddress {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            Ok(Self(None))
+        } else {
+            SocketAddr::parse(text).map(|address| Self(Some(address)))
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.map_or_else(String::new, |address| address.text())
+    }
+}
+
+/// The ways by the names that people write.
+const DIFFUSIONS: [(&str, Diffusion); 4] = [
+    ("auto", Diffusion::Auto),
+    ("copy", Diffusion::Copy),
+    ("reference", Diffusion::Reference),
+    ("log", Diffusion::Log),
+];
+
+impl Text for Diffusion {
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = DIFFUSIONS.iter().find(|(name, _)| *name == text);
+        let wrong = || format!("must be \"auto\", \"copy\" or \"reference\", not {}", quoted(text));
+        found.map(|(_, way)| *way).ok_or_else(wrong)
+    }
+
+    fn text(&self) -> String {
+        DIFFUSIONS.iter().find(|(_, way)| way == self).map_or("", |(name, _)| name).to_owned()
     }
 }
 

@@ -23,8 +23,10 @@ pub enum Table {
     Meta,
     /// The logs: (conversation, seq) → message.
     Messages,
-    /// The queues: (user, pos) → reference.
+    /// The hot parts of queues: (user, last pos) → consecutive references.
     Queue,
+    /// The older parts of queues: (user, last pos) → a segment of references.
+    Overflow,
     /// Idempotency: (sender, key) → what was answered.
     Keys,
     /// Groups: conversation → title, owner, version.
@@ -43,10 +45,11 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Meta,
         Table::Messages,
         Table::Queue,
+        Table::Overflow,
         Table::Keys,
         Table::Groups,
         Table::Logs,
@@ -63,6 +66,7 @@ impl Table {
             Table::Meta => "meta",
             Table::Messages => "messages",
             Table::Queue => "queue",
+            Table::Overflow => "overflow",
             Table::Keys => "keys",
             Table::Groups => "groups",
             Table::Logs => "logs",

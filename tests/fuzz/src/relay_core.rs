@@ -20,7 +20,7 @@ use hongyan_relay::store::{Batch, MemoryStore, Order, Store, StoreError, Table};
 use prost::Message as _;
 
 use crate::names::{TIME, USERS};
-use crate::peer::{Heard, Peer};
+use crate::peer::{Heard, Peer, has_entry};
 use crate::program::Program;
 use crate::queries;
 use crate::verbs::{self, Known};
@@ -430,9 +430,8 @@ impl World {
             self.verb(u8::MAX, 1, Verb::Hello(hello));
             self.rest();
             let peer = self.peers.remove(&id).expect("a welcome guest");
-            let next = [user.as_bytes(), &[0], &(peer.cursor + 1).to_be_bytes()].concat();
-            let more = self.durable.get(Table::Queue, &next).expect("memory");
-            assert!(more.is_none(), "{user}'s queue goes on after {}", peer.cursor);
+            let more = has_entry(&self.durable, user, peer.cursor + 1);
+            assert!(!more, "{user}'s queue goes on after {}", peer.cursor);
             self.input(Input::Closed(ConnectionId(id)));
         }
         self.rest();

@@ -41,6 +41,15 @@ pub(crate) struct Saving {
     durable: bool,
 }
 
+/// A reset: the queue goes on after this position.
+#[derive(Clone)]
+pub(crate) struct Gap {
+    pub(crate) epoch: String,
+    pub(crate) pos: u64,
+    /// The device may have had nothing before: then its application hears of no gap.
+    pub(crate) may_be_quiet: bool,
+}
+
 /// What a device's application was told of its queue, as the checker follows it.
 #[derive(Default)]
 pub(crate) struct Told {
@@ -50,7 +59,11 @@ pub(crate) struct Told {
     /// Epochs that may have begun while the position was 0.
     pub(crate) begun: Vec<String>,
     /// Resets whose snapshot has come, and which the application will hear of as a gap.
-    pub(crate) gaps: VecDeque<(String, u64)>,
+    pub(crate) gaps: VecDeque<Gap>,
+    /// The reset with which the device began, and of which its application hears nothing.
+    pub(crate) began: Option<Gap>,
+    /// The last position that came.
+    pub(crate) received: u64,
     /// Of which epoch the conversation list in memory is.
     pub(crate) list_epoch: String,
     /// The read marks as they were told last.

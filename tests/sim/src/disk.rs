@@ -8,7 +8,7 @@
 //! Readers may see a batch before it is synced: the contract of [`Store`] permits that, and real engines do it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes};
@@ -20,7 +20,20 @@ use crate::chance::Chance;
 const SECTOR: usize = 512;
 
 /// The engine's maps.
-pub type Tables = BTreeMap<Table, BTreeMap<Bytes, Bytes>>;
+#[derive(Clone, Default, PartialEq)]
+pub struct Tables {
+    rows: BTreeMap<Table, BTreeMap<Bytes, Bytes>>,
+    /// The queues as commits brought them, by user and last position: also what was moved or dropped since.
+    pub queues: BTreeMap<Bytes, Bytes>,
+}
+
+impl Deref for Tables {
+    type Target = BTreeMap<Table, BTreeMap<Bytes, Bytes>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}
 
 /// What a crash left of the batch that was under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +93,8 @@ impl SimStore {
     pub fn from_backup(tables: &Tables) -> Self {
         let store = Self::new();
         let mut batch = Batch::default();
-        for (table, rows) in tables {
+        store.lock().medium.synced.queues.clone_from(&tables.queues);
+        for (table, rows) in &**tables {
             for (key, value) in rows {
                 batch.put(*table, key.clone(), value.clone());
             }
@@ -322,7 +336,16 @@ impl Store for SimStore {
 
 fn apply(tables: &mut Tables, batch: &Batch) {
     for (table, key, value) in &batch.changes {
-        let rows = tables.entry(*table).or_default();
+        if let (Table::Queue, Some(value)) = (table, value) {
+            // A row of new entries; a part of an older one keeps its key.
+            let user = key.len() - 8;
+            let newest =
+                tables.queues.range(key.slice(..user)..).take_while(|(at, _)| at.starts_with(&key[..user]));
+            if newest.last().is_none_or(|(last, _)| last < key) {
+                tables.queues.insert(key.clone(), value.clone());
+            }
+        }
+        let rows = tables.rows.entry(*table).or_default();
         match value {
             Some(value) => rows.insert(key.clone(), value.clone()),
             None => rows.remove(key),

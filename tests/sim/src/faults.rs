@@ -76,6 +76,10 @@ faults! {
     MemberGone, "member-gone", "a send was refused because its sender was removed";
     Outsider, "outsider", "one who is no member asked for a group, and was refused";
     Reset, "reset", "a device's queue could not be continued, and it was told of the gap";
+    Overflow, "overflow", "entries were moved into a segment";
+    Trimmed, "trimmed", "a queue does not keep its oldest entries any more";
+    Expired, "expired", "a device was reset because what it lacks is not kept";
+    NewDevice, "new-device", "a new device began with the list instead of the queue";
     GoodbyeLost, "goodbye-lost", "a goodbye was lost on its socket";
     BeaconLost, "beacon-lost", "a beacon was lost, and so was what went on the socket";
     BeaconLate, "beacon-late", "a beacon came when the lease was over, or another connection's";

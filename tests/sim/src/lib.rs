@@ -26,6 +26,7 @@ mod lines;
 mod network;
 mod people;
 mod presence;
+mod queues;
 mod relay_process;
 mod report;
 mod run;

@@ -19,6 +19,7 @@ npm run sim -- [options]
   --without F,…   without these kinds of faults
   --without-presence
                   nobody watches who is there
+  --long-queues   queues keep everything
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -75,6 +76,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
                 }
             }
             "--without-presence" => options.scenario.presence = false,
+            "--long-queues" => options.scenario.queues = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

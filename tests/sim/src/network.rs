@@ -12,6 +12,7 @@ use hongyan_protocol::Code;
 use hongyan_relay::core as relay;
 use hongyan_relay::core::ConnectionId;
 
+use crate::device::Gap;
 use crate::faults::Fault;
 use crate::presence::Telling;
 use crate::world::{Happening, Life, World};
@@ -39,8 +40,8 @@ pub(crate) struct Link {
     pub(crate) at_device: bool,
     /// The device reads nothing before.
     pub(crate) reads_at: u64,
-    /// The reset that is being told, as the device hears it: epoch and position.
-    pub(crate) reset: Option<(String, u64)>,
+    /// The reset that is being told, as the device hears it.
+    pub(crate) reset: Option<Gap>,
     /// Positions as the relay told them and as the device acknowledged them.
     pub(crate) window: (u64, u64),
     pub(crate) telling: Telling,

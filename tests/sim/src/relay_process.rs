@@ -11,6 +11,7 @@ use hongyan_relay::store::StoreError;
 use crate::clock::Clock;
 use crate::disk::{Left, SimStore, Tables};
 use crate::faults::Fault;
+use crate::queues::Tended;
 use crate::truth;
 use crate::world::{Happening, World};
 
@@ -36,6 +37,8 @@ pub(crate) struct RelayProcess {
     pub(crate) clock: Clock,
     committing: Option<Ticket>,
     synced: bool,
+    /// The commit under way, if it tends queues.
+    pub(crate) tended: Option<Tended>,
     /// The next commit fails.
     pub(crate) commit_fails: bool,
     /// The next commit takes so long.
@@ -58,6 +61,7 @@ impl RelayProcess {
             clock,
             committing: None,
             synced: false,
+            tended: None,
             commit_fails: false,
             commit_takes_ms: 0,
             disk_full_until: 0,
@@ -97,6 +101,9 @@ impl World {
             (config.requests_per_second, config.requests_burst) = (4, 12);
         }
         if let Some(shape) = self.shape.presence {
+            shape.configure(&mut config);
+        }
+        if let Some(shape) = &self.shape.queue {
             shape.configure(&mut config);
         }
         config
@@ -219,6 +226,7 @@ impl World {
         let life = self.relay.life;
         self.relay.store.write(batch);
         self.presence_commit(batch);
+        self.watch_tending(batch);
         self.relay.synced = false;
         let full = self.now < self.relay.disk_full_until;
         if full || std::mem::take(&mut self.relay.commit_fails) {
@@ -249,6 +257,7 @@ impl World {
         if life == self.relay.life && self.relay.committing.is_some() {
             self.relay.store.sync();
             self.relay.synced = true;
+            self.judge_tended();
         }
     }
 
@@ -271,6 +280,10 @@ impl World {
         let synced = std::mem::take(&mut self.relay.synced);
         let store = self.relay.store.clone();
         let left = store.crash(self.fate(Fault::RelayCrash));
+        if left == Left::Kept {
+            self.judge_tended();
+        }
+        self.relay.tended = None;
         match left {
             Left::Lost => self.mattered(Fault::CommitLost),
             Left::Torn => self.mattered(Fault::CommitTorn),

@@ -21,6 +21,8 @@ pub struct Scenario {
     pub without: BTreeSet<Fault>,
     /// People watch who is there, if the seed says so.
     pub presence: bool,
+    /// Queues keep little, if the seed says so.
+    pub queues: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -35,6 +37,7 @@ impl Scenario {
             skip: BTreeSet::new(),
             without: BTreeSet::new(),
             presence: true,
+            queues: true,
             defect: None,
         }
     }
@@ -43,6 +46,12 @@ impl Scenario {
     #[must_use]
     pub fn without_presence(self) -> Self {
         Self { presence: false, ..self }
+    }
+
+    /// The same with queues that keep everything.
+    #[must_use]
+    pub fn with_long_queues(self) -> Self {
+        Self { queues: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -69,6 +78,9 @@ impl fmt::Display for Scenario {
         }
         if !self.presence {
             write!(f, " --without-presence")?;
+        }
+        if !self.queues {
+            write!(f, " --long-queues")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;

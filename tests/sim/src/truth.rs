@@ -9,18 +9,49 @@ use prost::Message as _;
 
 use crate::disk::Tables;
 
+/// A run of entries of a queue.
 #[derive(Clone, PartialEq, prost::Message)]
-struct ReferenceRecord {
-    #[prost(string, tag = "1")]
-    conversation: String,
-    #[prost(uint64, tag = "2")]
-    message: u64,
+struct RowRecord {
+    #[prost(string, repeated, tag = "1")]
+    conversations: Vec<String>,
+    #[prost(uint64, repeated, tag = "2")]
+    entries: Vec<u64>,
+    #[prost(sint64, repeated, tag = "3")]
+    steps: Vec<i64>,
+    #[prost(uint64, tag = "5")]
+    time: u64,
+}
+
+impl RowRecord {
+    /// Its entries, the last of which is at `last`; one that makes no sense is left out.
+    fn entries(self, last: u64) -> impl Iterator<Item = Entry> {
+        let first = last.saturating_add(1).saturating_sub(self.entries.len() as u64);
+        let mut steps = self.steps.into_iter();
+        let mut messages = vec![0_u64; self.conversations.len()];
+        (first..).zip(self.entries).filter_map(move |(pos, entry)| {
+            let (index, kind) = (usize::try_from(entry >> 3).ok()?, entry & 7);
+            let conversation = self.conversations.get(index)?.clone();
+            // Of the other kinds the number is of no interest here.
+            let step = if matches!(kind, 0 | 4) { 1 } else { steps.next()?.cast_unsigned() };
+            let message = matches!(kind, 0 | 1 | 4 | 5).then(|| {
+                messages[index] = messages[index].wrapping_add(step);
+                messages[index]
+            });
+            Some(Entry { pos, conversation, message })
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct DeviceRecord {
+    #[prost(uint64, tag = "1")]
+    cursor: u64,
     #[prost(int32, tag = "2")]
     kind: i32,
+    #[prost(uint64, tag = "4")]
+    seen: u64,
+    #[prost(uint64, tag = "5")]
+    signed_out: u64,
     #[prost(int32, tag = "6")]
     ended: i32,
 }
@@ -87,13 +118,50 @@ pub(crate) fn epoch(tables: &Tables) -> String {
     value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
-/// A user's queue after a position.
+/// A user's queue after a position, as commits brought it: also what is not kept any more.
 pub(crate) fn queue<'a>(tables: &'a Tables, user: &str, after: u64) -> impl Iterator<Item = Entry> + use<'a> {
-    rows(tables, Table::Queue, user, numbered(user, after.saturating_add(1))).map(|(key, value)| {
-        let record = ReferenceRecord::decode(value.clone()).unwrap_or_default();
-        let message = (record.message > 0).then_some(record.message);
-        Entry { pos: number(key), conversation: record.conversation, message }
+    let from = Bytes::from(numbered(user, after.saturating_add(1)));
+    let rows = tables.queues.range(from..Bytes::from([user.as_bytes(), &[1]].concat()));
+    rows.flat_map(|(key, value)| RowRecord::decode(value.clone()).unwrap_or_default().entries(number(key)))
+        .skip_while(move |entry| entry.pos <= after)
+}
+
+/// What of a user's queue is kept: the overflow, then the hot part.
+pub(crate) fn kept(tables: &Tables, user: &str) -> Vec<Entry> {
+    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
+    let rows = rows.into_iter().flatten();
+    rows.flat_map(|(key, value)| RowRecord::decode(value.clone()).unwrap_or_default().entries(number(key)))
+        .collect()
+}
+
+/// The first position that is kept of a user's queue.
+pub(crate) fn first_kept(tables: &Tables, user: &str) -> u64 {
+    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
+    rows.into_iter().flatten().next().map_or(1, |(key, value)| {
+        let row = RowRecord::decode(value.clone()).unwrap_or_default();
+        number(key).saturating_add(1).saturating_sub(row.entries.len() as u64)
     })
+}
+
+/// Bytes that are kept of a user's queue, keys included.
+pub(crate) fn kept_bytes(tables: &Tables, user: &str) -> u64 {
+    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
+    rows.into_iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+}
+
+/// When the row with this entry was made.
+pub(crate) fn made_at(tables: &Tables, user: &str, pos: u64) -> u64 {
+    let row = tables.queues.range(Bytes::from(numbered(user, pos))..).next();
+    row.map_or(0, |(_, value)| RowRecord::decode(value.clone()).unwrap_or_default().time)
+}
+
+/// The cursors of a user's devices that are not signed out, and when each was last seen.
+pub(crate) fn cursors(tables: &Tables, user: &str) -> Vec<(u64, u64)> {
+    rows(tables, Table::Devices, user, prefix(user))
+        .map(|(_, value)| DeviceRecord::decode(value.clone()).unwrap_or_default())
+        .filter(|record| record.signed_out == 0)
+        .map(|record| (record.cursor, record.seen))
+        .collect()
 }
 
 /// The last position of a user's queue.

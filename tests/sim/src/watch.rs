@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use hongyan_client::view::{Message, SessionStatus, Status};
 use hongyan_client::{Answer, ChatError, Event};
-use hongyan_protocol::wire::{self, ClientFrame, RelayFrame, client_frame::Verb, entry::Change, relay_frame};
+use hongyan_protocol::wire::{
+    self, ClientFrame, RelayFrame, ResetCause, client_frame::Verb, entry::Change, relay_frame,
+};
 use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, Seq};
 use hongyan_relay::core::ConnectionId;
 
+use crate::device::Gap;
 use crate::disk::Tables;
 use crate::faults::Fault;
 use crate::lines;
@@ -113,11 +116,7 @@ impl World {
                     );
                 }
             }
-            relay_frame::Event::Reset(reset) => {
-                if let Some(link) = self.links.get_mut(&id) {
-                    link.window = (reset.pos, reset.pos);
-                }
-            }
+            relay_frame::Event::Reset(reset) => self.watch_reset(id, &user, &reset),
             relay_frame::Event::Reject(reject) => match u16::try_from(reject.code).map(Code) {
                 Ok(Code::RATE_LIMITED) => self.mattered(Fault::RateLimited),
                 Ok(Code::TOKEN_EXPIRED) => self.mattered(Fault::TokenExpired),
@@ -234,11 +233,27 @@ impl World {
                 }
                 device.told.begun.push(welcome.epoch);
             }
-            Some(relay_frame::Event::Reset(reset)) => link.reset = Some((reset.epoch, reset.pos)),
+            Some(relay_frame::Event::Reset(reset)) => {
+                let may_be_quiet = reset.cause() == ResetCause::NewDevice;
+                link.reset = Some(Gap { epoch: reset.epoch, pos: reset.pos, may_be_quiet });
+            }
+            Some(relay_frame::Event::Batch(batch)) if link.reset.is_none() => {
+                for entry in batch.entries {
+                    if entry.pos == device.told.received + 1 {
+                        device.told.received = entry.pos;
+                    }
+                }
+            }
             Some(relay_frame::Event::Snapshot(wire::Snapshot { done: true, .. })) => {
-                if let Some((epoch, pos)) = link.reset.take() {
-                    device.told.list_epoch.clone_from(&epoch);
-                    device.told.gaps.push_back((epoch, pos));
+                if let Some(gap) = link.reset.take() {
+                    device.told.list_epoch.clone_from(&gap.epoch);
+                    if gap.may_be_quiet && device.told.received == 0 {
+                        (device.told.epoch, device.told.pos) = (gap.epoch.clone(), gap.pos);
+                        device.told.began = Some(gap.clone());
+                    } else {
+                        device.told.gaps.push_back(gap.clone());
+                    }
+                    device.told.received = gap.pos;
                 }
             }
             Some(relay_frame::Event::Watched(watched)) => self.app_arrives(index, &watched.presences),
@@ -307,6 +322,7 @@ impl World {
             epoch: meta.epoch.clone(),
             pos: meta.cursor,
             begun: vec![meta.epoch.clone()],
+            received: meta.cursor,
             list_epoch: meta.epoch.clone(),
             ..Default::default()
         };
@@ -360,8 +376,9 @@ impl World {
         let device = &mut self.devices[index];
         let meta = device.cache().meta();
         if begins_anew || device.cache().from.0 != meta.epoch {
-            let gap = device.told.gaps.iter().rev().find(|(epoch, _)| *epoch == meta.epoch);
-            let from = (meta.epoch.clone(), gap.map_or(0, |(_, pos)| *pos));
+            let gaps = device.told.began.iter().chain(&device.told.gaps);
+            let gap = gaps.rev().find(|gap| gap.epoch == meta.epoch);
+            let from = (meta.epoch.clone(), gap.map_or(0, |gap| gap.pos));
             match &mut device.memory {
                 Some(memory) => memory.from = from,
                 None => device.disk.from = from,
@@ -414,7 +431,7 @@ impl World {
                 told.reads.clear();
                 told.lines.clear();
                 match told.gaps.pop_front() {
-                    Some((epoch, pos)) => (told.epoch, told.pos) = (epoch, pos),
+                    Some(gap) => (told.epoch, told.pos) = (gap.epoch, gap.pos),
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
@@ -438,7 +455,7 @@ impl World {
         } else if device.told.gaps.is_empty() && !device.is_logged_out() {
             vec![device.cache().meta().epoch]
         } else {
-            let is_older = |epoch: &&String| device.told.gaps.iter().all(|(gap, _)| gap != *epoch);
+            let is_older = |epoch: &&String| device.told.gaps.iter().all(|gap| gap.epoch != **epoch);
             device.told.begun.iter().filter(is_older).cloned().collect()
         };
         let wanted = (message.conversation.as_str(), message.seq.map(|seq| seq.0));

@@ -17,6 +17,7 @@ use crate::disk::Tables;
 use crate::faults::{Coverage, Fault};
 use crate::network::Link;
 use crate::presence::{self, PresenceShape, Tellings};
+use crate::queues::QueueShape;
 use crate::relay_process::RelayProcess;
 use crate::report::Breach;
 use crate::scenario::Scenario;
@@ -76,6 +77,8 @@ pub(crate) struct Shape {
     pub(crate) steps: u32,
     /// People watch each other.
     pub(crate) presence: Option<PresenceShape>,
+    /// Queues keep little.
+    pub(crate) queue: Option<QueueShape>,
 }
 
 /// One world.
@@ -118,6 +121,7 @@ impl World {
             latency_ms: *chance.pick(&[2, 10, 60, 250]),
             steps: u32::try_from(chance.between(20, u64::from(crate::scenario::STEPS_MAX))).unwrap_or(20),
             presence: PresenceShape::of(seed).filter(|_| scenario.presence),
+            queue: QueueShape::of(seed).filter(|_| scenario.queues),
         };
         let clock = Clock::new(0, chance.below(1_000_000), 1_000, 0);
         let mut world = Self {

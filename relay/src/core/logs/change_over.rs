@@ -13,7 +13,8 @@ use crate::core::commit::Effect;
 use crate::core::conversations::Conversation;
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
-use crate::core::records::{GroupMode, GroupRecord, Reference, Target, encode, group_key};
+use crate::core::queue::rows::{Reference, Target};
+use crate::core::records::{GroupRecord, encode, group_key};
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError, Table};
 
@@ -26,19 +27,6 @@ pub(in crate::core) enum ChangeOver {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// Whether a group of so many members is to come by its log.
-    fn is_by_log(&self, mode: GroupMode, was: bool, members: usize) -> bool {
-        let most = self.config.log_members;
-        match mode {
-            _ if members > HELD_MEMBERS_MAX => true,
-            GroupMode::Log => true,
-            GroupMode::Copy | GroupMode::Reference => false,
-            // Not to and fro with each who comes and goes.
-            GroupMode::Auto if was => members > most / 2,
-            GroupMode::Auto => members > most,
-        }
-    }
-
     /// The change of the way that is due once the group has so many members; those whom it needs are in memory then.
     pub(in crate::core) fn change_over_due(
         &mut self,
@@ -49,7 +37,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return Ok(None);
         };
         let was = group.facts.by_log;
-        let is = self.is_by_log(group.mode, was, members);
+        let is = self.config.diffusion.is_by_log(group.mode, was, members);
         if is == was {
             return Ok(None);
         }
@@ -98,7 +86,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.commits.delete(Table::Logs, group_key(id));
         }
         let target = if begins { Target::LogBegins(seq.0) } else { Target::LogEnds(seq.0) };
-        let reference = encode(&Reference { conversation: id.as_str().to_owned(), target: Some(target) });
+        let reference = Reference { conversation: id.clone(), target, copy: None };
         let change = Change::Diffusion(diffusion(id, seq.0, begins));
         for user in &members {
             self.enqueue(user, &reference, &change);

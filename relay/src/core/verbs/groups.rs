@@ -10,7 +10,8 @@ use super::Caller;
 use crate::core::commit::Mark;
 use crate::core::conversations::Group;
 use crate::core::io::Verifier;
-use crate::core::records::{GroupMode, KeyRecord};
+use crate::core::queue::Diffusion;
+use crate::core::records::KeyRecord;
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub(super) fn create<S: Store, V: Verifier>(
     if relay.answer_known_key(caller, &key)? {
         return Ok(());
     }
-    let id = relay.make_group(body.title, &caller.user, joining, GroupMode::Auto)?;
+    let id = relay.make_group(body.title, &caller.user, joining, Diffusion::Auto)?;
     let record = KeyRecord { conversation: id.as_str().to_owned(), seq: 0, time: relay.now.time.0 };
     relay.remember_key(caller, key, &record);
     Ok(())

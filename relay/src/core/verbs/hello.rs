@@ -60,6 +60,10 @@ pub(super) fn hello<S: Store, V: Verifier>(
         Some(epoch) if *epoch == relay.epoch => None,
         _ => Some(wire::ResetCause::EpochUnknown),
     };
+    let reset = match reset {
+        None => relay.stream_reset(&user, cursor, epoch.is_none())?,
+        reset => reset,
+    };
     let session = Session {
         user: user.clone(),
         device: device.clone(),
@@ -100,7 +104,7 @@ pub(super) fn hello<S: Store, V: Verifier>(
     };
     relay.answer(connection, request, Event::Welcome(welcome));
     relay.listen(connection, logs);
-    relay.stream_from(connection, cursor, reset);
+    relay.begin_stream(connection, cursor, reset);
     Ok(())
 }
 

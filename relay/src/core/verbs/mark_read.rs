@@ -8,7 +8,8 @@ use crate::core::batches::Change;
 use crate::core::commit::{Effect, Mark, Pending};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
-use crate::core::records::{MembershipRecord, Reference, Target, decode, encode, membership_key};
+use crate::core::queue::rows::{Reference, Target};
+use crate::core::records::{MembershipRecord, decode, encode, membership_key};
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError, Table};
@@ -37,9 +38,9 @@ pub(super) fn mark_read<S: Store, V: Verifier>(
         return Ok(());
     }
     relay.put_membership(user, &id, before, record);
-    let read = wire::ReadMark { conversation: body.conversation.clone(), seq };
-    let reference = Reference { conversation: body.conversation, target: Some(Target::Read(seq)) };
-    relay.enqueue(user, &encode(&reference), &Change::Read(encode(&read)));
+    let read = wire::ReadMark { conversation: body.conversation, seq };
+    let reference = Reference { conversation: id.clone(), target: Target::Read(seq), copy: None };
+    relay.enqueue(user, &reference, &Change::Read(encode(&read)));
     relay.commits.then(Effect::Answer(caller.connection, caller.request, answer));
     if let Some(conversation) = relay.conversations.get_mut(&id) {
         conversation.commit = relay.commits.mark();

@@ -13,9 +13,9 @@ use crate::core::batches::Change;
 use crate::core::commit::{Effect, PendingKey};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
-use crate::core::records::{
-    KeyRecord, MembershipRecord, Reference, Target, decode, encode, key_key, message_key,
-};
+use crate::core::queue::Diffusion;
+use crate::core::queue::rows::{Reference, Target};
+use crate::core::records::{KeyRecord, MembershipRecord, decode, encode, key_key, message_key};
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError, Table};
@@ -43,6 +43,7 @@ pub(super) fn send<S: Store, V: Verifier>(
         return Err(Refusal::bad("There is no message to reply to with this seq."));
     }
     let by_log = conversation.comes_by_log();
+    let mode = conversation.group.as_ref().map_or(Diffusion::Auto, |group| group.mode);
     // A group's log reaches everybody by itself; whom the message calls has it in her queue besides.
     let users = if by_log { relay.called(&id, &body.mentions)? } else { conversation.users.clone() };
     for user in users.iter() {
@@ -85,11 +86,12 @@ pub(super) fn send<S: Store, V: Verifier>(
             relay.put_membership(user, &id, None, MembershipRecord::default());
         }
     }
-    let target = Some(Target::Message(seq.0));
-    let reference = encode(&Reference { conversation: record.conversation, target });
     if by_log {
         relay.commits.push_log(&id, seq, message.clone());
     }
+    let copies = relay.config.diffusion.copies(mode, users.len(), message.len());
+    let copy = copies.then(|| message.clone());
+    let reference = Reference { conversation: id, target: Target::Message(seq.0), copy };
     let change = Change::Message(message);
     for user in users.iter() {
         if *user != caller.user || !defects::is_on(Defect::OwnNotMirrored) {

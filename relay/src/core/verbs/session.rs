@@ -34,8 +34,7 @@ pub(super) fn resume<S: Store, V: Verifier>(
     caller: &Caller,
     body: wire::Resume,
 ) -> Result<(), Refusal> {
-    relay.stream_from(caller.connection, Pos(body.cursor), None);
-    Ok(())
+    Ok(relay.stream_from(caller.connection, Pos(body.cursor), false)?)
 }
 
 /// The device has durably applied everything up to here.

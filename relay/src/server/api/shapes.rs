@@ -4,8 +4,8 @@ use hongyan_protocol::wire::{self, PresenceCause};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::core::GroupMode;
 use crate::core::queries::{GroupShown, UserPresence};
+use crate::core::queue;
 
 /// Why it was not done.
 #[derive(Serialize, JsonSchema)]
@@ -268,18 +268,18 @@ impl From<wire::DeviceKind> for Kind {
     }
 }
 
-impl From<GroupMode> for Diffusion {
-    fn from(mode: GroupMode) -> Self {
+impl From<queue::Diffusion> for Diffusion {
+    fn from(mode: queue::Diffusion) -> Self {
         match mode {
-            GroupMode::Auto => Self::Auto,
-            GroupMode::Copy => Self::Copy,
-            GroupMode::Reference => Self::Reference,
-            GroupMode::Log => Self::Log,
+            queue::Diffusion::Auto => Self::Auto,
+            queue::Diffusion::Copy => Self::Copy,
+            queue::Diffusion::Reference => Self::Reference,
+            queue::Diffusion::Log => Self::Log,
         }
     }
 }
 
-impl From<Diffusion> for GroupMode {
+impl From<Diffusion> for queue::Diffusion {
     fn from(diffusion: Diffusion) -> Self {
         match diffusion {
             Diffusion::Auto => Self::Auto,
