@@ -31,6 +31,21 @@ struct OutboxRecord {
     send: Option<wire::Send>,
 }
 
+/// The client's record of a conversation.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+struct ConversationRecord {
+    #[prost(message, optional, tag = "5")]
+    log: Option<LogRecord>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+struct LogRecord {
+    #[prost(uint64, tag = "1")]
+    told: u64,
+}
+
 /// What it holds.
 #[derive(Clone, Default)]
 pub(crate) struct Cache {
@@ -46,7 +61,7 @@ impl Cache {
     /// That of a new tab which can't share the cache of its device: it has the device's id and nothing else.
     pub(crate) fn of_device(user: &UserId, device: &DeviceId) -> Self {
         let (user, device) = (user.as_str().to_owned(), device.as_str().to_owned());
-        let meta = Meta { version: 1, user, device, ..Meta::default() };
+        let meta = Meta { version: 2, user, device, ..Meta::default() };
         Self { meta: Some(meta.encode_to_vec().into()), ..Self::default() }
     }
 
@@ -103,6 +118,20 @@ impl Cache {
     #[must_use]
     pub(crate) fn message(&self, of: &ConversationId, seq: Seq) -> Option<wire::Message> {
         wire::Message::decode(self.messages.get(of)?.get(&seq)?.clone()).ok()
+    }
+
+    /// How far a group's log was told, when it comes by that.
+    #[must_use]
+    pub(crate) fn log(&self, of: &ConversationId) -> Option<u64> {
+        let record = ConversationRecord::decode(self.conversations.get(of)?.clone()).ok()?;
+        record.log.map(|log| log.told)
+    }
+
+    /// How far the logs of groups were told.
+    #[must_use]
+    pub(crate) fn logs(&self) -> BTreeMap<String, u64> {
+        let ids = self.conversations.keys();
+        ids.filter_map(|id| Some((id.as_str().to_owned(), self.log(id)?))).collect()
     }
 
     /// Where the cache is in the queue.

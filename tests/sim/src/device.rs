@@ -66,6 +66,8 @@ pub(crate) struct Told {
     pub(crate) received: u64,
     /// Of which epoch the conversation list in memory is.
     pub(crate) list_epoch: String,
+    /// The last message told of each group, in worlds where groups may come by their logs.
+    pub(crate) logs: BTreeMap<String, u64>,
     /// The read marks as they were told last.
     pub(crate) reads: BTreeMap<String, u64>,
     /// What waits in the outbox, as the application knows it.

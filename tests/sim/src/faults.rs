@@ -80,6 +80,11 @@ faults! {
     Trimmed, "trimmed", "a queue does not keep its oldest entries any more";
     Expired, "expired", "a device was reset because what it lacks is not kept";
     NewDevice, "new-device", "a new device began with the list instead of the queue";
+    LogBegan, "log-began", "a group came to have more members than the queues are for";
+    LogEnded, "log-ended", "a group came by the queues again";
+    LogPushLost, "log-push-lost", "a push of a log came without what is before it";
+    LogPulled, "log-pulled", "what was missing of a log was pulled";
+    Called, "called", "a message that calls a member came by her queue and by the log";
     GoodbyeLost, "goodbye-lost", "a goodbye was lost on its socket";
     BeaconLost, "beacon-lost", "a beacon was lost, and so was what went on the socket";
     BeaconLate, "beacon-late", "a beacon came when the lease was over, or another connection's";

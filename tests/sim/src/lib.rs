@@ -23,6 +23,7 @@ mod device;
 pub mod disk;
 pub mod faults;
 mod lines;
+mod logs;
 mod network;
 mod people;
 mod presence;

@@ -32,6 +32,15 @@ pub(crate) fn told(event: &relay_frame::Event) -> String {
         relay_frame::Event::DeviceList(list) => format!("{} devices", list.devices.len()),
         relay_frame::Event::SignedOut(_) => "signed out".into(),
         relay_frame::Event::Invisible(invisible) => format!("invisible: {}", invisible.invisible),
+        relay_frame::Event::LogHeads(heads) => {
+            let heads = heads.heads.iter().map(|head| format!("{} at {}", head.conversation, head.last_seq));
+            format!("logs: {}", heads.collect::<Vec<_>>().join(", "))
+        }
+        relay_frame::Event::LogMessages(news) => {
+            let first =
+                news.messages.first().map_or((String::new(), 0), |it| (it.conversation.clone(), it.seq));
+            format!("{} messages of the log of {} from {}", news.messages.len(), first.0, first.1)
+        }
         relay_frame::Event::Ping(_) => "ping".into(),
         relay_frame::Event::Pong(_) => "pong".into(),
     }

@@ -20,6 +20,7 @@ npm run sim -- [options]
   --without-presence
                   nobody watches who is there
   --long-queues   queues keep everything
+  --without-logs  groups come by the queues
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -77,6 +78,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
             }
             "--without-presence" => options.scenario.presence = false,
             "--long-queues" => options.scenario.queues = false,
+            "--without-logs" => options.scenario.logs = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

@@ -154,10 +154,20 @@ impl World {
                 key: None,
                 content,
                 reply_to: None,
-                mentions: Vec::new(),
+                mentions: self.mentions(index, &conversation, chance),
             };
             self.ask(index, command, Asked::Send(text));
         }
+    }
+
+    /// In a group that may come by its log somebody is called now and then, other than the writer.
+    fn mentions(&self, index: usize, conversation: &ConversationId, chance: &mut Chance) -> Vec<UserId> {
+        if !self.is_by_logs(conversation.as_str()) || !chance.percent(15) {
+            return Vec::new();
+        }
+        let own = self.devices[index].user.clone();
+        let others: Vec<_> = self.users().into_iter().filter(|user| *user != own).collect();
+        vec![chance.pick(&others).clone()]
     }
 
     fn mark_read(&mut self, index: usize, chance: &mut Chance) {
@@ -216,6 +226,9 @@ impl World {
             return;
         }
         let group = chance.pick(&self.groups).clone();
+        if self.is_by_logs(group.as_str()) && chance.percent(25) {
+            return self.change_way(group, chance);
+        }
         let users = self.some_people(chance);
         let command = match chance.below(7) {
             0..3 => Command::AddMembers(group, users),

@@ -106,6 +106,9 @@ impl World {
         if let Some(shape) = &self.shape.queue {
             shape.configure(&mut config);
         }
+        if let Some(shape) = &self.shape.logs {
+            shape.configure(&mut config);
+        }
         config
     }
 

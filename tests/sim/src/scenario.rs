@@ -23,6 +23,8 @@ pub struct Scenario {
     pub presence: bool,
     /// Queues keep little, if the seed says so.
     pub queues: bool,
+    /// Small groups come by their logs, if the seed says so.
+    pub logs: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -38,6 +40,7 @@ impl Scenario {
             without: BTreeSet::new(),
             presence: true,
             queues: true,
+            logs: true,
             defect: None,
         }
     }
@@ -52,6 +55,12 @@ impl Scenario {
     #[must_use]
     pub fn with_long_queues(self) -> Self {
         Self { queues: false, ..self }
+    }
+
+    /// The same with groups that come by the queues.
+    #[must_use]
+    pub fn without_logs(self) -> Self {
+        Self { logs: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -81,6 +90,9 @@ impl fmt::Display for Scenario {
         }
         if !self.queues {
             write!(f, " --long-queues")?;
+        }
+        if !self.logs {
+            write!(f, " --without-logs")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;

@@ -33,10 +33,11 @@ impl RowRecord {
             let conversation = self.conversations.get(index)?.clone();
             // Of the other kinds the number is of no interest here.
             let step = if matches!(kind, 0 | 4) { 1 } else { steps.next()?.cast_unsigned() };
-            let message = matches!(kind, 0 | 1 | 4 | 5).then(|| {
+            // Where a group changes over is told as the distance from a message.
+            if matches!(kind, 0 | 1 | 4..) {
                 messages[index] = messages[index].wrapping_add(step);
-                messages[index]
-            });
+            }
+            let message = matches!(kind, 0 | 1 | 4 | 5).then(|| messages[index]);
             Some(Entry { pos, conversation, message })
         })
     }
@@ -84,7 +85,7 @@ pub(crate) struct Entry {
     pub(crate) message: Option<u64>,
 }
 
-fn prefix(id: &str) -> Vec<u8> {
+pub(crate) fn prefix(id: &str) -> Vec<u8> {
     [id.as_bytes(), &[0]].concat()
 }
 
@@ -177,6 +178,13 @@ pub(crate) fn head(tables: &Tables, user: &str) -> u64 {
 pub(crate) fn message(tables: &Tables, conversation: &str, seq: u64) -> Option<wire::Message> {
     let value = tables.get(&Table::Messages)?.get(&numbered(conversation, seq)[..])?;
     wire::Message::decode(value.clone()).ok()
+}
+
+/// The last number of a log.
+#[must_use]
+pub(crate) fn log_head(tables: &Tables, conversation: &str) -> u64 {
+    let last = rows(tables, Table::Messages, conversation, prefix(conversation)).last();
+    last.map_or(0, |(key, _)| number(key))
 }
 
 /// What a message says.

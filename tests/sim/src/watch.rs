@@ -105,6 +105,7 @@ impl World {
             relay_frame::Event::Sent(sent) => self.watch_told_sent(&user, sent),
             relay_frame::Event::Batch(batch) => self.watch_told_batch(id, &user, &batch),
             relay_frame::Event::HistoryPage(page) => self.watch_told_page(&user, &page),
+            relay_frame::Event::LogMessages(news) => self.watch_told_log(&user, &news.messages),
             relay_frame::Event::Welcome(welcome) => {
                 self.presence_welcome(id);
                 let head = self.relay.store.look(|tables| truth::head(tables, &user));
@@ -169,6 +170,10 @@ impl World {
                 Some(Change::Message(message)) => (message.conversation.clone(), Some(message.seq)),
                 Some(Change::Read(read)) => (read.conversation.clone(), None),
                 Some(Change::Group(group)) => (group.conversation.clone(), None),
+                Some(Change::Diffusion(change)) => {
+                    self.coverage.mattered(if change.by_log { Fault::LogBegan } else { Fault::LogEnded });
+                    (change.conversation.clone(), None)
+                }
                 None => continue,
             };
             let durable = durable.get(at).map(|entry| (entry.pos, entry.conversation.clone(), entry.message));
@@ -178,6 +183,14 @@ impl World {
                     format!("{user} is told what is durable in the queue, {durable:?}"),
                     format!("{} {told:?}", entry.pos),
                 );
+            }
+        }
+        for entry in &batch.entries {
+            if let Some(Change::Message(message)) = &entry.change
+                && message.mentions.iter().any(|called| called == user)
+                && !self.has_queued(message)
+            {
+                self.mattered(Fault::Called);
             }
         }
         let window_max = self.relay.config.unacknowledged_max;
@@ -256,6 +269,8 @@ impl World {
                     device.told.received = gap.pos;
                 }
             }
+            Some(relay_frame::Event::LogMessages(news)) => self.watch_log_came(index, &news.messages),
+            Some(relay_frame::Event::HistoryPage(page)) => self.watch_page_came(index, &page),
             Some(relay_frame::Event::Watched(watched)) => self.app_arrives(index, &watched.presences),
             Some(relay_frame::Event::Presence(presence)) => self.app_arrives(index, &[presence]),
             Some(relay_frame::Event::Typed(typed)) => self.typing_arrived(index, &typed),
@@ -324,6 +339,7 @@ impl World {
             begun: vec![meta.epoch.clone()],
             received: meta.cursor,
             list_epoch: meta.epoch.clone(),
+            logs: device.disk.logs(),
             ..Default::default()
         };
         if !goes_back && before.0 == meta.epoch && before.1 > meta.cursor {
@@ -348,6 +364,10 @@ impl World {
                 let (Some(seq), Ok(id)) = (entry.message, ConversationId::new(&entry.conversation)) else {
                     return false;
                 };
+                // Of a group that comes by its log the queue only hints at it.
+                if cache.log(&id).is_some_and(|told| told < seq) {
+                    return false;
+                }
                 let kept = cache.message(&id, Seq(seq)).map(|message| message.key);
                 kept != truth::message(tables, &entry.conversation, seq).map(|message| message.key)
             })
@@ -429,12 +449,18 @@ impl World {
                 self.mattered(Fault::Reset);
                 let told = &mut self.devices[index].told;
                 told.reads.clear();
+                told.logs.clear();
                 told.lines.clear();
                 match told.gaps.pop_front() {
                     Some(gap) => (told.epoch, told.pos) = (gap.epoch, gap.pos),
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
+            Event::LogGap { conversation, after, before } => self.broke(
+                "R2",
+                format!("device {index} is told each message of {conversation}"),
+                format!("those between {after} and {before} are left out"),
+            ),
             Event::State(state) => self.app_state(index, state.status == SessionStatus::Online),
             Event::Presence(presence) => self.app_sees(index, presence),
             Event::Typing { conversation, user, typing } => {
@@ -446,6 +472,9 @@ impl World {
 
     /// Promise R2: the next message of the queue, and no other.
     fn watch_message(&mut self, index: usize, message: &Message) {
+        if self.is_by_logs(message.conversation.as_str()) {
+            return self.watch_group_message(index, message);
+        }
         let device = &self.devices[index];
         let user = device.user.as_str();
         let pos = device.told.pos;
@@ -462,7 +491,9 @@ impl World {
         let mut next = None;
         for epoch in epochs {
             let entry = self.with_tables(&epoch, |tables| {
-                let entry = truth::queue(tables, user, pos).find(|entry| entry.message.is_some())?;
+                let is_told =
+                    |entry: &truth::Entry| entry.message.is_some() && !self.is_by_logs(&entry.conversation);
+                let entry = truth::queue(tables, user, pos).find(is_told)?;
                 let stored = truth::message(tables, &entry.conversation, entry.message?)?;
                 Some((entry, truth::text(&stored)))
             });

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::device::Device;
 use crate::disk::Tables;
 use crate::faults::{Coverage, Fault};
+use crate::logs::LogShape;
 use crate::network::Link;
 use crate::presence::{self, PresenceShape, Tellings};
 use crate::queues::QueueShape;
@@ -79,6 +80,8 @@ pub(crate) struct Shape {
     pub(crate) presence: Option<PresenceShape>,
     /// Queues keep little.
     pub(crate) queue: Option<QueueShape>,
+    /// Small groups come by their logs.
+    pub(crate) logs: Option<LogShape>,
 }
 
 /// One world.
@@ -122,6 +125,7 @@ impl World {
             steps: u32::try_from(chance.between(20, u64::from(crate::scenario::STEPS_MAX))).unwrap_or(20),
             presence: PresenceShape::of(seed).filter(|_| scenario.presence),
             queue: QueueShape::of(seed).filter(|_| scenario.queues),
+            logs: LogShape::of(seed).filter(|_| scenario.logs),
         };
         let clock = Clock::new(0, chance.below(1_000_000), 1_000, 0);
         let mut world = Self {
