@@ -251,7 +251,9 @@ impl Run {
                     }
                 }
                 Some(Answer::Refused(code)) => panic!("refused with {code:?}"),
-                Some(Answer::Presence(_) | Answer::Kicked(_) | Answer::NoSuchDevice) => {}
+                Some(
+                    Answer::Presence(_) | Answer::Kicked(_) | Answer::NoSuchDevice | Answer::Counters(_),
+                ) => {}
             }
         }
         let requested = std::mem::take(&mut self.requested);
