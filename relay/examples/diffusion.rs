@@ -19,12 +19,14 @@ use prost::Message as _;
 
 const MEMBERS: [usize; 4] = [2, 10, 100, 1_000];
 const BODIES: [usize; 5] = [50, 200, 1_000, 4_000, 16_000];
-/// Sends that gather for one commit.
+/// Sends that gather for one commit, at most …
 const SENDS_PER_COMMIT: usize = 64;
+/// … with so many bytes of copies.
+const BYTES_PER_COMMIT: usize = 16 * 1024 * 1024;
 /// Entries written for one figure, at most …
-const ENTRIES: usize = 40_000;
+const ENTRIES: usize = 20_000;
 /// … with bodies of so many bytes in all.
-const BYTES: usize = 96 * 1024 * 1024;
+const BYTES: usize = 48 * 1024 * 1024;
 /// Members whose reading is measured.
 const READERS: usize = 10;
 /// References that one device catches up with.
@@ -148,12 +150,13 @@ impl Bed {
         }
     }
 
-    fn send_all(&mut self, from: ConnectionId, messages: usize, body: usize) {
+    fn send_all(&mut self, from: ConnectionId, members: usize, messages: usize, body: usize) {
+        let together = (BYTES_PER_COMMIT / members / body).clamp(1, SENDS_PER_COMMIT);
         let content = wire::Content { text: "x".repeat(body), ..Default::default() };
         let content: Bytes = content.encode_to_vec().into();
-        for first in (0..messages).step_by(SENDS_PER_COMMIT) {
+        for first in (0..messages).step_by(together) {
             let mut inputs = Vec::new();
-            for n in first..messages.min(first + SENDS_PER_COMMIT) {
+            for n in first..messages.min(first + together) {
                 let send = wire::Send {
                     conversation: self.group.clone(),
                     key: format!("key-{n}"),
@@ -203,10 +206,10 @@ fn measure(mode: Diffusion, members: usize, body: usize) -> (f64, f64, f64) {
     let mut bed = Bed::new(mode);
     let (owner, _) = bed.login("user-000000");
     bed.group(owner, members);
-    let messages = (ENTRIES / members).min(BYTES / members / body).clamp(SENDS_PER_COMMIT, 2_000);
+    let messages = (ENTRIES / members).min(BYTES / members / body).clamp(8, 2_000);
     bed.written = 0;
     let begun = Instant::now();
-    bed.send_all(owner, messages, body);
+    bed.send_all(owner, members, messages, body);
     let write = each(begun.elapsed(), messages * members);
     let bytes = bed.written as f64 / (messages * members) as f64;
     let readers = READERS.min(members - 1);
@@ -243,7 +246,7 @@ fn main() {
     let mut bed = Bed::new(Diffusion::Reference);
     let (owner, _) = bed.login("user-000000");
     bed.group(owner, 2);
-    bed.send_all(owner, CAUGHT_UP, 100);
+    bed.send_all(owner, 2, CAUGHT_UP, 100);
     let begun = Instant::now();
     let count = bed.read_all("user-000001");
     let time = begun.elapsed();
