@@ -206,6 +206,29 @@ fn a_reset_replaces_everything_but_the_outbox_in_one_transaction_and_names_the_g
     assert_eq!(bed.client.device().cloned(), device);
 }
 
+/// Cause 4: the device is new. What it never had is not missing, and it is told of no gap; who had something is.
+#[test]
+fn a_new_device_begins_with_the_list_and_without_a_gap() {
+    let new = |pos| Relay::Reset(wire::Reset { epoch: "e1".into(), pos, cause: 4 });
+    let list = |last, read| {
+        let conversations =
+            vec![ConversationState { own_unread: vec![last], ..state(&with("bob"), last, read) }];
+        Relay::Snapshot(wire::Snapshot { conversations, done: true })
+    };
+    let mut bed = Bed::online();
+    bed.say(0, new(70));
+    bed.say(0, list(9, 4));
+    assert_eq!(bed.gaps(), 0);
+    assert!(bed.client.state().caught_up);
+    assert_eq!(bed.line(&with("bob")).unread, 4, "its own message is not unread");
+    // The queue goes on after the list.
+    bed.say(0, batch(vec![entry(71, Change::Message(log_message(&with("bob"), 10, "bob", "b10")))]));
+    assert_eq!(bed.messages(), ["b10"]);
+    bed.say(0, new(80));
+    bed.say(0, list(12, 4));
+    assert_eq!(bed.gaps(), 1);
+}
+
 #[test]
 fn a_cursor_ahead_of_the_head_waits_for_the_reset() {
     let mut bed = Bed::online();

@@ -7,6 +7,7 @@ mod core_world;
 use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
+use hongyan_relay::core::queue::{Diffusion, DiffusionConfig};
 use hongyan_relay::core::{CoreConfig, Input};
 use hongyan_relay::store::{Batch, MemoryStore, Store, Table};
 
@@ -96,7 +97,9 @@ fn too_much_that_waits_for_a_commit_is_busy() {
 
 #[test]
 fn a_damaged_store_refuses_and_never_panics() {
-    let mut world = World::new();
+    // With copies in the queue only the history would miss it.
+    let diffusion = DiffusionConfig { mode: Diffusion::Reference, ..DiffusionConfig::default() };
+    let mut world = World::with(CoreConfig { diffusion, ..CoreConfig::default() });
     let alice = world.login("alice", "a");
     let conversation = direct("alice", "bob");
     for n in 1..=3 {

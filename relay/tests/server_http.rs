@@ -221,3 +221,20 @@ fn all_connections_together_have_a_bound() {
     // Health is still told.
     assert_eq!(relay.get("/healthz", &[]).status, 200);
 }
+
+#[test]
+fn metrics_are_given_at_an_address_of_their_own_and_only_there() {
+    let relay = Relay::start(&[("HONGYAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    assert_eq!(relay.get("/metrics", &[]).status, 404);
+    let printed = relay.printed();
+    let url = printed.lines().find_map(|line| line.strip_prefix("metrics: http://")).unwrap();
+    let (address, path) = url.split_once('/').unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: metrics\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\nhongyan_connections 0\n"), "{answer}");
+    assert!(answer.contains("\nhongyan_resets_total{cause=\"cursor-expired\"} 0\n"), "{answer}");
+}

@@ -3,12 +3,13 @@
 //! Every row is read once, in order, so the engine's checksums are all compared on the way. Memory stays bounded:
 //! nothing is held but the row at hand and what is known of the conversations and users seen lately.
 
+mod queues;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Pos, Seq, UserId, wire};
+use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Seq, UserId, wire};
 
-use super::queue::rows::{Reference, Row, Target};
 use super::records::{
     DeviceRecord, FORMAT, GroupRecord, KeyRecord, META_EPOCH, META_FORMAT, MemberRecord, MembershipRecord,
     UserRecord, group_change_key, group_key, member_key, membership_key, message_key, prefix, prefix_end,
@@ -188,79 +189,6 @@ impl<'s, S: Store> Check<'s, S> {
             }
             gap
         });
-    }
-
-    /// The older part comes first, and both together have no gap.
-    fn queues(&mut self) {
-        for table in [Table::Overflow, Table::Queue] {
-            let mut before: (String, u64) = Default::default();
-            self.walk(table, &mut |check, key, value| {
-                let (name, last) = numbered(key)?;
-                let user = UserId::new(name).map_err(|_| "its user is no valid id")?;
-                let row = Row::decode(Pos(last), Bytes::copy_from_slice(value));
-                let row = row.map_err(|error| words(&error))?;
-                if before.0 != name {
-                    name.clone_into(&mut before.0);
-                    // Where a queue begins depends on what was trimmed.
-                    before.1 = match table {
-                        Table::Queue => check.head(Table::Overflow, name)?,
-                        _ => 0,
-                    };
-                }
-                let first = row.first().0;
-                let gap = if before.1 == 0 { Ok(()) } else { follows(&mut before, name, first) };
-                before.1 = last;
-                if table == Table::Overflow && check.head(Table::Queue, name)? <= last {
-                    return Err("it is in the overflow, and nothing newer is in the queue".into());
-                }
-                for (pos, Reference { conversation, target, copy }) in row.numbered() {
-                    check
-                        .reference(&user, conversation, *target, copy.as_ref())
-                        .map_err(|fault| format!("entry {pos}: {fault}"))?;
-                }
-                gap
-            });
-        }
-    }
-
-    fn reference(
-        &mut self,
-        user: &UserId,
-        id: &ConversationId,
-        target: Target,
-        copy: Option<&Bytes>,
-    ) -> Result<(), Fault> {
-        if id.users().is_some_and(|(one, other)| *user != one && *user != other) {
-            return Err("it points to a conversation of others".into());
-        }
-        if !self.is_listed(user, id)? {
-            return Err("the conversation is missing in the user's own list".into());
-        }
-        match target {
-            Target::Message(seq) if !self.is_in_log(id, seq)? => {
-                Err(format!("it points to message {seq}, which is not there"))
-            }
-            Target::Message(seq) => match copy {
-                Some(copy)
-                    if self.get(Table::Messages, &message_key(id, Seq(seq)))?.as_ref() != Some(copy) =>
-                {
-                    Err(format!("its copy of message {seq} is not what the log has"))
-                }
-                _ => Ok(()),
-            },
-            Target::Read(seq) if seq > self.head(Table::Messages, id.as_str())? => {
-                Err(format!("its read mark {seq} is beyond the log"))
-            }
-            Target::Group(version) if self.group(id)?.is_none_or(|last| version > last) => {
-                Err(format!("it points to change {version} of the group, which is not there"))
-            }
-            Target::LogBegins(seq) | Target::LogEnds(seq)
-                if seq > self.head(Table::Messages, id.as_str())? =>
-            {
-                Err(format!("its group changes over at {seq}, beyond the log"))
-            }
-            Target::Read(_) | Target::Group(_) | Target::LogBegins(_) | Target::LogEnds(_) => Ok(()),
-        }
     }
 
     /// A group's record comes before its changes.

@@ -80,6 +80,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
         None => None,
     };
 
+    let metrics_address = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let core = &settings.core;
     let sockets = Gate::new(core.connections_max, settings.connections_per_address_max);
     let connections = Gate::new(
@@ -108,7 +109,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     };
     let _ = front.core.set(handle.clone());
     front.set_unready(None);
-    announce(address, &settings.data, dev);
+    announce(address, metrics_address, &settings.data, dev);
 
     let outcome = until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await;
     accepting.abort();
@@ -178,7 +179,7 @@ fn create_folder(data: &Path) -> Result<(), String> {
 }
 
 /// One line for people, and one that scripts wait for.
-fn announce(address: SocketAddr, data: &Path, dev: bool) {
+fn announce(address: SocketAddr, metrics: Option<SocketAddr>, data: &Path, dev: bool) {
     let mut out = std::io::stdout().lock();
     let version = env!("CARGO_PKG_VERSION");
     let host = match address.ip() {
@@ -196,6 +197,9 @@ fn announce(address: SocketAddr, data: &Path, dev: bool) {
              **  Never put it behind a proxy or on a network. Without --dev it needs keys.  **\n\n",
         );
         text.push_str(&format!("The demo: {url}\n"));
+    }
+    if let Some(metrics) = metrics {
+        text.push_str(&format!("metrics: http://{metrics}/metrics\n"));
     }
     text.push_str(&format!("ready: {url}\n"));
     // Nobody may be reading, which is no reason not to serve.

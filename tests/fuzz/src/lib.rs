@@ -17,6 +17,7 @@ mod names;
 mod peer;
 mod program;
 mod queries;
+mod queue_rows;
 mod relay_core;
 mod stored_records;
 #[cfg(feature = "server")]
@@ -28,6 +29,7 @@ pub use client_core::{client_core, verbs_of_client_core};
 #[cfg(feature = "server")]
 pub use configuration::configuration;
 pub use program::Program;
+pub use queue_rows::queue_rows;
 pub use relay_core::{Reach, reach_of_relay_core, relay_core};
 pub use stored_records::stored_records;
 #[cfg(feature = "server")]
@@ -42,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client_frame", client_frame),
     ("relay_frame", relay_frame),
     ("ids", ids),
+    ("queue_rows", queue_rows),
     ("relay_core", relay_core),
     ("client_core", client_core),
     ("stored_records", stored_records),

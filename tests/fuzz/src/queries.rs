@@ -30,7 +30,7 @@ pub(crate) fn row(query: &Query) -> Option<(Table, Bytes)> {
             Some((Table::Devices, format!("{}\0{}\0", user.as_str(), device.as_str()).into()))
         }
         Query::RevokeTokens(user) => Some((Table::Users, format!("{}\0", user.as_str()).into())),
-        Query::Presence(_) | Query::Devices(_) | Query::Kick(..) => None,
+        Query::Presence(_) | Query::Devices(_) | Query::Kick(..) | Query::Counters => None,
     }
 }
 

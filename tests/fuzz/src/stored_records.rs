@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hongyan_protocol::limits::RELAY_FRAME_BYTES_MAX;
 use hongyan_protocol::wire::{self, ClientFrame, RelayFrame, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Code, Time};
+use hongyan_relay::core::queue::QueueConfig;
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay};
 use hongyan_relay::store::{Batch, MemoryStore, Order, Store, Table};
 
@@ -150,8 +151,11 @@ struct Bed {
 
 impl Bed {
     fn open(store: &MemoryStore) -> Result<Self, String> {
-        let relay = Relay::open(CoreConfig::default(), store.clone(), Permissive, [5; 32])
-            .map_err(|error| error.to_string())?;
+        // Little is kept hot, so that there is an overflow to be damaged, too.
+        let queue = QueueConfig { capacity: 2, segment_entries: 2, ..QueueConfig::default() };
+        let config = CoreConfig { queue, ..CoreConfig::default() };
+        let relay =
+            Relay::open(config, store.clone(), Permissive, [5; 32]).map_err(|error| error.to_string())?;
         Ok(Self { relay, store: store.clone(), moment: 1_000, connection: 0, asked: 0, group: None })
     }
 

@@ -16,14 +16,18 @@ use crate::world::World;
 /// Longer than a world lives.
 const FOR_EVER_MS: u64 = 90 * 24 * 3_600_000;
 
+/// More than a world's queue ever has.
+const MANY_BYTES: u64 = 1_000_000;
+
 /// How much this world's queues keep.
 pub(crate) struct QueueShape(QueueConfig);
 
 /// A commit that tends queues.
 pub(crate) struct Tended {
-    /// Whose, and up to where each was dropped before.
-    users: BTreeMap<String, u64>,
-    /// The relay's clock when it was made.
+    /// Whose, up to where each was dropped before, and which devices there were, each when last seen: others came when it
+    /// was decided.
+    users: BTreeMap<String, (u64, BTreeMap<String, u64>)>,
+    /// The latest that the relay's clock said while it was made.
     time: u64,
 }
 
@@ -37,7 +41,7 @@ impl QueueShape {
                 segment_entries: *chance.pick(&[1, 2, 5, 8]),
                 retention_ms: chance.weighted(&[(3, FOR_EVER_MS), (1, 60_000)]),
                 retention_entries_max: chance.weighted(&[(3, 1_000_000), (1, 25), (1, 8)]),
-                retention_bytes_max: chance.weighted(&[(3, 1_000_000), (1, 800)]),
+                retention_bytes_max: chance.weighted(&[(3, MANY_BYTES), (1, 800)]),
                 device_expiry_ms: chance.weighted(&[(1, FOR_EVER_MS), (1, 120_000), (1, 20_000)]),
                 sweep_interval_ms: *chance.pick(&[1_000, 10_000, 60_000]),
                 ..QueueConfig::default()
@@ -62,11 +66,20 @@ impl World {
             if is_moved || (matches!(table, Table::Queue | Table::Overflow) && value.is_none()) {
                 let user = key.split(|byte| *byte == 0).next().unwrap_or_default();
                 let user = String::from_utf8_lossy(user).into_owned();
-                let first = self.relay.store.look(|tables| truth::first_kept(tables, &user));
-                users.insert(user, first.saturating_sub(1));
+                let before = self.relay.store.look(|tables| {
+                    let devices =
+                        truth::cursors(tables, &user).into_iter().map(|(device, _, seen)| (device, seen));
+                    (truth::first_kept(tables, &user).saturating_sub(1), devices.collect())
+                });
+                users.insert(user, before);
             }
         }
-        let time = self.relay.clock.time(self.now);
+        for (user, told) in std::mem::take(&mut self.relay.resets) {
+            if !users.contains_key(&user) {
+                return self.broke("R3", told, "a reset, and nothing of it is dropped");
+            }
+        }
+        let time = std::mem::take(&mut self.relay.latest);
         self.relay.tended = Some(Tended { users, time }).filter(|tended| !tended.users.is_empty());
     }
 
@@ -89,28 +102,35 @@ impl World {
                     format!("{:?} in {} entries", kept.get(at), kept.len()),
                 );
             }
-            self.judge_dropped(&user, before, time);
+            self.judge_dropped(&user, &before, time);
         }
     }
 
     /// What an active device lacks is dropped only when the retention ends.
-    fn judge_dropped(&mut self, user: &str, before: u64, time: u64) {
+    fn judge_dropped(&mut self, user: &str, before: &(u64, BTreeMap<String, u64>), time: u64) {
         let queue = self.relay.config.queue.clone();
-        let (dropped, head, cursors, made, bytes) = self.relay.store.look(|tables| {
+        let (dropped, head, cursors, made) = self.relay.store.look(|tables| {
             let dropped = truth::first_kept(tables, user).saturating_sub(1);
-            let (head, bytes) = (truth::head(tables, user), truth::kept_bytes(tables, user));
-            (dropped, head, truth::cursors(tables, user), truth::made_at(tables, user, dropped), bytes)
+            let cursors: Vec<_> = truth::cursors(tables, user)
+                .into_iter()
+                .map(|(device, cursor, _)| (device, cursor))
+                .collect();
+            (dropped, truth::head(tables, user), cursors, truth::made_at(tables, user, dropped))
         });
-        if dropped <= before {
+        if dropped <= before.0 {
             return;
         }
         self.mattered(Fault::Trimmed);
         let is_active = |seen: u64| seen.saturating_add(queue.device_expiry_ms) > time;
-        let holder = cursors.into_iter().find(|(cursor, seen)| *cursor < dropped && is_active(*seen));
-        // Of the bytes that were dropped the last row's may have been the ones too many.
+        let mut holders = cursors.into_iter().filter_map(|(device, cursor)| {
+            let seen = before.1.get(&device).copied().filter(|seen| is_active(*seen))?;
+            (cursor < dropped).then_some((cursor, seen))
+        });
+        let holder = holders.next();
         let is_over = made.saturating_add(queue.retention_ms) <= time
             || head.saturating_sub(dropped) >= queue.retention_entries_max
-            || bytes + 600 > queue.retention_bytes_max;
+            // How many bytes they were nobody knows any more.
+            || queue.retention_bytes_max < MANY_BYTES;
         if let Some((cursor, seen)) = holder.filter(|_| !is_over) {
             self.broke(
                 "R3",
@@ -139,13 +159,11 @@ impl World {
             }
             _ => true,
         };
-        // A commit that is not durable yet may be seen: it is judged when it is.
-        if !is_right && self.relay.tended.is_none() {
-            self.broke(
-                "R3",
-                format!("{user} at {cursor} is told the queue, which is kept from {first} to {head}"),
-                format!("a reset: {}", reset.cause().as_str_name()),
-            );
+        if is_right || self.relay.tended.as_ref().is_some_and(|tended| tended.users.contains_key(user)) {
+            return;
         }
+        // Then the commit that gathers drops it.
+        let told = format!("{user} at {cursor} is told the queue, which is kept from {first} to {head}");
+        self.relay.resets.push((user.to_owned(), told));
     }
 }

@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use hongyan_protocol::{Code, Time, UserId};
 use hongyan_relay::core as relay;
 use hongyan_relay::core::io::{Identity, Verifier};
+use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::{ConnectionId, CoreConfig, Relay, Ticket};
 use hongyan_relay::store::StoreError;
 
+use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::disk::{Left, SimStore, Tables};
 use crate::faults::Fault;
@@ -39,6 +41,10 @@ pub(crate) struct RelayProcess {
     synced: bool,
     /// The commit under way, if it tends queues.
     pub(crate) tended: Option<Tended>,
+    /// The latest that its clock said since the last commit began.
+    pub(crate) latest: u64,
+    /// Resets for what the next commit has to drop: whose, and what was expected.
+    pub(crate) resets: Vec<(String, String)>,
     /// The next commit fails.
     pub(crate) commit_fails: bool,
     /// The next commit takes so long.
@@ -62,6 +68,8 @@ impl RelayProcess {
             committing: None,
             synced: false,
             tended: None,
+            latest: 0,
+            resets: Vec::new(),
             commit_fails: false,
             commit_takes_ms: 0,
             disk_full_until: 0,
@@ -100,6 +108,9 @@ impl World {
             (config.sends_per_second, config.sends_burst) = (2, 4);
             (config.requests_per_second, config.requests_burst) = (4, 12);
         }
+        // Each start may take another way, and nobody may notice.
+        let mut chance = Chance::new(self.scenario.seed, 1_000 + u64::from(self.relay.life));
+        config.diffusion.mode = *chance.pick(&[Diffusion::Auto, Diffusion::Copy, Diffusion::Reference]);
         if let Some(shape) = self.shape.presence {
             shape.configure(&mut config);
         }
@@ -149,6 +160,7 @@ impl World {
                 moment: relay::Moment(clock.moment(self.now)),
                 time: Time(clock.time(self.now)),
             };
+            self.relay.latest = self.relay.latest.max(clock.time(self.now));
             if self.relay.core.is_some() {
                 self.presence_input(&input);
             }
@@ -287,6 +299,7 @@ impl World {
             self.judge_tended();
         }
         self.relay.tended = None;
+        self.relay.resets.clear();
         match left {
             Left::Lost => self.mattered(Fault::CommitLost),
             Left::Torn => self.mattered(Fault::CommitTorn),

@@ -144,24 +144,18 @@ pub(crate) fn first_kept(tables: &Tables, user: &str) -> u64 {
     })
 }
 
-/// Bytes that are kept of a user's queue, keys included.
-pub(crate) fn kept_bytes(tables: &Tables, user: &str) -> u64 {
-    let rows = [Table::Overflow, Table::Queue].map(|table| rows(tables, table, user, prefix(user)));
-    rows.into_iter().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum()
-}
-
 /// When the row with this entry was made.
 pub(crate) fn made_at(tables: &Tables, user: &str, pos: u64) -> u64 {
     let row = tables.queues.range(Bytes::from(numbered(user, pos))..).next();
     row.map_or(0, |(_, value)| RowRecord::decode(value.clone()).unwrap_or_default().time)
 }
 
-/// The cursors of a user's devices that are not signed out, and when each was last seen.
-pub(crate) fn cursors(tables: &Tables, user: &str) -> Vec<(u64, u64)> {
+/// A user's devices that are not signed out: id, cursor, and when each was last seen.
+pub(crate) fn cursors(tables: &Tables, user: &str) -> Vec<(String, u64, u64)> {
     rows(tables, Table::Devices, user, prefix(user))
-        .map(|(_, value)| DeviceRecord::decode(value.clone()).unwrap_or_default())
-        .filter(|record| record.signed_out == 0)
-        .map(|record| (record.cursor, record.seen))
+        .map(|(key, value)| (second(key), DeviceRecord::decode(value.clone()).unwrap_or_default()))
+        .filter(|(_, record)| record.signed_out == 0)
+        .map(|(device, record)| (device, record.cursor, record.seen))
         .collect()
 }
 

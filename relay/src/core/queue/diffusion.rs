@@ -31,7 +31,7 @@ pub struct DiffusionConfig {
 
 impl Default for DiffusionConfig {
     fn default() -> Self {
-        Self { mode: Diffusion::Auto, copy_members_max: 2, copy_bytes_max: 512, log_members: 500 }
+        Self { mode: Diffusion::Auto, copy_members_max: 2, copy_bytes_max: 256, log_members: 500 }
     }
 }
 

@@ -122,7 +122,8 @@ impl Row {
     }
 
     /// The bytes to store.
-    pub(crate) fn encode(&self) -> Bytes {
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
         let mut stored = Stored { time: self.time.0, hot: self.hot, bytes: self.bytes, ..Stored::default() };
         stored.entries.reserve(self.entries.len());
         let mut known: BTreeMap<&ConversationId, (u64, Last)> = BTreeMap::new();
