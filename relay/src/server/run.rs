@@ -15,15 +15,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
 use super::api::{Api, ApiKeys};
-use super::core_thread::{self, CoreEvents, CoreHandle, End, Machine};
+use super::core_thread::{self, CoreEvents, End, Machine};
 use super::demo;
+use super::door;
 use super::gate::{Gate, Pass};
 use super::http::{Front, Peer, router};
 use super::limits::{ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, REFUSALS_MAX};
+use super::lines::CoreHandle;
 use super::origin::OriginPolicy;
 use super::settings::Settings;
 use super::tokens::Keyring;
@@ -77,12 +80,11 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
     let proxies = settings.trusted_proxies.clone();
     let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), api, dev));
-    let accepting = tokio::spawn(accept(
-        listener,
-        Arc::clone(&front),
-        connections,
-        Duration::from_millis(settings.head_ms),
-    ));
+    let door =
+        door::open().map_err(|error| Failure::Start(format!("The system gives no thread: {error}.")))?;
+    let head_time = Duration::from_millis(settings.head_ms);
+    let accepting =
+        door.spawn(accept(listener, Handle::current(), Arc::clone(&front), connections, head_time));
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
     let (handle, events) = tokio::select! {
@@ -124,8 +126,12 @@ fn open(
         getrandom::fill(&mut seed).map_err(|error| format!("The system gives no chance: {error}."))?;
         let relay = Relay::open(settings.core.clone(), store.clone(), keyring, seed)
             .map_err(|error| unopened(&error))?;
-        core_thread::spawn(relay, Box::new(move |batch| store.commit(batch)))
-            .map_err(|error| format!("The system gives no thread: {error}."))
+        core_thread::spawn(
+            relay,
+            Box::new(move |batch| store.commit(batch)),
+            settings.core.outgoing_bytes_target,
+        )
+        .map_err(|error| format!("The system gives no thread: {error}."))
     }
 }
 
@@ -281,10 +287,16 @@ impl Signals {
     }
 }
 
-async fn accept(listener: TcpListener, front: Arc<Front>, connections: Arc<Gate>, head_time: Duration) {
+async fn accept(
+    listener: TcpListener,
+    workers: Handle,
+    front: Arc<Front>,
+    connections: Arc<Gate>,
+    head_time: Duration,
+) {
     let router = router(Arc::clone(&front));
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match door::accept(&listener, &workers).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("A connection could not be taken: {error}.");
