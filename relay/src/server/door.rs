@@ -7,6 +7,7 @@
 //! *Invariant:* sockets are the workers' reactor's from the start, so a connection can go over while it is open.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::thread;
 
 use futures_util::future::poll_fn;
@@ -48,13 +49,13 @@ pub(crate) async fn accept(
     .await
 }
 
-/// Serves a connection at the door until `is_settled` comes, then among the workers.
+/// Serves a connection at the door until `is_settled` comes, then among the workers. The connection is in a box of its
+/// own, since the socket may remember the task at the door, and that one's memory, for as long as it is open.
 pub(crate) async fn pass(
-    connection: impl Future<Output = ()> + Send + 'static,
+    mut connection: Pin<Box<impl Future<Output = ()> + Send + 'static>>,
     is_settled: oneshot::Receiver<()>,
     workers: &Handle,
 ) {
-    let mut connection = Box::pin(connection);
     tokio::select! {
         biased;
         () = &mut connection => return,

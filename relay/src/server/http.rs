@@ -210,10 +210,11 @@ async fn web_socket(
         .max_frame_size(CLIENT_FRAME_BYTES_MAX)
         .on_upgrade(async move |web_socket| {
             let (settled, is_settled) = oneshot::channel();
-            let serving = async move {
-                socket::serve(web_socket, connection, core, settled).await;
+            let serving = socket::serve(web_socket, connection, core, settled);
+            let serving = Box::pin(async move {
+                serving.await;
                 drop((pass, tcp_pass));
-            };
+            });
             door::pass(serving, is_settled, &front.workers).await;
         })
 }

@@ -16,8 +16,8 @@ pub(crate) const WAKES_AT_ONCE_MAX: usize = 64;
 /// When so few of them have not come to their turn yet, the next are woken.
 pub(crate) const WAKES_LOW: usize = WAKES_AT_ONCE_MAX / 2;
 
-/// What a socket reads at once. Many connections are idle, and each keeps this much.
-pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// What a socket reads at once, and keeps while it is idle, as most are. A longer frame gets as much as it needs.
+pub(crate) const READ_BUFFER_BYTES: usize = 1024;
 /// Outgoing frames are gathered up to this before they are written.
 pub(crate) const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 /// What may gather while the socket takes nothing: what was gathered, and one frame with its header.

@@ -19,29 +19,34 @@ use crate::core::ConnectionId;
 
 /// Serves the connection until it is gone, and tells the core so whatever happened. `settled` hears when the core has
 /// taken its first message.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     socket: WebSocket,
     connection: ConnectionId,
     core: CoreHandle,
     settled: oneshot::Sender<()>,
-) {
-    let outgoing = Arc::new(Outgoing::default());
-    if !core.send(Inbound::Connected(connection, Arc::clone(&outgoing))).await {
-        return;
+) -> impl Future<Output = ()> + Send {
+    // Split before there is a future: its size is a connection's memory, and would hold the whole socket twice.
+    let (sink, stream) = socket.split();
+    async move {
+        let outgoing = Arc::new(Outgoing::default());
+        if !core.send(Inbound::Connected(connection, Arc::clone(&outgoing))).await {
+            return;
+        }
+        // A defect in the socket's library must cost this connection only; the panic hook has reported it.
+        let exchange = exchange(sink, stream, connection, &core, &outgoing, settled);
+        let _ = AssertUnwindSafe(exchange).catch_unwind().await;
+        core.send(Inbound::Closed(connection)).await;
     }
-    // A defect in the socket's library must cost this connection only; the panic hook has reported it.
-    let _ = AssertUnwindSafe(exchange(socket, connection, &core, &outgoing, settled)).catch_unwind().await;
-    core.send(Inbound::Closed(connection)).await;
 }
 
 async fn exchange(
-    socket: WebSocket,
+    mut sink: SplitSink<WebSocket, Message>,
+    mut stream: SplitStream<WebSocket>,
     connection: ConnectionId,
     core: &CoreHandle,
     outgoing: &Outgoing,
     settled: oneshot::Sender<()>,
 ) {
-    let (mut sink, mut stream) = socket.split();
     let open = async {
         let gone = tokio::select! {
             // The writer ends with a close frame written, or with a broken socket.
