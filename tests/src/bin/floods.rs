@@ -3,7 +3,8 @@
 //! `cargo run --release -p hongyan-tests --bin floods -- [--quick]`. Figures are lines of JSON on stdout, as the benchmark's.
 //! The flood comes from a process of its own (this program with `flood NAME ADDRESS`) with the lowest priority: it takes all
 //! the time that the processors have left, and none from the relay and the two users. On one machine a flood of the same
-//! priority would only measure itself. Each flood has a quiet time just before, which it is compared with.
+//! priority would only measure itself. (Linux shares the processors among sessions first, and priorities count within one;
+//! all of this is one session.) Each flood has a quiet time just before, which it is compared with.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints is meant to")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
