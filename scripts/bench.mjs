@@ -1,7 +1,8 @@
 // @ts-check
 /**
- * `npm run bench [-- --quick] [--json FILE]`: all set-up, the release build, then the benchmark (`tests/src/bin/bench.rs`) and
- * the sizes of the package, as one table: each figure with its unit and, where there is a limit or a peer, the ratio.
+ * `npm run bench [-- --quick] [--json FILE]`: all set-up, the release build, then the benchmark (`tests/src/bin/bench.rs`),
+ * what floods do to others (`tests/src/bin/floods.rs`) and the sizes of the package, as one table: each figure with its
+ * unit and, where there is a limit or a peer, the ratio.
  */
 
 import { writeFileSync } from 'node:fs'
@@ -34,13 +35,14 @@ await program(async () => {
     await buildSdk({ sizes: false })
     await buildDemo()
     await buildRelay()
-    await step('Benchmark: the program', (progress) => run('cargo', ['build', '--release', '-p', 'hongyan-tests', '--bin', 'bench'], { progress }))
+    await step('Benchmark: the program', (progress) => run('cargo', ['build', '--release', '-p', 'hongyan-tests', '--bin', 'bench', '--bin', 'floods'], { progress }))
   })
 
   say('')
-  const measured = await step(`Benchmark: measuring; it takes ${quick ? 'half a minute' : 'some minutes'}`, () => measure(quick))
+  const measured = await step(`Benchmark: measuring; it takes ${quick ? 'half a minute' : 'some minutes'}`, () => measure('bench', quick))
+  const flooded = await step(`Benchmark: floods; it takes ${quick ? 'half a minute' : 'two minutes'}`, () => measure('floods', quick))
   const seen = await step(`Benchmark: presence and tabs in Chromium; it takes ${quick ? 'two minutes' : 'ten minutes'}`, () => measureInBrowser(quick))
-  const figures = [...measured, ...seen, ...packageSizes()]
+  const figures = [...measured, ...flooded, ...seen, ...packageSizes()]
   say('')
   table(['figure', 'value', 'unit', 'beside it', 'ratio'], figures.map(row))
   say('')
@@ -61,11 +63,12 @@ function options() {
 }
 
 /**
+ * @param {string} program one of those in `tests/src/bin/`
  * @param {boolean} quick shorter and rougher
  * @returns {Promise<Figure[]>}
  */
-async function measure(quick) {
-  const output = await run('cargo', ['run', '--release', '-p', 'hongyan-tests', '--bin', 'bench', ...(quick ? ['--', '--quick'] : [])], { env: { HONGYAN_RELAY: relayProgram('release') } })
+async function measure(program, quick) {
+  const output = await run('cargo', ['run', '--release', '-p', 'hongyan-tests', '--bin', program, ...(quick ? ['--', '--quick'] : [])], { env: { HONGYAN_RELAY: relayProgram('release') } })
   return figuresOf(output)
 }
 

@@ -5,8 +5,10 @@
 
 pub mod cache;
 mod connection;
+pub mod floods;
 pub mod host;
 pub mod proxy;
+pub mod raw;
 pub mod relay_process;
 pub mod tokens;
 

@@ -20,8 +20,6 @@ mod http;
 mod kinds;
 #[path = "hostile/probes.rs"]
 mod probes;
-#[path = "hostile/raw.rs"]
-mod raw;
 #[path = "hostile/requests.rs"]
 mod requests;
 #[path = "hostile/scene.rs"]
@@ -31,6 +29,7 @@ mod websocket;
 
 use std::collections::BTreeMap;
 
+use hongyan_tests::raw;
 use scene::Scene;
 
 /// A relay that serves a handful of people stays below this, whatever is tried.

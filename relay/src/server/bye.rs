@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use hongyan_protocol::limits::BEACON_BYTES_MAX;
 use tokio::time::timeout;
 
-use super::core_thread::Inbound;
 use super::http::{Front, plain};
 use super::limits::BODY_TIME;
+use super::lines::Inbound;
 
 /// Takes a beacon.
 pub(super) async fn bye(State(front): State<Arc<Front>>, request: Request<Body>) -> Response {

@@ -1,8 +1,8 @@
 //! The core's thread and the thread that commits.
 //!
-//! The core lives on one thread of the operating system; everything reaches it through one bounded line of inputs,
-//! served in the order of coming, so a connection that floods waits for its turn like everybody. Commits run on a
-//! second thread, one at a time, and meanwhile the core gathers the next.
+//! The core lives on one thread of the operating system; everything reaches it through bounded lines of inputs (`lines`),
+//! so a connection that floods waits for its turn like everybody. Commits run on a second thread, one at a time, and
+//! meanwhile the core gathers the next.
 //!
 //! *Invariant:* the core's thread never waits for a socket or the disk; when either thread ends in a panic the
 //! program ends, loudly.
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use hongyan_protocol::{Code, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use super::limits::{INPUTS_PER_TURN_MAX, INPUTS_WAITING_MAX};
-use super::outgoing::{Outgoing, WrittenBoard};
-use crate::core::queries::{Answer, Query, QueryId};
+use super::lines::{CoreHandle, Inbound, Lines, Order, lines};
+use super::outgoing::Outgoing;
+use super::traffic::{Traffic, Wakes};
+use crate::core::queries::{Answer, QueryId};
 use crate::core::{ConnectionId, Input, Moment, Now, Output, Ticket};
 use crate::store::{Batch, StoreError};
 
@@ -40,26 +40,6 @@ pub(crate) trait Machine: Send + 'static {
 /// Makes a batch durable.
 pub(crate) type Commit = Box<dyn FnMut(&Batch) -> Result<(), StoreError> + Send>;
 
-/// What a connection's task tells the core.
-pub(crate) enum Inbound {
-    /// A WebSocket is open.
-    Connected(ConnectionId, Arc<Outgoing>),
-    /// It sent a binary message.
-    Frame(ConnectionId, Bytes),
-    /// It is gone.
-    Closed(ConnectionId),
-    /// Somebody sent a goodbye besides the socket.
-    Goodbye(Bytes),
-    /// The app's server asks, and waits.
-    Query(Query, oneshot::Sender<Answer>),
-}
-
-enum Order {
-    Drain { spread: Duration },
-    CloseAll(Code),
-    Stop,
-}
-
 /// How the core came to its end.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -69,14 +49,6 @@ pub(crate) enum End {
     Failed(String),
     /// A defect of the relay.
     Panicked(&'static str),
-}
-
-/// The way to the core. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct CoreHandle {
-    inbound: mpsc::Sender<Inbound>,
-    orders: mpsc::UnboundedSender<Order>,
-    written: Arc<WrittenBoard>,
 }
 
 /// What the core tells of itself, each once.
@@ -89,55 +61,21 @@ pub(crate) struct CoreEvents {
     pub(crate) thread: thread::JoinHandle<()>,
 }
 
-impl CoreHandle {
-    /// Hands an input over, and waits while the line is full. False when the core has ended.
-    pub(crate) async fn send(&self, inbound: Inbound) -> bool {
-        self.inbound.send(inbound).await.is_ok()
-    }
-
-    /// Asks the core. `None` when it has ended.
-    pub(crate) async fn ask(&self, query: Query) -> Option<Answer> {
-        let (answer, answered) = oneshot::channel();
-        self.inbound.send(Inbound::Query(query, answer)).await.ok()?;
-        answered.await.ok()
-    }
-
-    /// A socket took so many bytes.
-    pub(crate) fn written(&self, connection: ConnectionId, bytes: usize) {
-        self.written.report(connection, bytes);
-    }
-
-    /// See [`Input::Drain`].
-    pub(crate) fn drain(&self, spread: Duration) {
-        self.order(Order::Drain { spread });
-    }
-
-    /// Ends every connection.
-    pub(crate) fn close_all(&self, code: Code) {
-        self.order(Order::CloseAll(code));
-    }
-
-    /// Ends the core's thread, and lets go of the store.
-    pub(crate) fn stop(&self) {
-        self.order(Order::Stop);
-    }
-
-    fn order(&self, order: Order) {
-        // A core that has ended has nothing left to do.
-        let _ = self.orders.send(order);
-    }
-}
-
 /// Starts both threads.
+///
+/// For `news_bytes` see [`Traffic::new`].
 ///
 /// # Errors
 /// When the system gives no thread.
-pub(crate) fn spawn(machine: impl Machine, commit: Commit) -> std::io::Result<(CoreHandle, CoreEvents)> {
-    let (inbound, inbound_rx) = mpsc::channel(INPUTS_WAITING_MAX);
-    let (orders, orders_rx) = mpsc::unbounded_channel();
+pub(crate) fn spawn(
+    machine: impl Machine,
+    commit: Commit,
+    news_bytes: usize,
+) -> std::io::Result<(CoreHandle, CoreEvents)> {
+    let traffic = Arc::new(Traffic::new(news_bytes));
+    let (handle, lines, orders) = lines(Arc::clone(&traffic));
     let (drained, drained_rx) = oneshot::channel();
     let (end, end_rx) = mpsc::unbounded_channel();
-    let written = Arc::new(WrittenBoard::default());
 
     // One commit is under way at most, so neither side ever waits to hand over.
     let (batches, batches_rx) = std::sync::mpsc::sync_channel(1);
@@ -147,7 +85,6 @@ pub(crate) fn spawn(machine: impl Machine, commit: Commit) -> std::io::Result<(C
         guard(&committer_end, "the thread that commits", || run_commits(commit, &batches_rx, &committed));
     })?;
 
-    let core_written = Arc::clone(&written);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let core = thread::Builder::new().name("core".into()).spawn(move || {
         guard(&end, "the core", || {
@@ -157,19 +94,18 @@ pub(crate) fn spawn(machine: impl Machine, commit: Commit) -> std::io::Result<(C
                 connections: HashMap::new(),
                 queries: HashMap::new(),
                 queried: 0,
-                touched: Vec::new(),
+                traffic,
+                wakes: Wakes::default(),
                 batches,
                 drained: Some(drained),
                 failed: None,
             };
-            let lines = Lines { inbound: inbound_rx, orders: orders_rx, committed: committed_rx };
-            let outcome = runtime.block_on(actor.run(lines, &core_written));
+            let outcome = runtime.block_on(actor.run(orders, committed_rx, lines));
             let _ = end.send(outcome);
         });
         // The store is closed when both are through with it.
         let _ = committer.join();
     })?;
-    let handle = CoreHandle { inbound, orders, written };
     Ok((handle, CoreEvents { drained: drained_rx, end: end_rx, thread: core }))
 }
 
@@ -184,7 +120,7 @@ fn guard(end: &mpsc::UnboundedSender<End>, who: &'static str, body: impl FnOnce(
 fn run_commits(
     mut commit: Commit,
     batches: &std::sync::mpsc::Receiver<(Ticket, Batch)>,
-    committed: &mpsc::Sender<(Ticket, Result<(), StoreError>)>,
+    committed: &mpsc::Sender<Committed>,
 ) {
     while let Ok((ticket, batch)) = batches.recv() {
         let result = commit(&batch);
@@ -220,11 +156,8 @@ impl Clock {
     }
 }
 
-struct Lines {
-    inbound: mpsc::Receiver<Inbound>,
-    orders: mpsc::UnboundedReceiver<Order>,
-    committed: mpsc::Receiver<(Ticket, Result<(), StoreError>)>,
-}
+/// How a commit ended.
+type Committed = (Ticket, Result<(), StoreError>);
 
 struct Actor<M> {
     machine: M,
@@ -234,8 +167,8 @@ struct Actor<M> {
     queries: HashMap<QueryId, oneshot::Sender<Answer>>,
     /// How many asked so far.
     queried: u64,
-    /// Connections to wake at the end of the turn; one may be there twice.
-    touched: Vec<Arc<Outgoing>>,
+    traffic: Arc<Traffic>,
+    wakes: Wakes,
     batches: std::sync::mpsc::SyncSender<(Ticket, Batch)>,
     drained: Option<oneshot::Sender<()>>,
     /// Why it must end.
@@ -243,13 +176,20 @@ struct Actor<M> {
 }
 
 impl<M: Machine> Actor<M> {
-    async fn run(mut self, mut lines: Lines, written: &WrittenBoard) -> End {
-        let mut inputs = Vec::with_capacity(INPUTS_PER_TURN_MAX);
+    async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut committed: mpsc::Receiver<Committed>,
+        mut lines: Lines,
+    ) -> End {
+        let mut inputs = Vec::new();
         loop {
             let deadline = self.machine.next_deadline().map(|moment| self.clock.instant(moment));
+            let mut is_due = false;
+            let mut ended = None;
             tokio::select! {
                 biased;
-                order = lines.orders.recv() => match order {
+                order = orders.recv() => match order {
                     Some(Order::Drain { spread }) => {
                         let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
                         self.step(Input::Drain { spread_ms });
@@ -257,33 +197,30 @@ impl<M: Machine> Actor<M> {
                     Some(Order::CloseAll(code)) => self.close_all(code),
                     Some(Order::Stop) | None => return End::Stopped,
                 },
-                Some((ticket, result)) = lines.committed.recv() => {
-                    self.step(Input::Committed(ticket, result));
-                }
-                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                    self.step(Input::Tick);
-                }
-                () = written.news() => {}
-                _ = lines.inbound.recv_many(&mut inputs, INPUTS_PER_TURN_MAX) => {}
+                commit = committed.recv() => ended = commit,
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => is_due = true,
+                () = self.traffic.news() => {}
+                () = lines.wait() => {}
             }
-            // Whatever ended the wait, nobody's news waits behind a flood of another kind.
-            for (connection, bytes) in written.take() {
+            // Whatever ended the wait, nobody's news waits behind a flood of another kind. What was written comes
+            // first: a deadline may be that of a reader who was slow.
+            for (connection, bytes) in self.traffic.take_written() {
                 self.step(Input::Written(connection, bytes));
             }
-            while inputs.len() < INPUTS_PER_TURN_MAX
-                && let Ok(inbound) = lines.inbound.try_recv()
-            {
-                inputs.push(inbound);
+            if let Some((ticket, result)) = ended {
+                self.step(Input::Committed(ticket, result));
             }
+            if is_due {
+                self.step(Input::Tick);
+            }
+            lines.take(&mut inputs);
             for inbound in inputs.drain(..) {
                 self.take(inbound);
             }
             if let Some(fault) = self.machine.take_fault() {
                 tracing::error!("The store failed a read: {fault}");
             }
-            for outgoing in self.touched.drain(..) {
-                outgoing.wake();
-            }
+            self.wakes.wake(&self.traffic);
             if let Some(end) = self.failed.take() {
                 return end;
             }
@@ -296,9 +233,17 @@ impl<M: Machine> Actor<M> {
                 self.connections.insert(connection, outgoing);
                 self.step(Input::Connected(connection));
             }
+            Inbound::First(connection, frame, taken) => {
+                self.step(Input::Frame(connection, frame));
+                // Who is gone need not know.
+                let _ = taken.send(());
+            }
             Inbound::Frame(connection, frame) => self.step(Input::Frame(connection, frame)),
             Inbound::Closed(connection) => {
-                self.connections.remove(&connection);
+                let outgoing = self.connections.remove(&connection);
+                if outgoing.is_some_and(|outgoing| outgoing.retire()) {
+                    self.traffic.came();
+                }
                 self.step(Input::Closed(connection));
             }
             Inbound::Goodbye(body) => self.step(Input::Goodbye(body)),
@@ -322,9 +267,7 @@ impl<M: Machine> Actor<M> {
                     // What is due to a connection that is gone is due to nobody.
                     if let Some(outgoing) = self.connections.get(&connection) {
                         outgoing.push(frame);
-                        if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
-                            self.touched.push(Arc::clone(outgoing));
-                        }
+                        self.wakes.touch(outgoing);
                     }
                 }
                 Output::Close(connection, code) => {
@@ -366,6 +309,9 @@ impl<M: Machine> Actor<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::queries::Query;
+    use crate::server::limits::SETTLED_WAITING_MAX;
+    use bytes::Bytes;
     use hongyan_protocol::UserId;
     use std::collections::VecDeque;
     use std::sync::Mutex;
@@ -418,7 +364,7 @@ mod tests {
     }
 
     fn start(commit: Commit) -> (CoreHandle, CoreEvents) {
-        spawn(Echo::default(), commit).unwrap()
+        spawn(Echo::default(), commit, 1).unwrap()
     }
 
     async fn send(core: &CoreHandle, frame: &'static str) {
@@ -431,8 +377,9 @@ mod tests {
         let outgoing = Arc::new(Outgoing::default());
         core.send(Inbound::Connected(ConnectionId(1), Arc::clone(&outgoing))).await;
         // More than the line holds, so the sender has waited.
-        let count = 3 * INPUTS_WAITING_MAX;
-        for n in 0..count {
+        let count = 3 * SETTLED_WAITING_MAX;
+        core.introduce(ConnectionId(1), Bytes::from_static(b"0")).await;
+        for n in 1..count {
             core.send(Inbound::Frame(ConnectionId(1), Bytes::from(n.to_string()))).await;
         }
         let mut received = Vec::new();
@@ -452,7 +399,7 @@ mod tests {
         let (core, _events) = start(Box::new(|_| Ok(())));
         let outgoing = Arc::new(Outgoing::default());
         core.send(Inbound::Connected(ConnectionId(1), Arc::clone(&outgoing))).await;
-        send(&core, "t").await;
+        core.introduce(ConnectionId(1), Bytes::from_static(b"t")).await;
         assert_eq!(outgoing.take().await.frames, ["tick"]);
     }
 

@@ -16,16 +16,19 @@ use axum::routing::{any, get};
 use hongyan_protocol::limits::CLIENT_FRAME_BYTES_MAX;
 use hongyan_protocol::{SUB_PROTOCOL, UserId};
 use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::addresses::{Network, client_address};
 use super::api::{self, Api};
 use super::bye;
-use super::core_thread::CoreHandle;
 use super::demo;
+use super::door;
 use super::gate::{Gate, Pass, Refusal};
 use super::limits::{
     DEV_TOKEN_TIME, READ_BUFFER_BYTES, TOKEN_TIME_MAX, WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES_MAX,
 };
+use super::lines::CoreHandle;
 use super::origin::{OriginPolicy, is_loopback_authority, is_loopback_origin};
 use super::socket;
 use super::tokens::Keyring;
@@ -45,10 +48,13 @@ pub(crate) struct Front {
     pub(crate) api: Api,
     /// In development mode, what signs the tokens of `/dev/token`; there once the data folder is.
     pub(crate) dev: Option<OnceLock<Arc<Keyring>>>,
+    /// Where connections are served that said hello.
+    workers: Handle,
     next_connection: AtomicU64,
 }
 
 impl Front {
+    /// Within the runtime of the workers.
     pub(crate) fn new(
         origins: OriginPolicy,
         trusted_proxies: Vec<Network>,
@@ -64,6 +70,7 @@ impl Front {
             sockets,
             api,
             dev: dev.then(OnceLock::new),
+            workers: Handle::current(),
             next_connection: AtomicU64::new(1),
         }
     }
@@ -202,8 +209,13 @@ async fn web_socket(
         .max_message_size(CLIENT_FRAME_BYTES_MAX)
         .max_frame_size(CLIENT_FRAME_BYTES_MAX)
         .on_upgrade(async move |web_socket| {
-            socket::serve(web_socket, connection, core).await;
-            drop((pass, tcp_pass));
+            let (settled, is_settled) = oneshot::channel();
+            let serving = socket::serve(web_socket, connection, core, settled);
+            let serving = Box::pin(async move {
+                serving.await;
+                drop((pass, tcp_pass));
+            });
+            door::pass(serving, is_settled, &front.workers).await;
         })
 }
 

@@ -4,17 +4,29 @@ use std::time::Duration;
 
 use hongyan_protocol::limits::{CLIENT_FRAME_BYTES_MAX, RELAY_FRAME_BYTES_MAX, WATCH_USERS_MAX};
 
-/// Inputs that wait for the core; a connection that has one more waits with it, and reads nothing meanwhile.
-pub(crate) const INPUTS_WAITING_MAX: usize = 512;
-/// Inputs that the core takes before the sockets are told what came of them.
-pub(crate) const INPUTS_PER_TURN_MAX: usize = 256;
+/// Frames of those who said hello that wait for the core, and are all taken in its next turn; a connection that has one
+/// more waits with it, and reads nothing meanwhile.
+pub(crate) const SETTLED_WAITING_MAX: usize = 256;
+/// Connections that come or go and wait for the core …
+pub(crate) const NEWCOMERS_WAITING_MAX: usize = 64;
+/// … and of them so many are taken in one turn: a hello reads from the store.
+pub(crate) const NEWCOMERS_PER_TURN_MAX: usize = 8;
+/// Sockets' tasks that are woken at once: what the slowest of them delays another by.
+pub(crate) const WAKES_AT_ONCE_MAX: usize = 64;
+/// When so few of them have not come to their turn yet, the next are woken.
+pub(crate) const WAKES_LOW: usize = WAKES_AT_ONCE_MAX / 2;
 
-/// What a socket reads at once. Many connections are idle, and each keeps this much.
-pub(crate) const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// What a socket reads at once, and keeps while it is idle, as most are. A longer frame gets as much as it needs.
+pub(crate) const READ_BUFFER_BYTES: usize = 1024;
 /// Outgoing frames are gathered up to this before they are written.
 pub(crate) const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 /// What may gather while the socket takes nothing: what was gathered, and one frame with its header.
 pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES + RELAY_FRAME_BYTES_MAX + 1024;
+
+/// How far the thread of those who have not said hello stands back, as a niceness: it gets a tenth of a processor for which
+/// others compete, and all of an idle one.
+#[cfg(target_os = "linux")]
+pub(crate) const DOOR_NICE: i32 = 10;
 
 /// From the decision to end a connection to its end, however the peer behaves.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(3);
@@ -63,6 +75,6 @@ pub(crate) const TOKEN_TIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 
 pub(crate) const METRICS_CONNECTIONS_MAX: usize = 16;
 
 const _: () = {
-    assert!(INPUTS_PER_TURN_MAX <= INPUTS_WAITING_MAX);
+    assert!(NEWCOMERS_PER_TURN_MAX <= NEWCOMERS_WAITING_MAX);
     assert!(READ_BUFFER_BYTES < CLIENT_FRAME_BYTES_MAX);
 };

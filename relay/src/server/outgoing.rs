@@ -8,8 +8,6 @@ use bytes::Bytes;
 use hongyan_protocol::Code;
 use tokio::sync::Notify;
 
-use crate::core::ConnectionId;
-
 /// Frames to write, then perhaps an end. Its bytes are bounded by the core, which counts what it gave and what the
 /// socket took.
 #[derive(Default)]
@@ -25,6 +23,10 @@ struct Due {
     frames: Vec<Bytes>,
     /// Nothing is added after it.
     end: Option<Code>,
+    /// The socket's task found nothing due, and will not look again before it is woken.
+    is_waiting: bool,
+    /// It was woken, and has not come yet.
+    is_woken: bool,
 }
 
 /// What [`Outgoing::take`] gives.
@@ -32,6 +34,8 @@ pub(crate) struct Taken {
     pub(crate) frames: Vec<Bytes>,
     /// The connection ends after these frames.
     pub(crate) end: Option<Code>,
+    /// It was [`Outgoing::wake`] that led to it.
+    pub(crate) was_woken: bool,
 }
 
 impl Outgoing {
@@ -54,9 +58,23 @@ impl Outgoing {
         self.ending.notify_one();
     }
 
-    /// Lets the socket's task take what is due, once for all that was pushed in the core's turn.
-    pub(crate) fn wake(&self) {
-        self.ready.notify_one();
+    /// Lets the socket's task take what is due, once for all that was pushed in the core's turn. True when that is now
+    /// to come; a task that is still writing, or has nothing to take, needs no waking.
+    pub(crate) fn wake(&self) -> bool {
+        let mut due = self.due();
+        let wakes = due.is_waiting && !due.is_woken && !due.frames.is_empty();
+        if wakes {
+            due.is_woken = true;
+            self.ready.notify_one();
+        }
+        wakes
+    }
+
+    /// The task is gone, and is woken no more. True when it was woken and will not come.
+    pub(crate) fn retire(&self) -> bool {
+        let mut due = self.due();
+        due.is_waiting = false;
+        mem::take(&mut due.is_woken)
     }
 
     /// Waits until something is due, and takes all of it.
@@ -64,8 +82,10 @@ impl Outgoing {
         loop {
             {
                 let mut due = self.due();
-                if !due.frames.is_empty() || due.end.is_some() {
-                    return Taken { frames: mem::take(&mut due.frames), end: due.end };
+                due.is_waiting = due.frames.is_empty() && due.end.is_none();
+                if !due.is_waiting {
+                    let was_woken = mem::take(&mut due.is_woken);
+                    return Taken { frames: mem::take(&mut due.frames), end: due.end, was_woken };
                 }
             }
             self.ready.notified().await;
@@ -85,31 +105,5 @@ impl Outgoing {
     /// Waits until the connection is to end, also while a write is stuck.
     pub(crate) async fn ending(&self) {
         self.ending.notified().await;
-    }
-}
-
-/// Bytes that sockets took since the core last looked: one lock for a whole write, and no place in the line of
-/// inputs, so that a flood of frames can't delay the news that a reader is not slow.
-#[derive(Default)]
-pub(crate) struct WrittenBoard {
-    written: Mutex<Vec<(ConnectionId, usize)>>,
-    news: Notify,
-}
-
-impl WrittenBoard {
-    /// A socket took so many bytes. Its length is bounded by what the core let out and has not yet seen written.
-    pub(crate) fn report(&self, connection: ConnectionId, bytes: usize) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).push((connection, bytes));
-        self.news.notify_one();
-    }
-
-    /// What was reported since.
-    pub(crate) fn take(&self) -> Vec<(ConnectionId, usize)> {
-        mem::take(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Waits for a report.
-    pub(crate) async fn news(&self) {
-        self.news.notified().await;
     }
 }

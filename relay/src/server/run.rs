@@ -15,19 +15,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
 use super::addresses::Network;
 use super::api::{Api, ApiKeys};
-use super::core_thread::{self, CoreEvents, CoreHandle, End, Machine};
+use super::core_thread::{self, CoreEvents, End, Machine};
 use super::demo;
+use super::door;
 use super::gate::{Gate, Pass};
 use super::http::{Front, Peer, router};
 use super::limits::{
     ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, METRICS_CONNECTIONS_MAX,
     REFUSALS_MAX,
 };
+use super::lines::CoreHandle;
 use super::metrics;
 use super::origin::OriginPolicy;
 use super::settings::Settings;
@@ -90,13 +93,17 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
     let proxies = settings.trusted_proxies.clone();
     let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), api, dev));
+    let door =
+        door::open().map_err(|error| Failure::Start(format!("The system gives no thread: {error}.")))?;
     let head_time = Duration::from_millis(settings.head_ms);
+    let serving = Serving { workers: Handle::current(), head_time };
     let routes = router(Arc::clone(&front));
-    let accepting =
-        tokio::spawn(accept(listener, routes, front.trusted_proxies.clone(), connections, head_time));
+    let proxies = front.trusted_proxies.clone();
+    let accepting = door.spawn(accept(listener, serving.clone(), routes, proxies, connections));
     let metering = metrics_listener.map(|listener| {
         let gate = Gate::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX);
-        tokio::spawn(accept(listener, metrics::router(Arc::clone(&front)), Vec::new(), gate, head_time))
+        let routes = metrics::router(Arc::clone(&front));
+        door.spawn(accept(listener, serving, routes, Vec::new(), gate))
     });
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
@@ -142,8 +149,12 @@ fn open(
         getrandom::fill(&mut seed).map_err(|error| format!("The system gives no chance: {error}."))?;
         let relay = Relay::open(settings.core.clone(), store.clone(), keyring, seed)
             .map_err(|error| unopened(&error))?;
-        core_thread::spawn(relay, Box::new(move |batch| store.commit(batch)))
-            .map_err(|error| format!("The system gives no thread: {error}."))
+        core_thread::spawn(
+            relay,
+            Box::new(move |batch| store.commit(batch)),
+            settings.core.outgoing_bytes_target,
+        )
+        .map_err(|error| format!("The system gives no thread: {error}."))
     }
 }
 
@@ -302,15 +313,24 @@ impl Signals {
     }
 }
 
+/// What all that is accepted is served with.
+#[derive(Clone)]
+struct Serving {
+    /// Where connections live that have said hello.
+    workers: Handle,
+    /// How long a request's head may take.
+    head_time: Duration,
+}
+
 async fn accept(
     listener: TcpListener,
+    Serving { workers, head_time }: Serving,
     router: Router,
     trusted_proxies: Vec<Network>,
     connections: Arc<Gate>,
-    head_time: Duration,
 ) {
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match door::accept(&listener, &workers).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("A connection could not be taken: {error}.");

@@ -33,7 +33,8 @@ pub(super) fn check_count(setting: &str, keys: &[NamedKey]) -> Result<(), String
 
 /// Refuses a secret that can be guessed. Whether the rest is chance, nobody can tell from it.
 pub(super) fn check_strength(setting: &str, secrets: &[NamedKey]) -> Result<(), String> {
-    for NamedKey { id, key } in secrets {
+    for secret in secrets {
+        let (id, key) = (secret.shown_id(), &secret.key);
         let bytes = key.as_bytes();
         if bytes.len() < SECRET_BYTES_MIN {
             return Err(format!(

@@ -9,32 +9,50 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hongyan_protocol::Code;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::core_thread::{CoreHandle, Inbound};
 use super::limits::{CLOSE_TIME, LINGER_TIME};
+use super::lines::{CoreHandle, Inbound};
 use super::outgoing::{Outgoing, Taken};
 use crate::core::ConnectionId;
 
-/// Serves the connection until it is gone, and tells the core so whatever happened.
-pub(crate) async fn serve(socket: WebSocket, connection: ConnectionId, core: CoreHandle) {
-    let outgoing = Arc::new(Outgoing::default());
-    if !core.send(Inbound::Connected(connection, Arc::clone(&outgoing))).await {
-        return;
+/// Serves the connection until it is gone, and tells the core so whatever happened. `settled` hears when the core has
+/// taken its first message.
+pub(crate) fn serve(
+    socket: WebSocket,
+    connection: ConnectionId,
+    core: CoreHandle,
+    settled: oneshot::Sender<()>,
+) -> impl Future<Output = ()> + Send {
+    // Split before there is a future: its size is a connection's memory, and would hold the whole socket twice.
+    let (sink, stream) = socket.split();
+    async move {
+        let outgoing = Arc::new(Outgoing::default());
+        if !core.send(Inbound::Connected(connection, Arc::clone(&outgoing))).await {
+            return;
+        }
+        // A defect in the socket's library must cost this connection only; the panic hook has reported it.
+        let exchange = exchange(sink, stream, connection, &core, &outgoing, settled);
+        let _ = AssertUnwindSafe(exchange).catch_unwind().await;
+        core.send(Inbound::Closed(connection)).await;
     }
-    // A defect in the socket's library must cost this connection only; the panic hook has reported it.
-    let _ = AssertUnwindSafe(exchange(socket, connection, &core, &outgoing)).catch_unwind().await;
-    core.send(Inbound::Closed(connection)).await;
 }
 
-async fn exchange(socket: WebSocket, connection: ConnectionId, core: &CoreHandle, outgoing: &Outgoing) {
-    let (mut sink, mut stream) = socket.split();
+async fn exchange(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut stream: SplitStream<WebSocket>,
+    connection: ConnectionId,
+    core: &CoreHandle,
+    outgoing: &Outgoing,
+    settled: oneshot::Sender<()>,
+) {
     let open = async {
         let gone = tokio::select! {
             // The writer ends with a close frame written, or with a broken socket.
             closed = write(&mut sink, connection, core, outgoing) => closed.is_err(),
             // The reader ends when the peer closed, or the core is gone.
-            () = read(&mut stream, connection, core, outgoing) => true,
+            () = read(&mut stream, connection, core, outgoing, settled) => true,
         };
         if !gone {
             // The peer answers a close frame with its own; what it sent before is of no interest any more.
@@ -58,11 +76,17 @@ async fn read(
     connection: ConnectionId,
     core: &CoreHandle,
     outgoing: &Outgoing,
+    settled: oneshot::Sender<()>,
 ) {
+    let mut settled = Some(settled);
     while let Some(message) = stream.next().await {
         match message {
             Ok(Message::Binary(frame)) => {
-                if !core.send(Inbound::Frame(connection, frame)).await {
+                let is_taken = match settled.take() {
+                    None => core.send(Inbound::Frame(connection, frame)).await,
+                    Some(settled) => core.introduce(connection, frame).await && settled.send(()).is_ok(),
+                };
+                if !is_taken {
                     return;
                 }
             }
@@ -94,7 +118,10 @@ async fn write(
     outgoing: &Outgoing,
 ) -> Result<(), axum::Error> {
     loop {
-        let Taken { frames, end } = outgoing.take().await;
+        let Taken { frames, end, was_woken } = outgoing.take().await;
+        if was_woken {
+            core.traffic().came();
+        }
         let bytes = frames.iter().map(bytes::Bytes::len).sum();
         for frame in frames {
             sink.feed(Message::Binary(frame)).await?;
@@ -103,7 +130,7 @@ async fn write(
             return sink.send(Message::Close(Some(close_frame(code)))).await;
         }
         sink.flush().await?;
-        core.written(connection, bytes);
+        core.traffic().report(connection, bytes);
     }
 }
 

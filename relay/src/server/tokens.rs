@@ -104,7 +104,7 @@ impl Keyring {
                 format!(
                     "`tokens.eddsa` has under {} no Ed25519 public key: it must be PEM (-----BEGIN PUBLIC KEY-----) \
                      or the key's 32 bytes in base64.",
-                    public.id
+                    public.shown_id()
                 )
             })?;
             keys.push(VerifyingKey::new(&public.id, key, Algorithm::EdDSA, audience.as_deref(), leeway));

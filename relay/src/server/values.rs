@@ -215,6 +215,13 @@ pub struct NamedKey {
     pub key: String,
 }
 
+impl NamedKey {
+    /// The id, for people. One that is longer than its key may be the key itself, in the wrong place, and is not shown.
+    pub(super) fn shown_id(&self) -> &str {
+        if self.id.len() > self.key.len() { "***" } else { &self.id }
+    }
+}
+
 impl fmt::Debug for NamedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text())
@@ -233,12 +240,12 @@ impl Text for NamedKey {
                 .into());
         }
         if key.is_empty() {
-            return Err(format!("has an entry, {}, with nothing after the colon", quoted(id)));
+            return Err("has an entry with nothing after the colon".into());
         }
         Ok(Self { id: id.into(), key: key.into() })
     }
 
     fn text(&self) -> String {
-        format!("{}:***", self.id)
+        format!("{}:***", self.shown_id())
     }
 }

@@ -94,7 +94,8 @@ fn line(program: &mut Program<'_>, file: &mut String) {
 /// A list of keys, some without an id, some malformed.
 fn secrets(program: &mut Program<'_>) -> String {
     let before = program.text(&["a:", "", "a:b,", "a b:", "\\", ":"]);
-    let after = program.text(&["", ",", ",a:short", "\n"]);
+    // Before a colon and a longer text the secret would be an id like any other.
+    let after: String = program.text(&["", ",", ",a:short", "\n"]).chars().take(SECRET.len() / 2).collect();
     format!("{before}{SECRET}{after}")
 }
 

@@ -33,9 +33,9 @@ use tokio::time::timeout;
 
 use self::refused::Refused;
 use self::routes::{Body as RequestBody, Parameter, table};
-use super::core_thread::CoreHandle;
 use super::http::Front;
 use super::limits::{API_REQUESTS_MAX, BODY_TIME};
+use super::lines::CoreHandle;
 use crate::core::queries::{Answer, Query};
 
 pub(crate) use self::keys::ApiKeys;

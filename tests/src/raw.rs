@@ -12,19 +12,21 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Nothing here takes so long, also on a machine that is busy with something else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first byte of a whole binary message.
-pub(crate) const BINARY: u8 = 0x82;
-/// … of a whole text message, a ping, a close.
-pub(crate) const TEXT: u8 = 0x81;
-pub(crate) const PING: u8 = 0x89;
-pub(crate) const CLOSE: u8 = 0x88;
+pub const BINARY: u8 = 0x82;
+/// … of a whole text message …
+pub const TEXT: u8 = 0x81;
+/// … a ping …
+pub const PING: u8 = 0x89;
+/// … and a close.
+pub const CLOSE: u8 = 0x88;
 /// Without it a message goes on.
-pub(crate) const FIN: u8 = 0x80;
+pub const FIN: u8 = 0x80;
 
 /// What the peers here call themselves; well-behaved users have other clients.
-pub(crate) const AGENT: &str = "hostile";
+pub const AGENT: &str = "hostile";
 
 /// A mask that changes every byte.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -35,7 +37,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A request for a WebSocket, line by line.
-pub(crate) const UPGRADE: [&str; 7] = [
+pub const UPGRADE: [&str; 7] = [
     "GET /ws HTTP/1.1",
     "Host: relay",
     "Connection: Upgrade",
@@ -46,12 +48,12 @@ pub(crate) const UPGRADE: [&str; 7] = [
 ];
 
 /// A request's head.
-pub(crate) fn head(lines: &[&str]) -> Vec<u8> {
+pub fn head(lines: &[&str]) -> Vec<u8> {
     format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes()
 }
 
 /// The request for a WebSocket, with the line of this name replaced by others.
-pub(crate) fn upgrade_but(name: &str, lines: &[&str]) -> Vec<u8> {
+pub fn upgrade_but(name: &str, lines: &[&str]) -> Vec<u8> {
     let mut all: Vec<&str> = UPGRADE.into_iter().filter(|line| !line.starts_with(name)).collect();
     let at = usize::from(!all.is_empty() && all[0].starts_with("GET"));
     all.splice(at..at, lines.iter().copied());
@@ -59,7 +61,7 @@ pub(crate) fn upgrade_but(name: &str, lines: &[&str]) -> Vec<u8> {
 }
 
 /// The head of a WebSocket frame with this first byte, for a payload of this length, masked or not.
-pub(crate) fn frame_head(first: u8, masked: bool, length: u64) -> Vec<u8> {
+pub fn frame_head(first: u8, masked: bool, length: u64) -> Vec<u8> {
     let bit = if masked { 0x80 } else { 0 };
     let mut out = vec![first];
     match (u8::try_from(length), u16::try_from(length)) {
@@ -80,35 +82,35 @@ pub(crate) fn frame_head(first: u8, masked: bool, length: u64) -> Vec<u8> {
 }
 
 /// A WebSocket frame, masked as a client's must be.
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = frame_head(first, true, payload.len() as u64);
     out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ MASK[at % 4]));
     out
 }
 
 /// A close frame's payload.
-pub(crate) fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
+pub fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), reason].concat()
 }
 
 /// A verb's bytes within a WebSocket frame.
-pub(crate) fn verb_bytes(request: u64, verb: Verb) -> Vec<u8> {
+pub fn verb_bytes(request: u64, verb: Verb) -> Vec<u8> {
     frame(BINARY, &wire_bytes(request, verb))
 }
 
 /// A verb's bytes, also of one that is over the limits.
-pub(crate) fn wire_bytes(request: u64, verb: Verb) -> Vec<u8> {
+pub fn wire_bytes(request: u64, verb: Verb) -> Vec<u8> {
     prost::Message::encode_to_vec(&ClientFrame::of(request, verb))
 }
 
 /// A device id that nobody used before.
-pub(crate) fn device() -> String {
+pub fn device() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("device-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The hello of a new device.
-pub(crate) fn hello(user: &str, token: impl Into<String>) -> wire::Hello {
+pub fn hello(user: &str, token: impl Into<String>) -> wire::Hello {
     wire::Hello {
         version: hongyan_protocol::VERSION,
         token: token.into(),
@@ -121,7 +123,8 @@ pub(crate) fn hello(user: &str, token: impl Into<String>) -> wire::Hello {
 }
 
 /// What comes from the relay.
-pub(crate) enum Heard {
+pub enum Heard {
+    /// A frame of the wire.
     Frame(RelayFrame),
     /// A control frame other than close.
     Pong,
@@ -143,7 +146,7 @@ impl fmt::Debug for Heard {
 }
 
 /// An event in words: the wire's types don't print themselves, so that no body gets anywhere by accident.
-pub(crate) fn told(event: Option<&Event>) -> String {
+pub fn told(event: Option<&Event>) -> String {
     match event {
         Some(Event::Reject(reject)) => format!("refusal {}: {}", reject.code, reject.reason),
         Some(_) => "an event that is no refusal".into(),
@@ -152,7 +155,7 @@ pub(crate) fn told(event: Option<&Event>) -> String {
 }
 
 /// One TCP connection to the relay.
-pub(crate) struct Peer {
+pub struct Peer {
     stream: TcpStream,
     unread: BytesMut,
     requests: u64,
@@ -160,30 +163,30 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A TCP connection, on which nothing was said yet.
-    pub(crate) async fn tcp(relay: SocketAddr) -> Self {
-        let stream = TcpStream::connect(relay).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+    pub async fn tcp(relay: SocketAddr) -> Self {
+        let stream = TcpStream::connect(relay).await.expect("the relay takes a connection");
+        stream.set_nodelay(true).expect("a socket of one's own");
         Self { stream, unread: BytesMut::new(), requests: 0 }
     }
 
     /// One whose system keeps next to nothing for it, so that not to read is soon felt at the other end.
-    pub(crate) async fn tcp_small(relay: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4_096).unwrap();
-        let stream = socket.connect(relay).await.unwrap();
-        stream.set_nodelay(true).unwrap();
+    pub async fn tcp_small(relay: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("a socket of one's own");
+        let stream = socket.connect(relay).await.expect("the relay takes a connection");
+        stream.set_nodelay(true).expect("a socket of one's own");
         Self { stream, unread: BytesMut::new(), requests: 0 }
     }
 
     /// An open WebSocket.
-    pub(crate) async fn open(relay: SocketAddr) -> Self {
+    pub async fn open(relay: SocketAddr) -> Self {
         let mut peer = Self::tcp(relay).await;
         peer.upgrade(&[]).await;
         peer
     }
 
     /// Asks for a WebSocket, and gets it.
-    pub(crate) async fn upgrade(&mut self, lines: &[&str]) {
+    pub async fn upgrade(&mut self, lines: &[&str]) {
         assert!(UPGRADE[5].ends_with(KEY));
         let lines: Vec<&str> = UPGRADE.iter().chain(lines).copied().collect();
         self.write(&head(&lines)).await;
@@ -191,7 +194,7 @@ impl Peer {
     }
 
     /// The answer that opens a WebSocket.
-    pub(crate) async fn upgraded(&mut self) {
+    pub async fn upgraded(&mut self) {
         let answer = self.http().await.expect("an answer to the upgrade");
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(answer.contains(ACCEPT), "{answer}");
@@ -199,14 +202,14 @@ impl Peer {
     }
 
     /// A WebSocket whose user was welcomed.
-    pub(crate) async fn welcomed(relay: SocketAddr, hello: wire::Hello) -> Self {
+    pub async fn welcomed(relay: SocketAddr, hello: wire::Hello) -> Self {
         let mut peer = Self::open(relay).await;
         peer.say_hello(hello).await;
         peer
     }
 
     /// Says hello and is welcomed.
-    pub(crate) async fn say_hello(&mut self, hello: wire::Hello) -> wire::Welcome {
+    pub async fn say_hello(&mut self, hello: wire::Hello) -> wire::Welcome {
         let request = self.ask(Verb::Hello(hello)).await;
         match self.answer(request).await {
             Ok(Event::Welcome(welcome)) => welcome,
@@ -215,12 +218,12 @@ impl Peer {
     }
 
     /// Writes; a peer that is hostile does not mind when nobody takes it.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+    pub async fn write(&mut self, bytes: &[u8]) {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await;
     }
 
     /// Asks for something, and tells which request it was.
-    pub(crate) async fn ask(&mut self, verb: Verb) -> u64 {
+    pub async fn ask(&mut self, verb: Verb) -> u64 {
         self.requests += 1;
         self.write(&verb_bytes(self.requests, verb)).await;
         self.requests
@@ -237,7 +240,7 @@ impl Peer {
     }
 
     /// The head of an HTTP answer; `None` when there came none.
-    pub(crate) async fn http(&mut self) -> Option<String> {
+    pub async fn http(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.unread.windows(4).position(|at| at == b"\r\n\r\n") {
                 let head = self.unread.split_to(end + 4);
@@ -250,13 +253,13 @@ impl Peer {
     }
 
     /// What follows a head, to the end of the connection.
-    pub(crate) async fn rest(&mut self) -> String {
+    pub async fn rest(&mut self) -> String {
         while self.read().await {}
         String::from_utf8_lossy(&self.unread.split()).into_owned()
     }
 
     /// The next thing that the relay says.
-    pub(crate) async fn hear(&mut self) -> Heard {
+    pub async fn hear(&mut self) -> Heard {
         loop {
             if let Some((first, payload)) = take_frame(&mut self.unread) {
                 return match first {
@@ -276,7 +279,7 @@ impl Peer {
     }
 
     /// The answer to a request; other frames are passed over. `Err` holds the close code, 1006 for none.
-    pub(crate) async fn answer(&mut self, request: u64) -> Result<Event, u16> {
+    pub async fn answer(&mut self, request: u64) -> Result<Event, u16> {
         loop {
             match self.hear().await {
                 Heard::Frame(frame) if frame.request == request => {
@@ -290,7 +293,7 @@ impl Peer {
     }
 
     /// The code with which the relay closes; 1006 when it ends without one. Frames are passed over.
-    pub(crate) async fn closed(&mut self) -> u16 {
+    pub async fn closed(&mut self) -> u16 {
         loop {
             match self.hear().await {
                 Heard::Close(code) => return code,
@@ -301,7 +304,7 @@ impl Peer {
     }
 
     /// Goes away with a reset, and leaves nothing behind in the system.
-    pub(crate) fn reset(self) {
+    pub fn reset(self) {
         let _ = self.stream.set_zero_linger();
     }
 }
@@ -311,11 +314,11 @@ fn take_frame(unread: &mut BytesMut) -> Option<(u8, Bytes)> {
     let (first, second) = (*unread.first()?, *unread.get(1)?);
     assert_eq!(second & 0x80, 0, "a relay's frames are not masked");
     let (skip, length) = match second {
-        126 => (4, u64::from(u16::from_be_bytes(unread.get(2..4)?.try_into().unwrap()))),
-        127 => (10, u64::from_be_bytes(unread.get(2..10)?.try_into().unwrap())),
+        126 => (4, u64::from(u16::from_be_bytes(unread.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(unread.get(2..10)?.try_into().ok()?)),
         short => (2, u64::from(short)),
     };
-    let length = usize::try_from(length).unwrap();
+    let length = usize::try_from(length).expect("a length of this machine");
     if unread.len() < skip + length {
         return None;
     }

@@ -1,0 +1,65 @@
+//! The door: a thread of its own, of lower priority, on which connections are served until they have said hello.
+//!
+//! A handshake costs more than a message, and anybody may begin as many as there are. On the door they wait for each
+//! other, and not in the way of those who are in. Whoever has said hello goes on among the workers, the runtime in which
+//! the rest of the relay lives. Plain HTTP is served at the door.
+//!
+//! *Invariant:* sockets are the workers' reactor's from the start, so a connection can go over while it is open.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::thread;
+
+use futures_util::future::poll_fn;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+#[cfg(target_os = "linux")]
+use super::limits::DOOR_NICE;
+
+/// Starts the thread; it ends with the program.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn open() -> std::io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let door = runtime.handle().clone();
+    thread::Builder::new().name("door".into()).spawn(move || {
+        // Without it the door is only a thread among others.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), DOOR_NICE);
+        runtime.block_on(std::future::pending::<()>());
+    })?;
+    Ok(door)
+}
+
+/// Takes the next connection; called on the door.
+///
+/// # Errors
+/// What the system says.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    workers: &Handle,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        let _reactor = workers.enter();
+        listener.poll_accept(context)
+    })
+    .await
+}
+
+/// Serves a connection at the door until `is_settled` comes, then among the workers. The connection is in a box of its
+/// own, since the socket may remember the task at the door, and that one's memory, for as long as it is open.
+pub(crate) async fn pass(
+    mut connection: Pin<Box<impl Future<Output = ()> + Send + 'static>>,
+    is_settled: oneshot::Receiver<()>,
+    workers: &Handle,
+) {
+    tokio::select! {
+        biased;
+        () = &mut connection => return,
+        Ok(()) = is_settled => {}
+    }
+    workers.spawn(connection);
+}

@@ -1,0 +1,195 @@
+//! The traffic from the core to the sockets: whose task is woken when, and what sockets took.
+//!
+//! A message to a thousand members wakes a thousand tasks. Woken at once, they would stand before everybody who is due
+//! something a moment later. So a turn of the core that concerns many wakes only some of them, and the others as those
+//! come to their turn; a turn that concerns few wakes them all, before the rest of a crowd.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::limits::{WAKES_AT_ONCE_MAX, WAKES_LOW};
+use super::outgoing::Outgoing;
+use crate::core::ConnectionId;
+
+/// What the sockets' tasks tell the core's thread, without a place in its lines: so a flood of frames can't delay the
+/// news that a reader is not slow.
+pub(crate) struct Traffic {
+    written: Mutex<Written>,
+    /// So many bytes that the core has not heard of are worth its turn.
+    news_bytes: usize,
+    news: Notify,
+    /// Tasks that were woken and have not come yet.
+    woken: AtomicUsize,
+    /// More are to be woken when these have come.
+    is_crowded: AtomicBool,
+}
+
+#[derive(Default)]
+struct Written {
+    /// Bounded by what the core let out and has not yet seen written.
+    reports: Vec<(ConnectionId, usize)>,
+    bytes: usize,
+}
+
+impl Traffic {
+    /// The core is told at once of `news_bytes` that were written, and of less with whatever else it has to do. It
+    /// must wait for nothing that less would change.
+    pub(crate) fn new(news_bytes: usize) -> Self {
+        Self {
+            written: Mutex::default(),
+            news_bytes,
+            news: Notify::new(),
+            woken: AtomicUsize::new(0),
+            is_crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// A socket took so many bytes.
+    pub(crate) fn report(&self, connection: ConnectionId, bytes: usize) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.reports.push((connection, bytes));
+        written.bytes += bytes;
+        let is_news = written.bytes >= self.news_bytes;
+        drop(written);
+        if is_news {
+            self.news.notify_one();
+        }
+    }
+
+    /// What was reported since.
+    pub(crate) fn take_written(&self) -> Vec<(ConnectionId, usize)> {
+        mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)).reports
+    }
+
+    /// A task that was woken has come, or is gone.
+    pub(crate) fn came(&self) {
+        let before = self.woken.fetch_sub(1, Ordering::AcqRel);
+        if before == WAKES_LOW && self.is_crowded.load(Ordering::Acquire) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits for something that the core's thread should look at.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+}
+
+/// Whom the core's thread has to wake.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    /// In this turn; one may be there twice.
+    touched: Vec<Arc<Outgoing>>,
+    /// The rest of crowds.
+    late: VecDeque<Arc<Outgoing>>,
+}
+
+impl Wakes {
+    /// Something was pushed for it in this turn.
+    pub(crate) fn touch(&mut self, outgoing: &Arc<Outgoing>) {
+        if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
+            self.touched.push(Arc::clone(outgoing));
+        }
+    }
+
+    /// At the end of a turn: wakes those whose time it is.
+    pub(crate) fn wake(&mut self, traffic: &Traffic) {
+        // Said before the count is looked at, so that the last of those who come sees one or the other.
+        let is_crowd = self.touched.len() > WAKES_AT_ONCE_MAX;
+        traffic.is_crowded.store(is_crowd || !self.late.is_empty(), Ordering::Release);
+        if is_crowd {
+            self.late.extend(self.touched.drain(..));
+        }
+        for outgoing in self.touched.drain(..) {
+            wake(&outgoing, traffic);
+        }
+        while traffic.woken.load(Ordering::Acquire) < WAKES_AT_ONCE_MAX
+            && let Some(outgoing) = self.late.pop_front()
+        {
+            wake(&outgoing, traffic);
+        }
+    }
+}
+
+fn wake(outgoing: &Outgoing, traffic: &Traffic) {
+    // Counted before: it may come before this function goes on.
+    traffic.woken.fetch_add(1, Ordering::AcqRel);
+    if !outgoing.wake() {
+        traffic.woken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+
+    /// So many connections whose tasks wait, with a frame due to each.
+    fn crowd(count: usize, wakes: &mut Wakes) -> Vec<Arc<Outgoing>> {
+        let crowd: Vec<Arc<Outgoing>> = (0..count).map(|_| Arc::default()).collect();
+        for outgoing in &crowd {
+            assert!(outgoing.take().now_or_never().is_none());
+            outgoing.push(Bytes::from_static(b"frame"));
+            wakes.touch(outgoing);
+        }
+        crowd
+    }
+
+    fn is_woken(outgoing: &Outgoing) -> bool {
+        outgoing.take().now_or_never().is_some_and(|taken| taken.was_woken)
+    }
+
+    #[test]
+    fn a_crowd_is_woken_as_it_comes_and_others_before_its_rest() {
+        let (traffic, mut wakes) = (Traffic::new(1), Wakes::default());
+        let many = crowd(3 * WAKES_AT_ONCE_MAX, &mut wakes);
+        wakes.wake(&traffic);
+        assert_eq!(traffic.woken.load(Ordering::Relaxed), WAKES_AT_ONCE_MAX);
+        let few = crowd(2, &mut wakes);
+        wakes.wake(&traffic);
+        assert!(few.iter().all(|outgoing| is_woken(outgoing)));
+        few.iter().for_each(|_| traffic.came());
+
+        for portion in many.chunks(WAKES_AT_ONCE_MAX) {
+            for outgoing in portion {
+                assert!(is_woken(outgoing), "in the order in which they were touched");
+                traffic.came();
+            }
+            assert!(traffic.news().now_or_never().is_some(), "the core hears of it");
+            wakes.wake(&traffic);
+        }
+        assert_eq!(traffic.woken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_is_gone_or_busy_holds_up_nobody() {
+        let (traffic, mut wakes) = (Traffic::new(1), Wakes::default());
+        // These write and do not wait.
+        for _ in 0..2 * WAKES_AT_ONCE_MAX {
+            let outgoing = Arc::<Outgoing>::default();
+            outgoing.push(Bytes::from_static(b"frame"));
+            wakes.touch(&outgoing);
+        }
+        // These wait, and one goes before it is woken, one after.
+        let waiting = crowd(2, &mut wakes);
+        assert!(!waiting[0].retire());
+        wakes.wake(&traffic);
+        assert_eq!(traffic.woken.load(Ordering::Relaxed), 1);
+        assert!(waiting[1].retire());
+    }
+
+    #[test]
+    fn little_that_was_written_is_no_news() {
+        let traffic = Traffic::new(10);
+        traffic.report(ConnectionId(1), 9);
+        assert!(traffic.news().now_or_never().is_none());
+        traffic.report(ConnectionId(2), 1);
+        assert!(traffic.news().now_or_never().is_some());
+        assert_eq!(traffic.take_written(), [(ConnectionId(1), 9), (ConnectionId(2), 1)]);
+    }
+}
