@@ -43,9 +43,14 @@ pub(crate) enum Way {
 }
 
 impl LogCursor {
-    /// From here on.
+    /// After a snapshot, which was read after all hints.
     pub(crate) fn at(seq: Seq) -> Self {
         Self { told: seq, head: seq, ..Self::default() }
+    }
+
+    /// From what the queue told: hints may have come before it, when nobody knew what they were for.
+    pub(crate) fn since(seq: Seq) -> Self {
+        Self { unsure: true, ..Self::at(seq) }
     }
 
     fn has_more(&self) -> bool {
@@ -70,7 +75,7 @@ impl Client {
         let Some(line) = self.conversations.get_mut(&id) else { return };
         let seq = Seq(change.seq);
         match (&mut line.log, change.by_log) {
-            (None, true) => line.log = Some(LogCursor { unsure: true, ..LogCursor::at(seq) }),
+            (None, true) => line.log = Some(LogCursor::since(seq)),
             (Some(log), true) => log.ends = None,
             (Some(log), false) => {
                 log.ends = Some(seq);

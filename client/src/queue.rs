@@ -292,7 +292,7 @@ impl Client {
         if gone {
             line.log = None;
         } else if joined {
-            line.log = change.by_log.then(|| LogCursor::at(head));
+            line.log = change.by_log.then(|| LogCursor::since(head));
         }
         let changed = conversations::group(change.title, &change.owner, change.member_count, change.version);
         if line.group.as_ref().is_none_or(|group| group.version <= version) {

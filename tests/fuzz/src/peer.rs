@@ -110,6 +110,20 @@ impl Peer {
                     assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
                 }
             }
+            Event::LogHeads(heads) => {
+                for head in heads.heads {
+                    let last = numbered(&head.conversation, head.last_seq);
+                    assert!(head.last_seq == 0 || has(durable, Table::Messages, &last));
+                }
+            }
+            Event::LogMessages(news) => {
+                for pair in news.messages.windows(2) {
+                    assert_eq!(pair[0].seq + 1, pair[1].seq, "a push of a log has a gap");
+                }
+                for message in &news.messages {
+                    assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
+                }
+            }
             Event::GroupDone(done) => {
                 let key = [done.conversation.as_bytes(), &[0]].concat();
                 assert!(has(durable, Table::Groups, &key), "a group is told before it is durable");
@@ -162,6 +176,7 @@ impl Peer {
             }
             entry::Change::Read(mark) => readable(user, &mark.conversation),
             entry::Change::Group(change) => readable(user, &change.conversation),
+            entry::Change::Diffusion(change) => readable(user, &change.conversation),
         }
         let first = heard.entries.entry((user.to_owned(), entry.pos)).or_insert_with(|| entry.clone());
         assert!(*first == entry, "an entry changed");

@@ -15,6 +15,7 @@ use hongyan_protocol::{Code, Time, UserId};
 use hongyan_relay::core::io::{Identity, Verifier};
 use hongyan_relay::core::limits::{LEASES_PER_USER_MAX, REFUSALS_PER_SECOND_MAX};
 use hongyan_relay::core::queries::{Answer, QueryId};
+use hongyan_relay::core::queue::DiffusionConfig;
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay, Ticket};
 use hongyan_relay::store::{Batch, MemoryStore, Order, Store, StoreError, Table};
 use prost::Message as _;
@@ -108,6 +109,7 @@ impl World {
             outgoing_bytes_target: 400,
             outgoing_bytes_max: 6_000,
             uncommitted_bytes_max: 4_000,
+            diffusion: DiffusionConfig { log_members: 2, ..DiffusionConfig::default() },
             ..CoreConfig::default()
         };
         let config = if variant & 1 == 0 { tight } else { CoreConfig::default() };
@@ -228,7 +230,7 @@ impl World {
             17 => {
                 self.queried += 1;
                 let id = QueryId(self.queried);
-                let query = queries::query(program);
+                let query = queries::query(program, &self.heard.groups);
                 self.asked.insert(id, queries::row(&query));
                 self.input(Input::Query(id, query));
             }
