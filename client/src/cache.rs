@@ -3,6 +3,8 @@
 //! *Invariant:* what a transaction makes true for others (events, replies, acknowledgements, transmitting) is in
 //! its `after` and happens only when the host said that the transaction is durable.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, Pos, Seq};
 
@@ -45,12 +47,13 @@ impl Transaction {
         self.writes.iter().any(|write| matches!(write, Write::Clear))
     }
 
-    /// Adds its messages of the range to `found`.
+    /// Adds its messages of the range to `found`, unless a newer one is there.
     fn messages(&self, of: &ConversationId, from: Seq, to: Seq, found: &mut SortedMap<u64, Bytes>) {
-        for write in &self.writes {
+        for write in self.writes.iter().rev() {
             if let Write::Message(conversation, seq, record) = write
                 && conversation == of
                 && (from..=to).contains(seq)
+                && found.get(&seq.0).is_none()
             {
                 found.insert(seq.0, record.clone());
             }
@@ -58,10 +61,12 @@ impl Transaction {
     }
 }
 
-/// The one transaction under way and the one that gathers.
+/// The one transaction under way, those that are full and wait for it, and the one that gathers.
 #[derive(Default)]
 pub(crate) struct Cache {
     pub(crate) gathering: Transaction,
+    /// In their order; the records of what changed are in their writes by now.
+    full: VecDeque<Transaction>,
     saving: Option<(Ticket, Transaction)>,
     tickets: u64,
 }
@@ -74,17 +79,38 @@ impl Cache {
 
     /// Nothing is under way and nothing gathers.
     pub(crate) fn is_idle(&self) -> bool {
-        self.saving.is_none() && self.gathering.is_empty()
+        self.saving.is_none() && !self.is_waiting()
+    }
+
+    /// There is something for a transaction to come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.full.is_empty() || !self.gathering.is_empty()
     }
 
     /// A transaction may begin, and there is something for it.
     pub(crate) fn is_due(&self) -> bool {
-        self.saving.is_none() && !self.gathering.is_empty()
+        self.saving.is_none() && self.is_waiting()
+    }
+
+    /// This one is full: it waits for its turn, and the next gathers.
+    pub(crate) fn push(&mut self, transaction: Transaction) {
+        self.full.push_back(transaction);
+    }
+
+    /// The one whose turn it is of those that are full.
+    pub(crate) fn pop(&mut self) -> Option<Transaction> {
+        self.full.pop_front()
+    }
+
+    /// All that are not durable yet, the newest first.
+    fn unsaved(&self) -> impl Iterator<Item = &Transaction> {
+        let saving = self.saving.iter().map(|(_, transaction)| transaction);
+        core::iter::once(&self.gathering).chain(self.full.iter().rev()).chain(saving)
     }
 
     /// Entries of the queue that are applied and not durable.
     pub(crate) fn entries_unsaved(&self) -> u64 {
-        self.gathering.entries + self.saving.as_ref().map_or(0, |(_, transaction)| transaction.entries)
+        self.unsaved().map(|transaction| transaction.entries).sum()
     }
 
     pub(crate) fn write(&mut self, write: Write) {
@@ -112,18 +138,20 @@ impl Cache {
 
     /// The host's cache still holds, or may give, what is to go.
     pub(crate) fn clears(&self) -> bool {
-        self.gathering.clears() || self.saving.as_ref().is_some_and(|(_, transaction)| transaction.clears())
+        self.unsaved().any(Transaction::clears)
     }
 
     /// Messages of the range that are not durable yet.
     pub(crate) fn unsaved_messages(&self, of: &ConversationId, from: Seq, to: Seq) -> SortedMap<u64, Bytes> {
         let mut found = SortedMap::new();
-        if !self.gathering.clears()
-            && let Some((_, transaction)) = &self.saving
-        {
-            transaction.messages(of, from, to, &mut found);
+        // What was written before the cache is emptied is of no use.
+        let mut cleared = false;
+        for transaction in self.unsaved() {
+            if !cleared {
+                transaction.messages(of, from, to, &mut found);
+            }
+            cleared |= transaction.clears();
         }
-        self.gathering.messages(of, from, to, &mut found);
         found
     }
 

@@ -27,6 +27,9 @@ export function relayProgram(profile) {
   return join(target, profile, process.platform === 'win32' ? 'hongyan-relay.exe' : 'hongyan-relay')
 }
 
+/** The program of the native benchmarks (`tests/bench/`). */
+export const figuresProgram = join(target, 'release', process.platform === 'win32' ? 'figures.exe' : 'figures')
+
 /**
  * A command that npm installed, as arguments for `node`: no shell and no `.cmd` in between.
  * @param {string} path inside `node_modules`

@@ -5,7 +5,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hongyan_load::tally::letters;
-use hongyan_protocol::limits::GROUP_CHANGE_USERS_MAX;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::relay_frame::Event;
 use hongyan_protocol::wire::{self, ClientFrame, DeviceKind, RelayFrame};
@@ -38,8 +37,8 @@ pub(crate) struct Filler {
     begun: Instant,
     connections: u64,
     requests: u64,
-    /// The answer to the last request that was waited for.
-    answer: Option<(u64, Event)>,
+    /// Groups that were made, in their order.
+    made: Vec<String>,
 }
 
 impl Filler {
@@ -57,7 +56,7 @@ impl Filler {
         };
         let relay =
             Relay::open(config, store.clone(), Trusting, [7; 32]).map_err(|error| error.to_string())?;
-        Ok(Self { relay, store, begun: Instant::now(), connections: 0, requests: 0, answer: None })
+        Ok(Self { relay, store, begun: Instant::now(), connections: 0, requests: 0, made: Vec::new() })
     }
 
     fn now(&self) -> Now {
@@ -77,9 +76,7 @@ impl Filler {
                     let frame = RelayFrame::from_bytes(bytes).map_err(|error| error.to_string())?;
                     match frame.event {
                         Some(Event::Reject(reject)) => return Err(format!("refused: {}", reject.reason)),
-                        Some(event) if frame.request == self.requests => {
-                            self.answer = Some((frame.request, event));
-                        }
+                        Some(Event::GroupDone(done)) => self.made.push(done.conversation),
                         _ => {}
                     }
                 }
@@ -132,14 +129,17 @@ impl Filler {
         Ok(Input::Frame(connection, bytes))
     }
 
-    /// Asks, and waits for the answer.
-    fn call(&mut self, connection: ConnectionId, verb: Verb) -> Result<Event, String> {
-        let frame = self.frame(connection, verb)?;
-        self.settle(vec![frame])?;
-        match self.answer.take() {
-            Some((request, event)) if request == self.requests => Ok(event),
-            _ => Err("The core gave no answer.".into()),
-        }
+    /// Asks for all of these at once, and returns the groups that were made or changed, in that order.
+    fn call_all(
+        &mut self,
+        connection: ConnectionId,
+        verbs: impl IntoIterator<Item = Verb>,
+    ) -> Result<Vec<String>, String> {
+        let frames =
+            verbs.into_iter().map(|verb| self.frame(connection, verb)).collect::<Result<Vec<_>, _>>()?;
+        self.made.clear();
+        self.settle(frames)?;
+        Ok(std::mem::take(&mut self.made))
     }
 
     /// Messages in turn to these conversations; each is (connection, conversation).
@@ -170,57 +170,56 @@ impl Filler {
     }
 }
 
-/// A store of groups with one writer each, for history.
+/// A store of groups with one writer, for history.
 pub(crate) struct Groups {
     filler: Filler,
-    to: Vec<(ConnectionId, String)>,
+    writer: ConnectionId,
+    ids: Vec<String>,
 }
 
 impl Groups {
-    /// Opens the store, and makes the groups if they are not there; `known` are their ids.
+    /// Opens the store, and makes the groups unless they are `known`.
     pub(crate) fn open(data: &Path, known: &[String]) -> Result<Self, String> {
         let mut filler = Filler::open(data)?;
         let writer = filler.connect("writer")?;
-        let mut to = Vec::with_capacity(CONVERSATIONS);
-        for number in 0..CONVERSATIONS {
-            let conversation = match known.get(number) {
-                Some(id) => id.clone(),
-                None => {
-                    let create = wire::CreateGroup {
-                        key: format!("group-{number}"),
-                        title: format!("Geese {number}"),
-                        members: Vec::new(),
-                    };
-                    match filler.call(writer, Verb::CreateGroup(create))? {
-                        Event::GroupDone(done) => done.conversation,
-                        _ => return Err("The core gave another answer than a group.".into()),
-                    }
-                }
-            };
-            to.push((writer, conversation));
+        let ids = if known.is_empty() {
+            let creates = (0..CONVERSATIONS).map(|number| {
+                Verb::CreateGroup(wire::CreateGroup {
+                    key: format!("group-{number}"),
+                    title: format!("Geese {number}"),
+                    members: Vec::new(),
+                })
+            });
+            filler.call_all(writer, creates)?
+        } else {
+            known.to_vec()
+        };
+        if ids.len() == CONVERSATIONS {
+            Ok(Self { filler, writer, ids })
+        } else {
+            Err("Groups are missing.".into())
         }
-        Ok(Self { filler, to })
     }
 
     /// The ids of the groups.
     pub(crate) fn ids(&self) -> Vec<String> {
-        self.to.iter().map(|(_, id)| id.clone()).collect()
+        self.ids.clone()
     }
 
     /// Writes messages number `first` and so many after it, in turn to all groups.
     pub(crate) fn write(&mut self, first: u64, count: u64, text_bytes: usize) -> Result<(), String> {
-        self.filler.send(&self.to, first, count, text_bytes)
+        let to: Vec<_> = self.ids.iter().map(|id| (self.writer, id.clone())).collect();
+        self.filler.send(&to, first, count, text_bytes)
     }
 
     /// Adds users to all groups; what was there before costs them nothing.
     pub(crate) fn add(&mut self, users: &[UserId]) -> Result<(), String> {
-        for portion in users.chunks(GROUP_CHANGE_USERS_MAX) {
-            for (connection, conversation) in self.to.clone() {
-                let users = portion.iter().map(|user| user.as_str().to_owned()).collect();
-                self.filler.call(connection, Verb::AddMembers(wire::AddMembers { conversation, users }))?;
-            }
-        }
-        Ok(())
+        let users: Vec<String> = users.iter().map(|user| user.as_str().to_owned()).collect();
+        let adds = self
+            .ids
+            .iter()
+            .map(|id| Verb::AddMembers(wire::AddMembers { conversation: id.clone(), users: users.clone() }));
+        self.filler.call_all(self.writer, adds).map(drop)
     }
 }
 

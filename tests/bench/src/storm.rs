@@ -45,7 +45,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
             .iter()
             .filter_map(|figure| Some((figure.name.strip_prefix("rejected: ")?, figure.value)))
             .partition(|(words, _)| words.ends_with("HTTP 503"));
-        let sum = |of: &[(&str, f64)]| of.iter().map(|(_, count)| count).sum::<f64>();
+        let sum = |of: &[(&str, f64)]| of.iter().fold(0.0, |sum, (_, count)| sum + count);
         report.add(
             Figure::new(format!("clients rejected after a restart, {crowd}"), sum(&rejected), "")
                 .goal(Goal::AtMost(0.0))
