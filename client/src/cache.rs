@@ -3,8 +3,6 @@
 //! *Invariant:* what a transaction makes true for others (events, replies, acknowledgements, transmitting) is in
 //! its `after` and happens only when the host said that the transaction is durable.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, Pos, Seq};
 
@@ -47,13 +45,12 @@ impl Transaction {
         self.writes.iter().any(|write| matches!(write, Write::Clear))
     }
 
-    /// Adds its messages of the range to `found`, unless a newer one is there.
+    /// Adds its messages of the range to `found`.
     fn messages(&self, of: &ConversationId, from: Seq, to: Seq, found: &mut SortedMap<u64, Bytes>) {
-        for write in self.writes.iter().rev() {
+        for write in &self.writes {
             if let Write::Message(conversation, seq, record) = write
                 && conversation == of
                 && (from..=to).contains(seq)
-                && found.get(&seq.0).is_none()
             {
                 found.insert(seq.0, record.clone());
             }
@@ -66,7 +63,7 @@ impl Transaction {
 pub(crate) struct Cache {
     pub(crate) gathering: Transaction,
     /// In their order; the records of what changed are in their writes by now.
-    full: VecDeque<Transaction>,
+    full: Vec<Transaction>,
     saving: Option<(Ticket, Transaction)>,
     tickets: u64,
 }
@@ -94,23 +91,28 @@ impl Cache {
 
     /// This one is full: it waits for its turn, and the next gathers.
     pub(crate) fn push(&mut self, transaction: Transaction) {
-        self.full.push_back(transaction);
+        self.full.push(transaction);
     }
 
     /// The one whose turn it is of those that are full.
     pub(crate) fn pop(&mut self) -> Option<Transaction> {
-        self.full.pop_front()
+        if self.full.is_empty() { None } else { Some(self.full.remove(0)) }
     }
 
-    /// All that are not durable yet, the newest first.
-    fn unsaved(&self) -> impl Iterator<Item = &Transaction> {
-        let saving = self.saving.iter().map(|(_, transaction)| transaction);
-        core::iter::once(&self.gathering).chain(self.full.iter().rev()).chain(saving)
+    /// All that are not durable yet, in their order.
+    fn unsaved(&self) -> Vec<&Transaction> {
+        let mut unsaved = Vec::new();
+        if let Some((_, saving)) = &self.saving {
+            unsaved.push(saving);
+        }
+        unsaved.extend(&self.full);
+        unsaved.push(&self.gathering);
+        unsaved
     }
 
     /// Entries of the queue that are applied and not durable.
     pub(crate) fn entries_unsaved(&self) -> u64 {
-        self.unsaved().map(|transaction| transaction.entries).sum()
+        self.unsaved().into_iter().map(|transaction| transaction.entries).sum()
     }
 
     pub(crate) fn write(&mut self, write: Write) {
@@ -138,19 +140,18 @@ impl Cache {
 
     /// The host's cache still holds, or may give, what is to go.
     pub(crate) fn clears(&self) -> bool {
-        self.unsaved().any(Transaction::clears)
+        self.unsaved().into_iter().any(Transaction::clears)
     }
 
     /// Messages of the range that are not durable yet.
     pub(crate) fn unsaved_messages(&self, of: &ConversationId, from: Seq, to: Seq) -> SortedMap<u64, Bytes> {
         let mut found = SortedMap::new();
-        // What was written before the cache is emptied is of no use.
-        let mut cleared = false;
         for transaction in self.unsaved() {
-            if !cleared {
-                transaction.messages(of, from, to, &mut found);
+            if transaction.clears() {
+                // What was written before is to go.
+                found = SortedMap::new();
             }
-            cleared |= transaction.clears();
+            transaction.messages(of, from, to, &mut found);
         }
         found
     }
