@@ -10,7 +10,7 @@
  * @typedef {{ value: number, unit: string, slope?: Slope, beside?: { what: string, value: number } }} Point
  */
 
-const [WIDTH, HEIGHT, COLUMNS] = [250, 170, 3]
+const [WIDTH, HEIGHT, COLUMNS] = [300, 170, 3]
 const FRAME = { left: 52, right: 14, top: 34, bottom: 34 }
 const [INK, FAINT, LINE] = ['#7d7d7d', '#7d7d7d55', '#3b82d6']
 
@@ -62,7 +62,7 @@ function panel(title, points, left, top) {
     ...own.map(([a, b]) => `<circle cx="${a.toFixed(1)}" cy="${b.toFixed(1)}" r="3" fill="${LINE}"/>`),
     ...sorted.map((point, index) => `<text x="${x(sizes[index] ?? 1).toFixed(1)}" y="${(y(point.value) - 7).toFixed(1)}" text-anchor="${anchor(index, sorted.length)}">${short(point.value)}</text>`),
     ...sizes.map((size, index) => `<text x="${x(size).toFixed(1)}" y="${HEIGHT - FRAME.bottom + 14}" text-anchor="${anchor(index, sizes.length)}">${short(size)}</text>`),
-    `<text x="${FRAME.left}" y="${HEIGHT - 6}">${escape(sorted[0]?.slope?.sizes ?? '')}${beside.length > 1 ? `; dashed: ${escape(wordsBeside(sorted))}` : ''}</text>`,
+    `<text x="8" y="${HEIGHT - 6}">${escape(sorted[0]?.slope?.sizes ?? '')}${beside.length > 1 ? `; dashed: ${escape(wordsBeside(sorted))}` : ''}</text>`,
   ]
   return `<g transform="translate(${left} ${top})">\n${parts.join('\n')}\n</g>`
 }
@@ -71,8 +71,7 @@ function panel(title, points, left, top) {
 function wordsBeside(points) {
   const words = points.find((point) => point.beside !== undefined)?.beside?.what ?? ''
   // What differs from point to point is not the curve's.
-  const plain = words.replace(/\b\d[\d,]* /g, '').replace(/, .*/, '')
-  return plain.length > 34 ? `${plain.slice(0, 32)}…` : plain
+  return words.replace(/( of)? \d[\d,]*\b/g, '').replace(/, .*/, '')
 }
 
 /**

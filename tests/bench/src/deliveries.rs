@@ -21,7 +21,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
         let outcome = bench.runtime.block_on((scenario.run)(relay::target(&relay), plan))?;
         report.demand("the deliveries", &outcome)?;
         drop(relay);
-        let limit = socket_writes(members, bench.time() / 4)?;
+        let limit = socket_writes(&bench.runtime, members, bench.time() / 4)?;
         let size = members as u64;
         report.add(
             Figure::new(

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hongyan_load::histogram::{Latencies, float};
+use tokio::runtime::Runtime;
 
 /// A message as a plain log writes it: some 300 bytes of text with its key and names.
 pub(crate) const RECORD_BYTES: usize = 400;
@@ -77,42 +78,32 @@ pub(crate) struct SocketWrites {
     pub(crate) rate_per_core: f64,
 }
 
-/// Writes a message to each of so many sockets, over and over.
-pub(crate) fn socket_writes(sockets: usize, time: Duration) -> Outcome<SocketWrites> {
+/// Writes a message to each of so many sockets, over and over. Readers wait for it as clients do, so each write wakes one.
+pub(crate) fn socket_writes(runtime: &Runtime, sockets: usize, time: Duration) -> Outcome<SocketWrites> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let mut writers = Vec::new();
-    let mut readers = Vec::new();
     for _ in 0..sockets {
         writers.push(TcpStream::connect(address).map_err(failed)?);
-        readers.push(listener.accept().map_err(failed)?.0);
-    }
-    for stream in &readers {
-        stream.set_nonblocking(true).map_err(failed)?;
-    }
-    let done = AtomicBool::new(false);
-    let bytes = vec![0x5a; RECORD_BYTES];
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut buffer = vec![0; 64 * 1024];
-            while !done.load(Ordering::Relaxed) {
-                for mut stream in &readers {
-                    let _ = stream.read(&mut buffer);
-                }
-            }
+        let reader = listener.accept().map_err(failed)?.0;
+        reader.set_nonblocking(true).map_err(failed)?;
+        // It ends with its writer.
+        runtime.spawn(async move {
+            let mut reader = tokio::net::TcpStream::from_std(reader)?;
+            tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
         });
-        let (begun, cpu, mut writes) = (Instant::now(), thread_time(), 0u64);
-        while begun.elapsed() < time {
-            for mut stream in &writers {
-                stream.write_all(&bytes).map_err(failed)?;
-            }
-            writes += sockets as u64;
+    }
+    let bytes = vec![0x5a; RECORD_BYTES];
+    let (begun, cpu, mut writes) = (Instant::now(), thread_time(), 0u64);
+    while begun.elapsed() < time {
+        for mut stream in &writers {
+            stream.write_all(&bytes).map_err(failed)?;
         }
-        let rate = float(writes) / begun.elapsed().as_secs_f64();
-        let used = thread_time().saturating_sub(cpu).as_secs_f64();
-        done.store(true, Ordering::Relaxed);
-        Ok(SocketWrites { rate, rate_per_core: float(writes) / used.max(1e-3) })
-    })
+        writes += sockets as u64;
+    }
+    let rate = float(writes) / begun.elapsed().as_secs_f64();
+    let used = thread_time().saturating_sub(cpu).as_secs_f64();
+    Ok(SocketWrites { rate, rate_per_core: float(writes) / used.max(1e-3) })
 }
 
 /// The processor time of this thread.

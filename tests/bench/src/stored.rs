@@ -44,19 +44,22 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
     for size in sizes {
         report.says(&format!("stored: {size} messages"));
         let mut fill = |data: &std::path::Path| -> Result<(), String> {
-            let begun = Instant::now();
             let first = groups.is_empty();
             let mut filler = Groups::open(data, &groups)?;
+            let begun = Instant::now();
             filler.write(written, size - written, TEXT_BYTES)?;
+            let seconds = begun.elapsed().as_secs_f64();
             if first {
                 groups = filler.ids();
                 filler.add(&readers)?;
             }
-            drop(filler);
-            let rate = float(size - written) / begun.elapsed().as_secs_f64();
             report.add(
-                Figure::new(format!("filling a store up to {size} messages"), rate, "1/s")
-                    .note(format!("the core without sockets, {:.1} s", begun.elapsed().as_secs_f64())),
+                Figure::new(
+                    format!("filling a store from {written} to {size} messages"),
+                    float(size - written) / seconds,
+                    "1/s",
+                )
+                .note(format!("the core without sockets, {seconds:.1} s")),
             );
             written = size;
             Ok(())
@@ -128,7 +131,7 @@ fn history(
             latencies.ms_at(share),
             "ms",
         )
-        .beside("raw round trip of as many bytes", raw.ms_at(share))
+        .beside("raw round trip, as many bytes", raw.ms_at(share))
         .note(format!(
             "{READERS} readers, {} pages, {SENDS_PER_SECOND} sends a second beside",
             latencies.count()

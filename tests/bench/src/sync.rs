@@ -30,7 +30,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
                 outcome.value("references per second").unwrap_or_default(),
                 "1/s",
             )
-            .beside("the same bytes over a raw loopback socket", stream / bytes.max(1.0))
+            .beside("a raw loopback socket, as many bytes", stream / bytes.max(1.0))
             .note(processors_note(&outcome))
             .slope("sync, native", references, "references"),
         );

@@ -90,7 +90,8 @@ impl Outcome {
         let mut text = String::new();
         let width = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or_default();
         for figure in &self.figures {
-            let _ = writeln!(text, "{:<width$}  {:>12} {}", figure.name, shown(figure.value), figure.unit);
+            let line = format!("{:<width$}  {:>12} {}", figure.name, shown(figure.value), figure.unit);
+            let _ = writeln!(text, "{}", line.trim_end());
         }
         let Losses { lost, doubled, reordered } = self.losses;
         let _ = writeln!(text, "lost {lost}, doubled {doubled}, reordered {reordered}");
