@@ -169,7 +169,7 @@ function row(figure) {
 function goal({ goal, met, unit }) {
   if (goal === undefined) return ''
   const bound = goal.least === undefined ? `≤ ${goal.most}` : `≥ ${goal.least}`
-  return `${bound}${goal.of === 'value' ? ` ${unit}` : ''}: ${met === true ? 'met' : 'missed'}`
+  return `${bound}${goal.of === 'value' && unit !== '' ? ` ${unit}` : ''}: ${met === true ? 'met' : 'missed'}`
 }
 
 /** @param {number} value */
