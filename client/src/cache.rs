@@ -58,10 +58,12 @@ impl Transaction {
     }
 }
 
-/// The one transaction under way and the one that gathers.
+/// The one transaction under way, those that are full and wait for it, and the one that gathers.
 #[derive(Default)]
 pub(crate) struct Cache {
     pub(crate) gathering: Transaction,
+    /// In their order; the records of what changed are in their writes by now.
+    full: Vec<Transaction>,
     saving: Option<(Ticket, Transaction)>,
     tickets: u64,
 }
@@ -74,17 +76,43 @@ impl Cache {
 
     /// Nothing is under way and nothing gathers.
     pub(crate) fn is_idle(&self) -> bool {
-        self.saving.is_none() && self.gathering.is_empty()
+        self.saving.is_none() && !self.is_waiting()
+    }
+
+    /// There is something for a transaction to come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.full.is_empty() || !self.gathering.is_empty()
     }
 
     /// A transaction may begin, and there is something for it.
     pub(crate) fn is_due(&self) -> bool {
-        self.saving.is_none() && !self.gathering.is_empty()
+        self.saving.is_none() && self.is_waiting()
+    }
+
+    /// This one is full: it waits for its turn, and the next gathers.
+    pub(crate) fn push(&mut self, transaction: Transaction) {
+        self.full.push(transaction);
+    }
+
+    /// The one whose turn it is of those that are full.
+    pub(crate) fn pop(&mut self) -> Option<Transaction> {
+        if self.full.is_empty() { None } else { Some(self.full.remove(0)) }
+    }
+
+    /// All that are not durable yet, in their order.
+    fn unsaved(&self) -> Vec<&Transaction> {
+        let mut unsaved = Vec::new();
+        if let Some((_, saving)) = &self.saving {
+            unsaved.push(saving);
+        }
+        unsaved.extend(&self.full);
+        unsaved.push(&self.gathering);
+        unsaved
     }
 
     /// Entries of the queue that are applied and not durable.
     pub(crate) fn entries_unsaved(&self) -> u64 {
-        self.gathering.entries + self.saving.as_ref().map_or(0, |(_, transaction)| transaction.entries)
+        self.unsaved().into_iter().map(|transaction| transaction.entries).sum()
     }
 
     pub(crate) fn write(&mut self, write: Write) {
@@ -112,18 +140,19 @@ impl Cache {
 
     /// The host's cache still holds, or may give, what is to go.
     pub(crate) fn clears(&self) -> bool {
-        self.gathering.clears() || self.saving.as_ref().is_some_and(|(_, transaction)| transaction.clears())
+        self.unsaved().into_iter().any(Transaction::clears)
     }
 
     /// Messages of the range that are not durable yet.
     pub(crate) fn unsaved_messages(&self, of: &ConversationId, from: Seq, to: Seq) -> SortedMap<u64, Bytes> {
         let mut found = SortedMap::new();
-        if !self.gathering.clears()
-            && let Some((_, transaction)) = &self.saving
-        {
+        for transaction in self.unsaved() {
+            if transaction.clears() {
+                // What was written before is to go.
+                found = SortedMap::new();
+            }
             transaction.messages(of, from, to, &mut found);
         }
-        self.gathering.messages(of, from, to, &mut found);
         found
     }
 

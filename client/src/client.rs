@@ -95,7 +95,7 @@ impl Client {
     /// Saves what has gathered behind a save that is under way: the last thing of a process that ends. Nothing that
     /// waits for a save happens any more.
     pub fn flush(&mut self) {
-        if !self.cache.gathering.is_empty() {
+        while self.cache.is_waiting() {
             self.begin_save();
         }
     }
@@ -225,8 +225,14 @@ impl Client {
         }
     }
 
-    fn begin_save(&mut self) {
-        let ticket = self.cache.ticket();
+    /// What gathered is enough for one transaction; the next gathers.
+    pub(crate) fn fill(&mut self) {
+        let transaction = self.gathered();
+        self.cache.push(transaction);
+    }
+
+    /// What gathered, with the records of what changed as they are now.
+    fn gathered(&mut self) -> Transaction {
         let mut transaction = core::mem::take(&mut self.cache.gathering);
         for id in transaction.changed.as_slice() {
             if let Some(line) = self.conversations.get(id) {
@@ -250,6 +256,15 @@ impl Client {
             let late: Vec<_> = transaction.writes.extract_if(.., is_message).collect();
             self.cache.gathering.writes.extend(late);
         }
+        transaction
+    }
+
+    fn begin_save(&mut self) {
+        let ticket = self.cache.ticket();
+        let transaction = match self.cache.pop() {
+            Some(full) => full,
+            None => self.gathered(),
+        };
         if self.config.shared {
             let events = self.announced(&transaction);
             self.outputs.push_back(Output::Prepare(events));

@@ -37,6 +37,9 @@ pub const CACHED_MESSAGES_MAX: u64 = 10_000;
 pub const CACHED_MESSAGES_STEP: u64 = 1_000;
 /// Conversations kept in the list.
 pub const CONVERSATIONS_MAX: usize = 20_000;
+/// Entries of the queue in one transaction of the cache. What a transaction writes and tells is one task of a page, and a
+/// page that is blocked for longer than 50 ms is felt.
+pub const SAVED_ENTRIES_MAX: u64 = 256;
 /// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
 /// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,
 /// so this bound is the second line.

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{Event, Now, Write};
-use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
+use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, SAVED_ENTRIES_MAX, UNSAVED_ENTRIES_MAX};
 use crate::logs::{LogCursor, Way};
 use crate::session::Pending;
 use crate::sorted::SortedMap;
@@ -170,21 +170,27 @@ impl Client {
                 // A kind of a newer version: it takes its position and means nothing here.
                 None => {}
             }
+            if self.cache.gathering.entries + applied >= SAVED_ENTRIES_MAX {
+                self.applied(core::mem::take(&mut applied));
+                self.fill();
+            }
         }
-        if applied > 0 {
-            self.session.brought();
-            self.cache.gathering.entries += applied;
-            self.cache.gathering.meta = true;
-            self.cache.after(After::Durable {
-                life: self.queue.life,
-                pos: self.queue.received,
-                entries: applied,
-            });
-        }
+        self.applied(applied);
         self.ask_refused(now);
         self.pump_pulls(now);
         // What was passed over may be durable already, and the relay waits to hear so.
         self.acknowledge_soon(now);
+    }
+
+    /// So many entries up to `received` go into the transaction that gathers.
+    fn applied(&mut self, entries: u64) {
+        if entries > 0 {
+            self.session.brought();
+            self.cache.gathering.entries += entries;
+            self.cache.gathering.meta = true;
+            let (life, pos) = (self.queue.life, self.queue.received);
+            self.cache.after(After::Durable { life, pos, entries });
+        }
     }
 
     /// Asks for the queue after `received`, once until it comes.

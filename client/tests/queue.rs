@@ -47,6 +47,48 @@ fn messages_are_told_only_when_they_are_durable_and_then_acknowledged() {
 }
 
 #[test]
+fn what_gathers_while_the_cache_is_slow_is_saved_in_parts() {
+    let mut bed = Bed::online();
+    bed.saves_at_once = false;
+    let all = 3 * SAVED_ENTRIES_MAX + 5;
+    bed.say(0, bobs(1, 1));
+    for n in (2..=all).step_by(100) {
+        bed.say(0, bobs(n, all.min(n + 99)));
+    }
+    let mut told = 0;
+    let mut sizes = Vec::new();
+    while let Some((_, writes)) = bed.saves.front() {
+        let messages = writes.iter().filter(|write| matches!(write, Write::Message(..))).count();
+        assert!(writes.iter().any(|write| matches!(write, Write::Meta(_))), "each with its cursor");
+        assert_eq!(bed.saves.len(), 1, "one is under way at most");
+        sizes.push(messages as u64);
+        bed.save();
+        told += messages;
+        assert_eq!(bed.messages().len(), told, "what is durable is told, and nothing else");
+    }
+    assert_eq!(sizes, [1, SAVED_ENTRIES_MAX, SAVED_ENTRIES_MAX, SAVED_ENTRIES_MAX, 4]);
+    let names: Vec<String> = (1..=all).map(|n| format!("b{n}")).collect();
+    assert_eq!(bed.messages(), names);
+}
+
+#[test]
+fn a_process_that_ends_between_parts_begins_where_they_end() {
+    let mut bed = Bed::online();
+    bed.saves_at_once = false;
+    bed.say(0, bobs(1, 1));
+    for n in (2..=600).step_by(100) {
+        bed.say(0, bobs(n, n + 99));
+    }
+    bed.save();
+    bed.save();
+    bed.crash();
+    bed.saves_at_once = true;
+    bed.restore();
+    let hello = bed.go_online(601);
+    assert_eq!(hello.cursor, 1 + SAVED_ENTRIES_MAX);
+}
+
+#[test]
 fn acknowledgements_are_coalesced_by_time_and_by_count() {
     let mut bed = Bed::online();
     for n in 1..ACK_ENTRIES {

@@ -27,6 +27,12 @@ export function relayProgram(profile) {
   return join(target, profile, process.platform === 'win32' ? 'hongyan-relay.exe' : 'hongyan-relay')
 }
 
+/** The program of the native benchmarks (`tests/bench/`). */
+export const figuresProgram = join(target, 'release', process.platform === 'win32' ? 'figures.exe' : 'figures')
+
+/** What floods do to others (`tests/src/bin/floods.rs`). */
+export const floodsProgram = join(target, 'release', process.platform === 'win32' ? 'floods.exe' : 'floods')
+
 /**
  * A command that npm installed, as arguments for `node`: no shell and no `.cmd` in between.
  * @param {string} path inside `node_modules`

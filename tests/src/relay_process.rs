@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hongyan_load::process;
 use tempfile::TempDir;
 
 use crate::tokens::{KEY_ID, SECRET};
@@ -33,6 +34,20 @@ impl RelayProcess {
     /// When it does not start.
     #[must_use]
     pub fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_over(settings, |_| Ok(())).expect("nothing was to be done before")
+    }
+
+    /// The same over what `prepare` puts into its data folder.
+    ///
+    /// # Errors
+    /// Those of `prepare`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_over(
+        settings: &[(&str, &str)],
+        prepare: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<Self, String> {
         let mut settings: Vec<(String, String)> =
             settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
         settings.push((variable("tokens.hs256"), format!("{KEY_ID}:{SECRET}")));
@@ -44,8 +59,9 @@ impl RelayProcess {
             child: None,
             log: Arc::default(),
         };
+        prepare(&relay.data())?;
         relay.restart();
-        relay
+        Ok(relay)
     }
 
     /// Starts it again on the same port and folder.
@@ -62,7 +78,7 @@ impl RelayProcess {
         }
         let mut child = command
             .args(["serve", "--listen", &self.address.to_string(), "--data"])
-            .arg(self.folder.path().join("data"))
+            .arg(self.data())
             .envs(self.settings.iter().cloned())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -96,6 +112,18 @@ impl RelayProcess {
         }
     }
 
+    /// SIGTERM: it says goodbye to everybody, writes what is due, and ends.
+    ///
+    /// # Panics
+    /// When the system does not do it.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let id = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("the process is told");
+            child.wait().expect("the process ends");
+        }
+    }
+
     /// Whether it still runs.
     ///
     /// # Panics
@@ -119,7 +147,13 @@ impl RelayProcess {
         self.address
     }
 
-    /// The folder in which its data is.
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder in which its data folder is.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -137,7 +171,7 @@ impl RelayProcess {
     /// When it does not run.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.status("VmRSS:") * 1024
+        process::memory_bytes(&self.id().to_string()).expect("the relay runs")
     }
 
     /// The most that its resident memory was since its start, in bytes.
@@ -146,14 +180,7 @@ impl RelayProcess {
     /// When it does not run.
     #[must_use]
     pub fn memory_bytes_peak(&self) -> u64 {
-        self.status("VmHWM:") * 1024
-    }
-
-    fn status(&self, field: &str) -> u64 {
-        let pid = self.child.as_ref().map(Child::id).expect("the relay runs");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the relay runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a line of the status");
-        line.trim().trim_end_matches("kB").trim().parse().expect("a number of kB")
+        process::memory_bytes_peak(&self.id().to_string()).expect("the relay runs")
     }
 
     /// The processor time that it used, all threads together.
@@ -162,7 +189,7 @@ impl RelayProcess {
     /// When it does not run.
     #[must_use]
     pub fn processor_time(&self) -> Duration {
-        processor_time(&self.child.as_ref().map(|child| child.id().to_string()).expect("the relay runs"))
+        process::processor_time(&self.id().to_string()).expect("the relay runs")
     }
 }
 
@@ -173,20 +200,6 @@ impl Drop for RelayProcess {
             let _ = child.wait();
         }
     }
-}
-
-/// The processor time that a process used, by its id or `self`.
-///
-/// # Panics
-/// When there is no such process.
-#[must_use]
-pub fn processor_time(process: &str) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    // The name in brackets may hold anything; the numbers begin after it.
-    let numbers = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = numbers.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    // Linux counts in hundredths of a second for every program.
-    Duration::from_millis(ticks * 10)
 }
 
 /// The environment variable of a setting.

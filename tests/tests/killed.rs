@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hongyan_client::view::Message;
 use hongyan_client::{ChatError, Event};
 use hongyan_protocol::{Code, ConversationId, Seq};
-use hongyan_tests::{DiskCache, Host, MemoryCache, Proxy, RelayProcess, Setup};
+use hongyan_tests::{DiskCache, Host, MemoryCache, Proxy, RelayProcess, Setup, setup};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::sleep;
 
@@ -92,11 +92,11 @@ async fn nothing_acknowledged_is_lost() {
     let proxy = Proxy::start(address).await;
     let folder = tempfile::tempdir().unwrap();
     let file: PathBuf = folder.path().join("bob");
-    let bob_setup = || Setup::new(address, "bob", DiskCache::open(&file).unwrap());
-    let memory = |user| Setup::new(address, user, MemoryCache::default());
+    let bob_setup = || setup(address, "bob", DiskCache::open(&file).unwrap());
+    let memory = |user| setup(address, user, MemoryCache::default());
 
     let devices = [
-        Device::start("phone", Setup::new(proxy.address(), "alice", MemoryCache::default()), "alice"),
+        Device::start("phone", setup(proxy.address(), "alice", MemoryCache::default()), "alice"),
         Device::start("laptop", memory("alice"), "alice"),
         Device::start("bob", bob_setup(), "bob"),
         Device::start("carol", memory("carol"), "carol"),

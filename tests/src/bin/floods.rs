@@ -13,10 +13,10 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use hongyan_client::Event;
+use hongyan_load::process::processor_time;
 use hongyan_protocol::ConversationId;
 use hongyan_tests::floods::{Flood, PEERS};
-use hongyan_tests::relay_process::processor_time;
-use hongyan_tests::{Host, NoCache, RelayProcess, Setup};
+use hongyan_tests::{Host, NoCache, RelayProcess, setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -141,7 +141,7 @@ impl Other {
     }
 
     fn processor_time(&self) -> Duration {
-        processor_time(&self.child.id().to_string())
+        processor_time(&self.child.id().to_string()).expect("the flood goes on")
     }
 
     fn end(&mut self) -> usize {
@@ -162,7 +162,7 @@ struct Talk {
 
 impl Talk {
     async fn begin(relay: SocketAddr) -> Self {
-        let people = ["alice", "bob"].map(|name| Host::start_with_events(Setup::new(relay, name, NoCache)));
+        let people = ["alice", "bob"].map(|name| Host::start_with_events(setup(relay, name, NoCache)));
         let conversation = people[0].0.direct("bob");
         let mut talk = Self { people, conversation, said: 0 };
         for (host, _) in &mut talk.people {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hongyan_client::Event;
 use hongyan_protocol::{ConversationId, Seq};
-use hongyan_tests::{Host, MemoryCache, Setup};
+use hongyan_tests::{Host, MemoryCache, setup};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -41,7 +41,7 @@ pub(crate) struct Verdict {
 fn host(address: SocketAddr, user: &str) -> (Host, Seen) {
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
-    let host = Host::start(Setup::new(address, user, MemoryCache::default()), move |event| {
+    let host = Host::start(setup(address, user, MemoryCache::default()), move |event| {
         if let Event::Message(message) = event {
             noted.lock().unwrap().push((message.conversation, message.seq.unwrap(), message.content.text));
         }

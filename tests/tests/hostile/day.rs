@@ -10,7 +10,7 @@ use hongyan_protocol::wire::{self, client_frame::Verb};
 use hongyan_protocol::{Code, UserId};
 use hongyan_tests::host::users;
 use hongyan_tests::tokens::{seconds_now, token_until};
-use hongyan_tests::{Host, MemoryCache, RelayProcess, Setup};
+use hongyan_tests::{Host, MemoryCache, RelayProcess, Setup, setup};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hellos::forged_token;
@@ -27,11 +27,11 @@ pub(crate) async fn passes() {
     let address = relay.address();
     let short = |user| {
         let token = |user: &UserId| Ok(token_until(user, seconds_now() + TOKEN_SECONDS));
-        Setup { token: Arc::new(token), ..Setup::new(address, user, MemoryCache::default()) }
+        Setup { token: Arc::new(token), ..setup(address, user, MemoryCache::default()) }
     };
     let begun = Instant::now();
     let mut alice = Host::start(short("alice"), |_| {});
-    let mut bob = Host::start(Setup::new(address, "bob", MemoryCache::default()), |_| {});
+    let mut bob = Host::start(setup(address, "bob", MemoryCache::default()), |_| {});
     for host in [&mut alice, &mut bob] {
         host.caught_up(PATIENCE).await;
     }
@@ -53,7 +53,7 @@ pub(crate) async fn passes() {
     // The relay is killed and comes back; a second device of bob's catches up from nothing.
     relay.restart();
     alice.send(&direct, &format!("{BODY} after all")).await.unwrap();
-    let mut second = Host::start(Setup::new(address, "bob", MemoryCache::default()), |_| {});
+    let mut second = Host::start(setup(address, "bob", MemoryCache::default()), |_| {});
     second.caught_up(PATIENCE).await;
     assert_eq!(second.log(&direct).await.unwrap().len(), 21);
     // Strangers come by, from far away, and are not let in.

@@ -9,7 +9,7 @@ use hongyan_client::{Command, Event};
 use hongyan_protocol::ConversationId;
 use hongyan_tests::host::users;
 use hongyan_tests::tokens::{SECRET, seconds_now, token, token_until};
-use hongyan_tests::{Host, MemoryCache, RelayProcess, Setup};
+use hongyan_tests::{Host, MemoryCache, RelayProcess, setup};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -190,7 +190,7 @@ struct Talker {
 
 impl Talker {
     async fn start(relay: SocketAddr, user: &str) -> Self {
-        let (mut host, mut events) = Host::start_with_events(Setup::new(relay, user, MemoryCache::default()));
+        let (mut host, mut events) = Host::start_with_events(setup(relay, user, MemoryCache::default()));
         host.caught_up(PATIENCE).await;
         while events.try_recv().is_ok() {}
         Self { host, events, heard: Vec::new() }

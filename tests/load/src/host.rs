@@ -1,15 +1,15 @@
 //! The client core on a native machine: tokio is its clock, its socket and its cache's thread. Small enough that one
 //! process runs thousands of them, so it is the load generator's engine, too.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hongyan_client::view::{Conversation, Message, SessionStatus, State};
 use hongyan_client::{
-    Answer, ChatError, Client, Command, Config, Event, Generation, Input, Moment, Now, Output, RequestId,
-    Restored, Storage,
+    Answer, ChatError, Client, Command, Config, Event, Generation, HostEvent, Input, Moment, Now, Output,
+    RequestId, Restored, Storage,
 };
 use hongyan_protocol::wire::{Content, DeviceKind};
 use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, UserId};
@@ -18,8 +18,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{sleep_until, timeout};
 
 use crate::cache::CacheStore;
-use crate::connection::{self, Heard, Say};
-use crate::tokens;
+use crate::connection::{self, ABNORMAL, Heard, Say};
+use crate::meter::Meter;
 
 /// Gives a token for the user, or says in words why not.
 pub type TokenProvider = Arc<dyn Fn(&UserId) -> Result<String, String> + Send + Sync>;
@@ -28,6 +28,8 @@ pub type TokenProvider = Arc<dyn Fn(&UserId) -> Result<String, String> + Send + 
 pub struct Setup {
     /// Where the relay (or the proxy before it) listens.
     pub address: SocketAddr,
+    /// The address from which it dials; the system's choice when there is none.
+    pub source: Option<IpAddr>,
     /// Who logs in.
     pub user: UserId,
     /// Asked whenever the core needs one.
@@ -36,21 +38,27 @@ pub struct Setup {
     pub cache: Box<dyn CacheStore>,
     /// Entropy of this start.
     pub seed: [u8; 32],
+    /// Counts what the sockets do; clients may share it.
+    pub meter: Arc<Meter>,
 }
 
 impl Setup {
-    /// A client with tokens of the tests' own key, and chance from the system's hashing keys.
-    ///
-    /// # Panics
-    /// When the name is no user id.
+    /// A client with chance from the system's hashing keys and a meter of its own.
     #[must_use]
-    pub fn new(address: SocketAddr, user: &str, cache: impl CacheStore + 'static) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        user: UserId,
+        token: TokenProvider,
+        cache: impl CacheStore + 'static,
+    ) -> Self {
         Self {
             address,
-            user: UserId::new(user).expect("a user id"),
-            token: Arc::new(|user| Ok(tokens::token(user))),
+            source: None,
+            user,
+            token,
             cache: Box::new(cache),
             seed: seed(),
+            meter: Arc::default(),
         }
     }
 }
@@ -76,9 +84,11 @@ pub struct Host {
 
 type Answered = oneshot::Sender<Result<Answer, ChatError>>;
 
-struct Order {
-    command: Command,
-    answer: Answered,
+enum Order {
+    Command(Command, Answered),
+    Host(HostEvent),
+    /// The network ends the connection, without a word to the relay.
+    Cut,
 }
 
 impl Host {
@@ -90,7 +100,7 @@ impl Host {
         let config = Config {
             user: setup.user.clone(),
             device_kind: DeviceKind::Server,
-            agent: concat!("hongyan-tests/", env!("CARGO_PKG_VERSION")).into(),
+            agent: concat!("hongyan-load/", env!("CARGO_PKG_VERSION")).into(),
             tab: String::new(),
             shared: false,
             storage: Storage::Host,
@@ -101,7 +111,10 @@ impl Host {
         let engine = Engine {
             client,
             address: setup.address,
+            source: setup.source,
             token: setup.token,
+            meter: setup.meter,
+            dialled: None,
             cache: setup.cache,
             on_event,
             told,
@@ -147,16 +160,43 @@ impl Host {
 
     /// Waits until the client is online and has everything that was in its queue then.
     ///
-    /// # Panics
-    /// When that takes longer than `patience`.
-    pub async fn caught_up(&mut self, patience: Duration) {
+    /// # Errors
+    /// A sentence when that takes longer than `patience`, or can't be.
+    pub async fn ready(&mut self, patience: Duration) -> Result<(), String> {
         let user = self.user.clone();
-        let wait = self.state.wait_for(|state| state.status == SessionStatus::Online && state.caught_up);
-        match timeout(patience, wait).await.map(|waited| waited.is_ok()) {
-            Ok(true) => {}
-            Ok(false) => panic!("{user}'s client has ended"),
-            Err(_) => panic!("{user} is not caught up: {:?}", self.state()),
+        let wait = self.state.wait_for(|state| {
+            state.status == SessionStatus::Stopped || state.status == SessionStatus::Online && state.caught_up
+        });
+        let reason = match timeout(patience, wait).await.map(|waited| waited.map(|state| state.clone())) {
+            Ok(Ok(state)) if state.status == SessionStatus::Online => return Ok(()),
+            Ok(Ok(state)) => state.reason,
+            Ok(Err(_)) => return Err(format!("{user}'s client has ended.")),
+            Err(_) => self.state().reason,
+        };
+        Err(match reason {
+            Some(reason) => format!("{user} can't connect: {reason}"),
+            None => format!("{user} was not connected and caught up within {} s.", patience.as_secs()),
+        })
+    }
+
+    /// As [`Host::ready`], for tests.
+    ///
+    /// # Panics
+    /// When that takes longer than `patience`, or can't be.
+    pub async fn caught_up(&mut self, patience: Duration) {
+        if let Err(sentence) = self.ready(patience).await {
+            panic!("{sentence} {:?}", self.state());
         }
+    }
+
+    /// What the host knows of itself: whether somebody looks, and the like.
+    pub fn tell(&self, event: HostEvent) {
+        let _ = self.orders.send(Order::Host(event));
+    }
+
+    /// The network ends the connection without a goodbye; the client comes back as it would.
+    pub fn cut(&self) {
+        let _ = self.orders.send(Order::Cut);
     }
 
     /// Any command. A client that ends meanwhile answers as closed.
@@ -169,7 +209,7 @@ impl Host {
 
     fn begin(&self, command: Command) -> oneshot::Receiver<Result<Answer, ChatError>> {
         let (answer, answered) = oneshot::channel();
-        let _ = self.orders.send(Order { command, answer });
+        let _ = self.orders.send(Order::Command(command, answer));
         answered
     }
 
@@ -346,7 +386,11 @@ impl Drop for Connection {
 struct Engine<F> {
     client: Client,
     address: SocketAddr,
+    source: Option<IpAddr>,
     token: TokenProvider,
+    meter: Arc<Meter>,
+    /// When it dialled, until the relay's welcome.
+    dialled: Option<Instant>,
     cache: Box<dyn CacheStore>,
     on_event: F,
     told: watch::Sender<State>,
@@ -382,16 +426,28 @@ impl<F: FnMut(Event) + Send + 'static> Engine<F> {
     }
 
     fn order(&mut self, order: Order) {
-        self.requests += 1;
-        let request = RequestId(self.requests);
-        self.answers.insert(request, order.answer);
-        self.input(Input::Command(request, order.command));
+        match order {
+            Order::Command(command, answer) => {
+                self.requests += 1;
+                let request = RequestId(self.requests);
+                self.answers.insert(request, answer);
+                self.input(Input::Command(request, command));
+            }
+            Order::Host(event) => self.input(Input::Host(event)),
+            Order::Cut => {
+                if let Some(connection) = self.connection.take() {
+                    let generation = connection.generation;
+                    drop(connection);
+                    self.input(Input::Closed { generation, code: ABNORMAL, reason: String::new() });
+                }
+            }
+        }
     }
 
     /// One input, and all that follows from it at once.
     fn input(&mut self, input: Input) {
         let mut next = Some(input);
-        let mut follow = std::collections::VecDeque::new();
+        let mut follow = VecDeque::new();
         while let Some(input) = next {
             self.client.handle(now(), input);
             while let Some(output) = self.client.poll() {
@@ -406,7 +462,11 @@ impl<F: FnMut(Event) + Send + 'static> Engine<F> {
             Output::NeedToken => return Some(Input::Token((self.token)(self.client.user()))),
             Output::Dial(generation) => {
                 let (say, say_rx) = mpsc::unbounded_channel();
-                let run = connection::run(generation, self.address, self.heard.clone(), say_rx);
+                let place = connection::Place { address: self.address, source: self.source };
+                let meter = Arc::clone(&self.meter);
+                meter.count_dial();
+                self.dialled = Some(Instant::now());
+                let run = connection::run(generation, place, meter, self.heard.clone(), say_rx);
                 let task = tokio::spawn(run).abort_handle();
                 self.connection = Some(Connection { generation, say, task });
             }
@@ -434,6 +494,11 @@ impl<F: FnMut(Event) + Send + 'static> Engine<F> {
             Output::Beacon(_) | Output::Prepare(_) => {}
             Output::Event(event) => {
                 if let Event::State(state) = &event {
+                    if state.status == SessionStatus::Online
+                        && let Some(dialled) = self.dialled.take()
+                    {
+                        self.meter.count_hello(dialled.elapsed());
+                    }
                     self.told.send_replace(state.clone());
                 }
                 (self.on_event)(event);

@@ -1,13 +1,14 @@
 //! One WebSocket of a native client, as a task of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use hongyan_client::Generation;
 use hongyan_protocol::{Code, SUB_PROTOCOL};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -15,6 +16,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use crate::meter::Meter;
 
 /// What a connection tells its client.
 pub(crate) enum Heard {
@@ -32,31 +35,54 @@ pub(crate) enum Say {
 /// A peer that does not answer a close frame is not waited for any longer.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// RFC 6455, section 7.4.1: the network ended it.
-const ABNORMAL: Code = Code(1006);
+pub(crate) const ABNORMAL: Code = Code(1006);
+
+/// Between which addresses.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) source: Option<IpAddr>,
+}
 
 /// Dials, and carries frames both ways until either side ends it.
 pub(crate) async fn run(
     generation: Generation,
-    address: SocketAddr,
+    place: Place,
+    meter: Arc<Meter>,
     heard: mpsc::UnboundedSender<(Generation, Heard)>,
     mut say: mpsc::UnboundedReceiver<Say>,
 ) {
-    let end = match dial(address).await {
+    let end = match dial(place).await {
         Ok(socket) => {
             if heard.send((generation, Heard::Opened)).is_err() {
                 return;
             }
-            exchange(socket, generation, &heard, &mut say).await
+            exchange(socket, generation, &meter, &heard, &mut say).await
         }
-        Err(error) => Some((ABNORMAL, error.to_string())),
+        Err(error) => {
+            if let Error::Http(response) = &error {
+                meter.count_refusal(format!("refused with HTTP {}", response.status().as_u16()));
+            }
+            Some((ABNORMAL, error.to_string()))
+        }
     };
     if let Some((code, reason)) = end {
+        meter.count_end(code);
         let _ = heard.send((generation, Heard::Closed(code, reason)));
     }
 }
 
-async fn dial(address: SocketAddr) -> Result<WebSocketStream<TcpStream>, Error> {
-    let stream = TcpStream::connect(address).await?;
+async fn dial(Place { address, source }: Place) -> Result<WebSocketStream<TcpStream>, Error> {
+    let stream = match source {
+        None => TcpStream::connect(address).await?,
+        Some(source) => {
+            let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // An address left by a connection that ended may be taken again.
+            socket.set_reuseaddr(true)?;
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(address).await?
+        }
+    };
     stream.set_nodelay(true)?;
     let mut request = format!("ws://{address}/ws").into_client_request()?;
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUB_PROTOCOL));
@@ -69,13 +95,17 @@ async fn dial(address: SocketAddr) -> Result<WebSocketStream<TcpStream>, Error> 
 async fn exchange(
     mut socket: WebSocketStream<TcpStream>,
     generation: Generation,
+    meter: &Meter,
     heard: &mpsc::UnboundedSender<(Generation, Heard)>,
     say: &mut mpsc::UnboundedReceiver<Say>,
 ) -> Option<(Code, String)> {
     loop {
         tokio::select! {
             message = socket.next() => match message {
-                Some(Ok(Message::Binary(bytes))) => heard.send((generation, Heard::Frame(bytes))).ok()?,
+                Some(Ok(Message::Binary(bytes))) => {
+                    meter.count_frame(bytes.len());
+                    heard.send((generation, Heard::Frame(bytes))).ok()?;
+                }
                 Some(Ok(Message::Close(frame))) => {
                     return Some(frame.map_or((Code(1005), String::new()), |frame| {
                         (Code(frame.code.into()), frame.reason.to_string())

@@ -1,0 +1,238 @@
+//! Fills a store fast: the relay's own core over the engine on disk, without sockets and without waiting for answers.
+
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hongyan_load::tally::letters;
+use hongyan_protocol::wire::client_frame::Verb;
+use hongyan_protocol::wire::relay_frame::Event;
+use hongyan_protocol::wire::{self, ClientFrame, DeviceKind, RelayFrame};
+use hongyan_protocol::{ConversationId, Time, UserId, VERSION};
+use hongyan_relay::core::io::{Identity, Verifier};
+use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay};
+use hongyan_relay::store::Store as _;
+use hongyan_relay::store::fjall::FjallStore;
+use prost::Message as _;
+
+/// Sends that are given to the core before it may commit: one commit for all.
+const SENDS_PER_COMMIT: u64 = 2_000;
+/// Conversations among which messages are spread.
+const CONVERSATIONS: usize = 1_000;
+
+/// Who asks is who she says: nobody else can ask here.
+struct Trusting;
+
+impl Verifier for Trusting {
+    fn verify(&self, token: &str) -> Result<Identity, String> {
+        let user = UserId::new(token).map_err(|error| error.to_string())?;
+        Ok(Identity { user, expires: Time(u64::MAX / 2), issued: None })
+    }
+}
+
+/// Fills a store.
+pub(crate) struct Filler {
+    relay: Relay<FjallStore, Trusting>,
+    store: FjallStore,
+    begun: Instant,
+    connections: u64,
+    requests: u64,
+    /// Groups that were made, in their order.
+    made: Vec<String>,
+}
+
+impl Filler {
+    /// Opens the store in a relay's data folder, or makes it.
+    pub(crate) fn open(data: &Path) -> Result<Self, String> {
+        std::fs::create_dir_all(data)
+            .map_err(|error| format!("{} can't be made: {error}.", data.display()))?;
+        let store = FjallStore::open(data).map_err(|error| error.to_string())?;
+        let config = CoreConfig {
+            sends_per_second: 1_000_000_000,
+            sends_burst: 1_000_000_000,
+            requests_per_second: 1_000_000_000,
+            requests_burst: 1_000_000_000,
+            ..CoreConfig::default()
+        };
+        let relay =
+            Relay::open(config, store.clone(), Trusting, [7; 32]).map_err(|error| error.to_string())?;
+        Ok(Self { relay, store, begun: Instant::now(), connections: 0, requests: 0, made: Vec::new() })
+    }
+
+    fn now(&self) -> Now {
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { moment: Moment(ms(self.begun.elapsed())), time: Time(ms(time)) }
+    }
+
+    /// One input; what the core wants to have committed is left for [`Filler::settle`].
+    fn input(&mut self, input: Input) -> Result<Vec<Input>, String> {
+        self.relay.handle(self.now(), input);
+        let mut follow = Vec::new();
+        while let Some(output) = self.relay.poll() {
+            match output {
+                Output::Transmit(connection, bytes) => {
+                    follow.push(Input::Written(connection, bytes.len()));
+                    let frame = RelayFrame::from_bytes(bytes).map_err(|error| error.to_string())?;
+                    match frame.event {
+                        Some(Event::Reject(reject)) => return Err(format!("refused: {}", reject.reason)),
+                        Some(Event::GroupDone(done)) => self.made.push(done.conversation),
+                        _ => {}
+                    }
+                }
+                Output::Commit(ticket, batch) => {
+                    let committed = self.store.commit(&batch);
+                    follow.push(Input::Committed(ticket, committed));
+                }
+                Output::Close(_, code) => return Err(format!("a connection was closed: {code}")),
+                Output::Failed(sentence) => return Err(sentence),
+                Output::Answer(..) | Output::Drained => {}
+            }
+        }
+        Ok(follow)
+    }
+
+    /// All that follows from these inputs.
+    fn settle(&mut self, mut inputs: Vec<Input>) -> Result<(), String> {
+        while !inputs.is_empty() {
+            let mut follow = Vec::new();
+            for input in inputs {
+                follow.extend(self.input(input)?);
+            }
+            inputs = follow;
+        }
+        Ok(())
+    }
+
+    /// A connection of this user.
+    fn connect(&mut self, user: &str) -> Result<ConnectionId, String> {
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        self.settle(vec![Input::Connected(connection)])?;
+        let hello = wire::Hello {
+            version: VERSION,
+            token: user.into(),
+            user: user.into(),
+            device: format!("filler-{user}"),
+            device_kind: DeviceKind::Server.into(),
+            ..wire::Hello::default()
+        };
+        let frame = self.frame(connection, Verb::Hello(hello))?;
+        self.settle(vec![frame])?;
+        Ok(connection)
+    }
+
+    fn frame(&mut self, connection: ConnectionId, verb: Verb) -> Result<Input, String> {
+        self.requests += 1;
+        let bytes: Bytes =
+            ClientFrame { request: self.requests, verb: Some(verb) }.to_bytes().map_err(|e| e.to_string())?;
+        Ok(Input::Frame(connection, bytes))
+    }
+
+    /// Asks for all of these at once, and returns the groups that were made or changed, in that order.
+    fn call_all(
+        &mut self,
+        connection: ConnectionId,
+        verbs: impl IntoIterator<Item = Verb>,
+    ) -> Result<Vec<String>, String> {
+        let frames =
+            verbs.into_iter().map(|verb| self.frame(connection, verb)).collect::<Result<Vec<_>, _>>()?;
+        self.made.clear();
+        self.settle(frames)?;
+        Ok(std::mem::take(&mut self.made))
+    }
+
+    /// Messages in turn to these conversations; each is (connection, conversation).
+    fn send(
+        &mut self,
+        to: &[(ConnectionId, String)],
+        first: u64,
+        count: u64,
+        text_bytes: usize,
+    ) -> Result<(), String> {
+        let mut inputs = Vec::new();
+        for number in first..first + count {
+            let turn = usize::try_from(number).unwrap_or_default() % to.len();
+            let (connection, conversation) = &to[turn];
+            let content = wire::Content { text: letters(number, text_bytes), ..wire::Content::default() };
+            let send = wire::Send {
+                conversation: conversation.clone(),
+                key: format!("fill-{number}"),
+                content: content.encode_to_vec().into(),
+                ..wire::Send::default()
+            };
+            inputs.push(self.frame(*connection, Verb::Send(send))?);
+            if inputs.len() as u64 >= SENDS_PER_COMMIT {
+                self.settle(std::mem::take(&mut inputs))?;
+            }
+        }
+        self.settle(inputs)
+    }
+}
+
+/// A store of groups with one writer, for history.
+pub(crate) struct Groups {
+    filler: Filler,
+    writer: ConnectionId,
+    ids: Vec<String>,
+}
+
+impl Groups {
+    /// Opens the store, and makes the groups unless they are `known`.
+    pub(crate) fn open(data: &Path, known: &[String]) -> Result<Self, String> {
+        let mut filler = Filler::open(data)?;
+        let writer = filler.connect("writer")?;
+        let ids = if known.is_empty() {
+            let creates = (0..CONVERSATIONS).map(|number| {
+                Verb::CreateGroup(wire::CreateGroup {
+                    key: format!("group-{number}"),
+                    title: format!("Geese {number}"),
+                    members: Vec::new(),
+                })
+            });
+            filler.call_all(writer, creates)?
+        } else {
+            known.to_vec()
+        };
+        if ids.len() == CONVERSATIONS {
+            Ok(Self { filler, writer, ids })
+        } else {
+            Err("Groups are missing.".into())
+        }
+    }
+
+    /// The ids of the groups.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.ids.clone()
+    }
+
+    /// Writes messages number `first` and so many after it, in turn to all groups.
+    pub(crate) fn write(&mut self, first: u64, count: u64, text_bytes: usize) -> Result<(), String> {
+        let to: Vec<_> = self.ids.iter().map(|id| (self.writer, id.clone())).collect();
+        self.filler.send(&to, first, count, text_bytes)
+    }
+
+    /// Adds users to all groups; what was there before costs them nothing.
+    pub(crate) fn add(&mut self, users: &[UserId]) -> Result<(), String> {
+        let users: Vec<String> = users.iter().map(|user| user.as_str().to_owned()).collect();
+        let adds = self
+            .ids
+            .iter()
+            .map(|id| Verb::AddMembers(wire::AddMembers { conversation: id.clone(), users: users.clone() }));
+        self.filler.call_all(self.writer, adds).map(drop)
+    }
+}
+
+/// Writes messages for one user, from a hundred others.
+pub(crate) fn fill_inbox(data: &Path, user: &str, messages: u64, text_bytes: usize) -> Result<(), String> {
+    let to = UserId::new(user).map_err(|error| format!("--user is no user id: {error}."))?;
+    let mut filler = Filler::open(data)?;
+    let mut ways = Vec::new();
+    for number in 0..100 {
+        let name = format!("writer-{number}");
+        let connection = filler.connect(&name)?;
+        let writer = UserId::new(&name).map_err(|error| error.to_string())?;
+        ways.push((connection, ConversationId::direct(&writer, &to).as_str().to_owned()));
+    }
+    filler.send(&ways, 0, messages, text_bytes)
+}

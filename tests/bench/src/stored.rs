@@ -1,0 +1,213 @@
+//! What a large store costs: pages of history while sends go on, the start, the size on disk, `verify`.
+
+use std::process::{Command as Program, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hongyan_client::{Answer, Command};
+use hongyan_load::crowd::connect;
+use hongyan_load::histogram::{Latencies, float};
+use hongyan_load::scenarios::find;
+use hongyan_load::{Host, Meter, Plan};
+use hongyan_protocol::{ConversationId, UserId};
+use hongyan_tests::RelayProcess;
+use hongyan_tests::relay_process::program;
+
+use crate::filler::Groups;
+use crate::raw::{RECORD_BYTES, read_folder, round_trips};
+use crate::report::{Figure, Goal, Report};
+use crate::{Bench, relay};
+
+/// Stored messages, 1×, about 3× and 10×.
+const MESSAGES: [u64; 3] = [100_000, 330_000, 1_000_000];
+/// The same when it has to be quick.
+const MESSAGES_QUICK: [u64; 3] = [10_000, 33_000, 100_000];
+/// A message's text.
+const TEXT_BYTES: usize = 300;
+/// Those who read history at once …
+const READERS: usize = 8;
+/// … so many messages at a time.
+const PAGE: usize = 50;
+/// Sends per second that go on meanwhile.
+const SENDS_PER_SECOND: f64 = 500.0;
+/// From the start of the program until it says that it is ready, in milliseconds.
+const READY_MS_MAX: f64 = 200.0;
+
+pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
+    let sizes = if bench.quick { MESSAGES_QUICK } else { MESSAGES };
+    let readers: Vec<UserId> =
+        (0..READERS).filter_map(|n| UserId::new(&format!("reader-{n}")).ok()).collect();
+    let mut groups: Vec<String> = Vec::new();
+    let mut written = 0;
+    let mut relay: Option<RelayProcess> = None;
+    for size in sizes {
+        report.says(&format!("stored: {size} messages"));
+        let mut fill = |data: &std::path::Path| -> Result<(), String> {
+            let first = groups.is_empty();
+            let mut filler = Groups::open(data, &groups)?;
+            let begun = Instant::now();
+            filler.write(written, size - written, TEXT_BYTES)?;
+            let seconds = begun.elapsed().as_secs_f64();
+            if first {
+                groups = filler.ids();
+                filler.add(&readers)?;
+            }
+            report.add(
+                Figure::new(
+                    format!("filling a store from {written} to {size} messages"),
+                    float(size - written) / seconds,
+                    "1/s",
+                )
+                .note(format!("the core without sockets, {seconds:.1} s")),
+            );
+            written = size;
+            Ok(())
+        };
+        let mut running = match relay.take() {
+            None => relay::start_over(fill)?,
+            Some(mut running) => {
+                running.stop();
+                fill(&running.data())?;
+                running.restart();
+                running
+            }
+        };
+        history(bench, report, &running, &readers, &groups, size)?;
+        start(report, &mut running, size);
+        on_disk(report, &mut running, size)?;
+        relay = Some(running);
+    }
+    Ok(())
+}
+
+/// The newest page of one conversation after another, while others send.
+fn history(
+    bench: &Bench,
+    report: &mut Report,
+    relay: &RelayProcess,
+    readers: &[UserId],
+    groups: &[String],
+    size: u64,
+) -> Result<(), String> {
+    let target = relay::target(relay);
+    let sends = find("one-to-one").ok_or("There is no such scenario.")?;
+    let plan = Plan {
+        senders: 64,
+        rate: Some(SENDS_PER_SECOND),
+        duration: bench.time(),
+        receivers_connected: false,
+        ..Plan::default()
+    };
+    let latencies = Mutex::new(Latencies::default());
+    let groups: Vec<ConversationId> = groups.iter().filter_map(|id| ConversationId::new(id).ok()).collect();
+    bench.runtime.block_on(async {
+        let hosts = connect(&target, &Arc::<Meter>::default(), 0, readers, |_, _| {}).await?;
+        let load = tokio::spawn((sends.run)(target.clone(), plan));
+        let ends = Instant::now() + bench.time();
+        let reads = hosts.iter().enumerate().map(|(reader, host)| {
+            let (groups, latencies) = (&groups, &latencies);
+            async move {
+                let mut own = Latencies::default();
+                let mut turn = reader * 131;
+                while Instant::now() < ends {
+                    // A prime step: no two pages that follow each other are neighbours on disk.
+                    turn = (turn + 617) % groups.len();
+                    own.record(page(host, &groups[turn]).await?);
+                }
+                latencies.lock().unwrap_or_else(PoisonError::into_inner).add(&own);
+                Ok::<(), String>(())
+            }
+        });
+        join_all(reads).await.into_iter().collect::<Result<(), String>>()?;
+        let outcome = load.await.map_err(|error| error.to_string())??;
+        report.demand("the sends beside the history", &outcome)
+    })?;
+    let latencies = latencies.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let raw = round_trips(PAGE * RECORD_BYTES, bench.time() / 5)?;
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let figure = Figure::new(
+            format!("history page of {PAGE}, {size} stored, {name}"),
+            latencies.ms_at(share),
+            "ms",
+        )
+        .beside("raw round trip, as many bytes", raw.ms_at(share))
+        .note(format!(
+            "{READERS} readers, {} pages, {SENDS_PER_SECOND} sends a second beside",
+            latencies.count()
+        ));
+        report.add(if name == "p99" {
+            figure.slope("history page, p99", size, "stored messages")
+        } else {
+            figure
+        });
+    }
+    Ok(())
+}
+
+/// How long a page takes.
+async fn page(host: &Host, group: &ConversationId) -> Result<Duration, String> {
+    let begun = Instant::now();
+    let command = Command::History { conversation: group.clone(), before: None, after: None, limit: PAGE };
+    match host.command(command).await {
+        Ok(Answer::History(messages)) if !messages.is_empty() => Ok(begun.elapsed()),
+        Ok(_) => Err("A page of history came back empty.".into()),
+        Err(error) => Err(format!("A page of history was refused: {error}")),
+    }
+}
+
+fn start(report: &mut Report, relay: &mut RelayProcess, size: u64) {
+    for (how, ended) in [("a clean stop", true), ("a kill", false)] {
+        if ended {
+            relay.stop();
+        } else {
+            relay.kill();
+        }
+        let begun = Instant::now();
+        relay.restart();
+        let figure =
+            Figure::new(format!("start to ready after {how}, {size} stored"), ms(begun.elapsed()), "ms")
+                .beside("allowed", READY_MS_MAX)
+                .goal(Goal::AtMost(READY_MS_MAX));
+        report.add(if ended {
+            figure.slope("start to ready after a clean stop", size, "stored messages")
+        } else {
+            figure.slope("start to ready after a kill", size, "stored messages")
+        });
+    }
+}
+
+fn on_disk(report: &mut Report, relay: &mut RelayProcess, size: u64) -> Result<(), String> {
+    relay.stop();
+    let (read, bytes) = read_folder(&relay.data())?;
+    report.add(Figure::new(format!("store on disk, {size} stored"), float(bytes) / 1_048_576.0, "MB").slope(
+        "store on disk",
+        size,
+        "stored messages",
+    ));
+    report.add(
+        Figure::new(format!("bytes on disk of a message, {size} stored"), float(bytes) / float(size), "B")
+            .beside("its text", float(TEXT_BYTES as u64))
+            .note("with its key, names and references"),
+    );
+    let begun = Instant::now();
+    let status = Program::new(program())
+        .args(["verify", "--data"])
+        .arg(relay.data())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("`verify` could not be run: {error}."))?;
+    if !status.success() {
+        return Err("`verify` found damage.".into());
+    }
+    report.add(
+        Figure::new(format!("verify, {size} stored"), begun.elapsed().as_secs_f64(), "s")
+            .beside("reading every byte once", read.as_secs_f64())
+            .slope("verify", size, "stored messages"),
+    );
+    Ok(())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
