@@ -53,6 +53,15 @@ impl LogCursor {
         Self { unsure: true, ..Self::at(seq) }
     }
 
+    /// What is known to be there and was not told.
+    pub(crate) fn missed(&self, id: &ConversationId) -> Option<Event> {
+        (self.head > self.told).then(|| Event::LogGap {
+            conversation: id.clone(),
+            after: self.told,
+            before: self.head.next(),
+        })
+    }
+
     fn has_more(&self) -> bool {
         self.head > self.told || self.unsure
     }

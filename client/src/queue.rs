@@ -296,7 +296,11 @@ impl Client {
         line.time = line.time.max(Time(change.time));
         line.applied = version;
         if gone {
-            line.log = None;
+            // What was not pulled yet never will be.
+            let missed = line.log.take().and_then(|log| log.missed(&id));
+            if let Some(gap) = missed {
+                self.cache.after(After::Event(gap));
+            }
         } else if joined {
             line.log = change.by_log.then(|| LogCursor::since(head));
         }

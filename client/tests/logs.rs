@@ -227,6 +227,34 @@ fn a_refused_page_is_asked_for_again_or_not_as_the_code_says() {
 }
 
 #[test]
+fn who_is_removed_is_told_of_what_she_had_not_pulled() {
+    let mut bed = in_group();
+    bed.say(0, push(1, 1));
+    bed.say(0, push(5, 5));
+    let removed = Change::Group(wire::GroupChange {
+        conversation: "g1".into(),
+        kind: GroupChangeKind::Removed.into(),
+        by: "bob".into(),
+        users: vec!["alice".into()],
+        version: 2,
+        owner: "bob".into(),
+        last_seq: 5,
+        ..Default::default()
+    });
+    bed.say(0, batch(vec![entry(2, removed)]));
+    assert_eq!(bed.messages(), names([1]));
+    let gaps = bed
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::LogGap { after: Seq(1), before: Seq(6), .. }));
+    assert_eq!(gaps.count(), 1);
+    // An answer that comes late means nothing.
+    let pages = asked(&mut bed);
+    answer(&mut bed, pages[0].0, &pages[0].1, 5);
+    assert_eq!(bed.messages(), names([1]));
+}
+
+#[test]
 fn what_is_heard_of_a_log_during_a_reset_is_not_lost() {
     let mut bed = in_group();
     bed.say(0, push(1, 1));

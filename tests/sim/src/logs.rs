@@ -141,6 +141,23 @@ impl World {
         }
     }
 
+    /// An application is told that some messages are not told one by one: only to who has left, so few there are here.
+    pub(crate) fn watch_log_gap(&mut self, index: usize, conversation: &str, after: u64, before: u64) {
+        let device = &mut self.devices[index];
+        device.told.logs.remove(conversation);
+        let (user, epoch) = (device.user.as_str().to_owned(), device.cache().meta().epoch);
+        let has_left = self.with_tables(&epoch, |tables| {
+            truth::left_after(tables, conversation, &user, before.saturating_sub(1))
+        });
+        if has_left == Some(false) {
+            self.broke(
+                "R2",
+                format!("device {index} is told each message of {conversation}"),
+                format!("those between {after} and {before} are left out"),
+            );
+        }
+    }
+
     /// A device has been told all of the groups that come by their logs to it.
     pub(crate) fn logs_are_told(&self, index: usize) -> bool {
         let device = &self.devices[index];

@@ -243,6 +243,15 @@ pub(crate) fn group_changes(tables: &Tables, group: &str) -> Vec<wire::GroupChan
         .collect()
 }
 
+/// Whether the user left a group, or was removed, when it had this message already.
+#[must_use]
+pub(crate) fn left_after(tables: &Tables, group: &str, user: &str, seq: u64) -> bool {
+    group_changes(tables, group).iter().any(|change| {
+        let is_end = matches!(change.kind(), GroupChangeKind::Removed | GroupChangeKind::Left);
+        is_end && change.last_seq >= seq && change.users.iter().any(|gone| gone == user)
+    })
+}
+
 /// Who was in a group when its message `seq` was accepted.
 #[must_use]
 pub(crate) fn members_at(changes: &[wire::GroupChange], seq: u64) -> BTreeSet<String> {

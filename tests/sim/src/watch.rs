@@ -358,14 +358,16 @@ impl World {
         let (cache, user) = (device.cache(), device.user.as_str());
         let meta = cache.meta();
         let from = if cache.from.0 == meta.epoch { cache.from.1 } else { 0 };
+        let by_logs = self.shape.logs.is_some();
         let missing = self.with_tables(&meta.epoch, |tables| {
             let mut queue = truth::queue(tables, user, from).take_while(|entry| entry.pos <= meta.cursor);
             queue.find(|entry| {
                 let (Some(seq), Ok(id)) = (entry.message, ConversationId::new(&entry.conversation)) else {
                     return false;
                 };
-                // Of a group that comes by its log the queue only hints at it.
-                if cache.log(&id).is_some_and(|told| told < seq) {
+                // Of a group that comes by its log the queue only hints at it, and who leaves never pulls what is hinted.
+                let is_hint = cache.log(&id).is_some_and(|told| told < seq);
+                if is_hint || (by_logs && truth::left_after(tables, id.as_str(), user, seq)) {
                     return false;
                 }
                 let kept = cache.message(&id, Seq(seq)).map(|message| message.key);
@@ -456,11 +458,9 @@ impl World {
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
-            Event::LogGap { conversation, after, before } => self.broke(
-                "R2",
-                format!("device {index} is told each message of {conversation}"),
-                format!("those between {after} and {before} are left out"),
-            ),
+            Event::LogGap { conversation, after, before } => {
+                self.watch_log_gap(index, conversation.as_str(), after.0, before.0);
+            }
             Event::State(state) => self.app_state(index, state.status == SessionStatus::Online),
             Event::Presence(presence) => self.app_sees(index, presence),
             Event::Typing { conversation, user, typing } => {
