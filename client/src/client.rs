@@ -1,6 +1,7 @@
 //! The one way in and the one way out, and what all parts share.
 
-use std::collections::VecDeque;
+use core::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use hongyan_protocol::wire::client_frame::Verb;
@@ -170,11 +171,15 @@ impl Client {
                 && meta.user == self.user.as_str()
                 && DeviceId::new(&meta.device).is_ok()
         });
-        let lines: Option<Vec<_>> =
-            restored.conversations.iter().map(|record| Line::restore(record)).collect();
-        let entries: Option<Vec<_>> =
-            restored.outbox.iter().map(|(order, record)| Some((*order, Entry::restore(record)?))).collect();
-        if let (Some(meta), Some(lines), Some(entries)) = (trusted, lines, entries) {
+        // What can't be read ends the list, which is too short then.
+        let lines: Vec<_> = restored.conversations.iter().map_while(|record| Line::restore(record)).collect();
+        let entries: Vec<_> = restored
+            .outbox
+            .iter()
+            .map_while(|(order, record)| Some((*order, Entry::restore(record)?)))
+            .collect();
+        let is_whole = lines.len() == restored.conversations.len() && entries.len() == restored.outbox.len();
+        if let Some(meta) = trusted.filter(|_| is_whole) {
             self.queue.epoch.clone_from(&meta.epoch);
             self.queue.received = Pos(meta.cursor);
             self.queue.durable = Pos(meta.cursor);
@@ -355,25 +360,18 @@ impl Client {
         let time = |id: &ConversationId, line: &Line| {
             waiting.get(&id).map_or(line.time, |entry| entry.time.max(line.time))
         };
-        let mut lines: Vec<_> = self
-            .conversations
-            .iter()
-            .map(|(id, line)| (core::cmp::Reverse(time(id, line)), id, line))
-            .collect();
-        lines.sort_unstable_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)));
-        let begin = match before {
-            None => 0,
-            Some(before) => {
-                lines.iter().position(|(_, id, _)| *id == before).map_or(lines.len(), |at| at + 1)
-            }
-        };
-        lines
-            .into_iter()
-            .skip(begin)
+        // A heap: only as many as are wanted come out in order.
+        let lines = self.conversations.iter();
+        let mut newest: BinaryHeap<_> = lines.map(|(id, line)| (time(id, line), Reverse(id))).collect();
+        if let Some(before) = before {
+            while newest.pop().is_some_and(|(_, Reverse(id))| id != before) {}
+        }
+        core::iter::from_fn(|| newest.pop())
             .take(limit)
-            .map(|(_, id, line)| {
+            .filter_map(|(_, Reverse(id))| {
                 let waiting = waiting.get(&id).map(|entry| entry.view(&self.user));
-                conversations::conversation(id, line, &self.user, waiting)
+                let line = self.conversations.get(id)?;
+                Some(conversations::conversation(id, line, &self.user, waiting))
             })
             .collect()
     }

@@ -54,8 +54,8 @@ pub const HISTORY_ROUNDS_MAX: u32 = 8;
 pub const LOG_EVENTS_MAX: u64 = 500;
 /// … so many of them.
 pub const LOG_NEWEST: u32 = 50;
-/// Pages of logs that are asked for at once.
-pub const PULLS_IN_FLIGHT_MAX: usize = 4;
+/// Messages of a log that are asked for at once.
+pub const LOG_PAGE: u32 = 100;
 
 /// A leader that has not said within this time that it heard another tab's ask is taken for hung, and its lock is
 /// taken away. A page may be busy for longer than a moment; being wrong costs a reconnect, nothing else.

@@ -8,14 +8,14 @@
 //! *Invariant:* `told` moves forward only, by one with each message told, or over a gap that is told.
 
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::{Class, ConversationId, GroupVersion, MENTION_ALL, Seq, limits, wire};
+use hongyan_protocol::{Class, ConversationId, GroupVersion, MENTION_ALL, Seq, wire};
 
 use crate::cache::After;
 use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{ChatError, Event, Now};
-use crate::limits::{LOG_EVENTS_MAX, LOG_NEWEST, PULLS_IN_FLIGHT_MAX, UNSAVED_ENTRIES_MAX};
+use crate::limits::{LOG_EVENTS_MAX, LOG_NEWEST, LOG_PAGE, UNSAVED_ENTRIES_MAX};
 use crate::sending::later;
 use crate::session::Pending;
 use crate::timers::Timer;
@@ -31,8 +31,6 @@ pub(crate) struct LogCursor {
     pub(crate) ends: Option<Seq>,
     /// There may be more than any hint said: nobody told since the group came to be one by log.
     pub(crate) unsure: bool,
-    /// A page is on the wire.
-    pub(crate) pulling: bool,
 }
 
 /// What brought a message of a group that comes by its log.
@@ -111,27 +109,23 @@ impl Client {
             self.queue.keep_hint(id, seq);
             return;
         }
-        let Some(line) = self.conversations.get_mut(&id) else { return };
-        if line.log.is_none() {
-            return;
-        }
-        let (before, known) = (line.last_seq, line.group.as_ref().map(|group| group.version));
-        line.hint(seq);
-        let called = Seq(head.called_all);
-        let is_called = called > line.called && called > line.read_seq;
-        if is_called {
-            line.called = called;
-        }
+        let Some(line) = self.conversations.get_mut(&id).filter(|line| line.log.is_some()) else { return };
+        line.call(Seq(head.called_all));
         let version = GroupVersion(head.version);
-        let is_newer = version > known.unwrap_or(GroupVersion::ZERO);
-        if is_newer {
+        if line.group.as_ref().is_none_or(|known| known.version < version) && version > GroupVersion::ZERO {
             line.group = conversations::group(head.title, &head.owner, head.member_count, head.version);
         }
+        self.hint(&id, seq);
+    }
+
+    /// The log is at least so far.
+    fn hint(&mut self, id: &ConversationId, seq: Seq) {
+        let Some(line) = self.conversations.get_mut(id) else { return };
+        let before = line.last_seq;
+        line.hint(seq);
         let now_at = line.last_seq;
-        if now_at > before || is_newer || is_called {
-            self.trim(&id, before, now_at);
-            self.cache.changed(&id);
-        }
+        self.trim(id, before, now_at);
+        self.cache.changed(id);
     }
 
     /// New messages of a group's log.
@@ -163,14 +157,10 @@ impl Client {
             return;
         }
         if seq > log.told.next() && !defects::is_on(Defect::LogGapTaken) {
-            let before = line.last_seq;
-            line.hint(seq);
             if message.mentions.iter().any(|user| user == self.user.as_str() || user == MENTION_ALL) {
                 line.call(seq);
             }
-            self.trim(&id, before, seq);
-            self.cache.changed(&id);
-            return;
+            return self.hint(&id, seq);
         }
         log.told = log.told.max(seq);
         log.head = log.head.max(seq);
@@ -187,7 +177,7 @@ impl Client {
         }
     }
 
-    /// Asks for what is missing, one page of a group at a time.
+    /// Asks for what is missing, one page at a time.
     pub(crate) fn pump_pulls(&mut self, now: Now) {
         if !self.session.is_online()
             || self.queue.is_resetting()
@@ -196,40 +186,28 @@ impl Client {
         {
             return;
         }
-        let pulling = self.conversations.iter().filter(|(_, line)| line.log.is_some_and(|log| log.pulling));
-        let room = PULLS_IN_FLIGHT_MAX.saturating_sub(pulling.count());
-        let mut due = Vec::new();
-        for (id, line) in self.conversations.iter_mut() {
-            if due.len() == room {
-                break;
-            }
-            if let Some(log) = &mut line.log
-                && log.has_more()
-                && !log.pulling
-            {
-                log.pulling = true;
-                due.push((id.clone(), *log));
-            }
+        if self.session.pending.values().any(|(pending, _)| matches!(pending, Pending::Pull(_))) {
+            return;
         }
-        for (id, log) in due {
-            let conversation = id.as_str().to_owned();
-            let page = if log.head.0 - log.told.0 > LOG_EVENTS_MAX {
-                wire::History { conversation, limit: LOG_NEWEST, ..wire::History::default() }
-            } else if log.told == Seq::ZERO {
-                // The wire has no "after nothing": the log's first message comes alone.
-                wire::History { conversation, before: 2, limit: 1, ..wire::History::default() }
-            } else {
-                let limit = u32::try_from(limits::HISTORY_PAGE_MESSAGES_MAX).unwrap_or(u32::MAX);
-                wire::History { conversation, after: log.told.0, limit, ..wire::History::default() }
-            };
-            self.request(now, Pending::Pull(id), Verb::History(page));
-        }
+        let mut lines = self.conversations.iter().filter_map(|(id, line)| Some((id, line.log?)));
+        let found = lines.find(|(_, log)| log.has_more()).map(|(id, log)| (id.clone(), log));
+        drop(lines);
+        let Some((id, log)) = found else { return };
+        let (behind, told) = (log.head.0 - log.told.0, log.told);
+        // The wire has no "after nothing": the log's first message comes alone.
+        let (before, limit) = match told {
+            _ if behind > LOG_EVENTS_MAX => (0, LOG_NEWEST),
+            Seq::ZERO => (2, 1),
+            _ => (0, LOG_PAGE),
+        };
+        let after = if limit == LOG_PAGE { told.0 } else { 0 };
+        let page = wire::History { conversation: id.as_str().into(), before, after, limit };
+        self.request(now, Pending::Pull(id), Verb::History(page));
     }
 
     /// A page came.
     pub(crate) fn pulled(&mut self, now: Now, id: &ConversationId, page: wire::HistoryPage) {
         let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
-        log.pulling = false;
         let first = page.messages.first().map(|message| Seq(message.seq));
         match first {
             // No hint says more than the log itself.
@@ -259,7 +237,6 @@ impl Client {
         retry_after_ms: u64,
     ) {
         let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
-        log.pulling = false;
         if error.class() == Class::Stop {
             // No member any more, as the queue is about to tell.
             log.head = log.told;
@@ -267,16 +244,6 @@ impl Client {
         } else {
             let until = later(&mut self.random, now, 2, retry_after_ms);
             self.timers.set(Timer::Pulls, until);
-        }
-    }
-
-    /// What was on the wire is not any more.
-    pub(crate) fn pulls_disconnected(&mut self) {
-        self.timers.clear(Timer::Pulls);
-        for (_, line) in self.conversations.iter_mut() {
-            if let Some(log) = &mut line.log {
-                log.pulling = false;
-            }
         }
     }
 }

@@ -50,10 +50,11 @@ pub(crate) struct Presences {
 impl Presences {
     /// Whom any asker watches, in order.
     fn union(&self) -> Vec<UserId> {
-        let mut union: Vec<_> = self.askers.values().flat_map(SortedSet::as_slice).cloned().collect();
-        union.sort_unstable();
-        union.dedup();
-        union
+        let mut union = SortedSet::default();
+        for user in self.askers.values().flat_map(SortedSet::as_slice) {
+            union.insert(user.clone());
+        }
+        union.into_vec()
     }
 
     /// The relay answered for all of them; who is not watched any more needs no answer.

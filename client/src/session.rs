@@ -400,6 +400,7 @@ impl Client {
             Timer::Renew,
             Timer::Outbox,
             Timer::Reads,
+            Timer::Pulls,
             Timer::Watch,
             Timer::Refused,
         ] {
@@ -410,7 +411,6 @@ impl Client {
         for (_, line) in self.conversations.iter_mut() {
             line.read_in_flight = false;
         }
-        self.pulls_disconnected();
         self.asks_disconnected(now);
         self.presences_disconnected(now, was_online);
         self.typings_disconnected();

@@ -147,6 +147,12 @@ impl<K: Ord> SortedSet<K> {
 
     /// In order.
     #[must_use]
+    pub fn into_vec(self) -> Vec<K> {
+        self.0
+    }
+
+    /// In order.
+    #[must_use]
     pub fn as_slice(&self) -> &[K] {
         &self.0
     }

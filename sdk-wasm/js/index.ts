@@ -13,7 +13,6 @@ import type {
   ErrorCode,
   ErrorInfo,
   GroupUpdate,
-  LogGap,
   MemberPage,
   Message,
   Presence,
@@ -32,7 +31,6 @@ export type {
   Group,
   GroupUpdate,
   Json,
-  LogGap,
   Member,
   MemberPage,
   Message,
@@ -61,6 +59,15 @@ export interface ConnectOptions {
   wasm?: string | URL | Request | Response | BufferSource | WebAssembly.Module
 }
 
+/** What was not told message by message of a large group: it is in the group's history. */
+export interface LogGap {
+  readonly conversation: string
+  /** The last message before the gap that was told; 0 when none was. */
+  readonly after: number
+  /** The first message that is told again. */
+  readonly before: number
+}
+
 /** The events of a chat and what their listeners are given. */
 export interface Events {
   /** A message has arrived, one's own included: each once, in the log's order. */
@@ -76,7 +83,7 @@ export interface Events {
    * conversations and history anew. With a conversation: of a large group only the newest messages are told one by one
    * to who was away for long; those between are in its history.
    */
-  gap: Readonly<Partial<LogGap>>
+  gap: Partial<LogGap>
   /** A group's membership changed. */
   group: GroupUpdate
   /** A watched user is as given now: see `presence.watch`. */

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
 use wasm_bindgen::{JsCast, JsValue};
 
+use crate::driver::set;
 use crate::types;
 
 /// Plain objects; whole numbers as numbers (a seq above 2^53 would take longer than the sun lasts).
@@ -32,8 +33,16 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
         Event::State(one) => ("state", to_js(&state(one, now))),
         Event::Gap => ("gap", Object::new().into()),
         Event::LogGap { conversation, after, before } => {
-            let conversation = conversation.as_str().into();
-            ("gap", to_js(&types::LogGap { conversation, after: after.0, before: before.0 }))
+            let gap = Object::new();
+            set(&gap, "conversation", &conversation.as_str().into());
+            for (name, seq) in [("after", after), ("before", before)] {
+                #[allow(
+                    clippy::cast_precision_loss,
+                    reason = "a seq above 2^53 would take longer than the sun lasts"
+                )]
+                set(&gap, name, &JsValue::from_f64(seq.0 as f64));
+            }
+            ("gap", gap.into())
         }
         Event::Group(update) => ("group", to_js(&group_update(update))),
         Event::Presence(one) => ("presence", to_js(&presence(one))),

@@ -181,18 +181,6 @@ pub struct Presence {
     pub devices: Vec<DevicePresence>,
 }
 
-/// So much happened in a large group that it was not told message by message.
-#[derive(Serialize, Tsify)]
-#[serde(rename_all = "camelCase")]
-pub struct LogGap {
-    /// Which group.
-    pub conversation: String,
-    /// The last message before the gap that was told; 0 when none was.
-    pub after: u64,
-    /// The first message that is told again.
-    pub before: u64,
-}
-
 /// Somebody writes something, or stopped.
 #[derive(Serialize, Tsify)]
 #[serde(rename_all = "camelCase")]
