@@ -10,6 +10,9 @@ use hongyan_protocol::wire::relay_frame::Event;
 use hongyan_protocol::wire::{self, ClientFrame, DeviceKind, RelayFrame};
 use hongyan_protocol::{ConversationId, Time, UserId, VERSION};
 use hongyan_relay::core::io::{Identity, Verifier};
+use hongyan_relay::core::limits::QUERY_MEMBERS_MAX;
+use hongyan_relay::core::queries::{Answer, GroupQuery, GroupShown, Query, QueryId};
+use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay};
 use hongyan_relay::store::Store as _;
 use hongyan_relay::store::fjall::FjallStore;
@@ -39,6 +42,9 @@ pub(crate) struct Filler {
     requests: u64,
     /// Groups that were made, in their order.
     made: Vec<String>,
+    queries: u64,
+    /// What the app's server was answered last.
+    answer: Option<Answer>,
 }
 
 impl Filler {
@@ -56,7 +62,16 @@ impl Filler {
         };
         let relay =
             Relay::open(config, store.clone(), Trusting, [7; 32]).map_err(|error| error.to_string())?;
-        Ok(Self { relay, store, begun: Instant::now(), connections: 0, requests: 0, made: Vec::new() })
+        Ok(Self {
+            relay,
+            store,
+            begun: Instant::now(),
+            connections: 0,
+            requests: 0,
+            made: Vec::new(),
+            queries: 0,
+            answer: None,
+        })
     }
 
     fn now(&self) -> Now {
@@ -86,7 +101,8 @@ impl Filler {
                 }
                 Output::Close(_, code) => return Err(format!("a connection was closed: {code}")),
                 Output::Failed(sentence) => return Err(sentence),
-                Output::Answer(..) | Output::Drained => {}
+                Output::Answer(_, answer) => self.answer = Some(answer),
+                Output::Drained => {}
             }
         }
         Ok(follow)
@@ -102,6 +118,16 @@ impl Filler {
             inputs = follow;
         }
         Ok(())
+    }
+
+    /// Asks as the app's server does, of a group.
+    fn ask(&mut self, query: Query) -> Result<GroupShown, String> {
+        self.queries += 1;
+        self.settle(vec![Input::Query(QueryId(self.queries), query)])?;
+        match self.answer.take() {
+            Some(Answer::Group(group)) => Ok(group),
+            _ => Err("The core did not do what the app's server asked.".into()),
+        }
     }
 
     /// A connection of this user.
@@ -167,6 +193,55 @@ impl Filler {
             }
         }
         self.settle(inputs)
+    }
+}
+
+/// One large group, which its owner writes to; nobody is connected but her.
+pub(crate) struct Large {
+    filler: Filler,
+    owner: ConnectionId,
+    group: ConversationId,
+    written: u64,
+}
+
+impl Large {
+    /// Opens the store, and makes the group.
+    pub(crate) fn open(data: &Path, diffusion: Diffusion) -> Result<Self, String> {
+        let mut filler = Filler::open(data)?;
+        let owner = UserId::new("owner").map_err(|error| error.to_string())?;
+        let create = Query::CreateGroup {
+            title: "Geese".into(),
+            owner: owner.clone(),
+            members: Vec::new(),
+            mode: diffusion,
+        };
+        let group = filler.ask(create)?.id;
+        let owner = filler.connect(owner.as_str())?;
+        Ok(Self { filler, owner, group, written: 0 })
+    }
+
+    /// Adds the users of these numbers, as the app's server does.
+    pub(crate) fn add(&mut self, from: u64, to: u64) -> Result<(), String> {
+        let mut next = from;
+        while next < to {
+            let end = to.min(next + QUERY_MEMBERS_MAX as u64);
+            let users = (next..end).filter_map(|n| UserId::new(&format!("member-{n:07}")).ok()).collect();
+            self.filler.ask(Query::Group(self.group.clone(), GroupQuery::Add(users)))?;
+            next = end;
+        }
+        Ok(())
+    }
+
+    /// So many messages, a few of them in each commit.
+    pub(crate) fn write(&mut self, count: u64, per_commit: u64, text_bytes: usize) -> Result<(), String> {
+        let to = [(self.owner, self.group.as_str().to_owned())];
+        let end = self.written + count;
+        while self.written < end {
+            let some = per_commit.min(end - self.written);
+            self.filler.send(&to, self.written, some, text_bytes)?;
+            self.written += some;
+        }
+        Ok(())
     }
 }
 

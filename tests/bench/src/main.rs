@@ -11,6 +11,7 @@
 mod deliveries;
 mod filler;
 mod idle;
+mod large;
 mod raw;
 mod relay;
 mod report;
@@ -38,6 +39,7 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { name: "sends", run: sends::run },
     Part { name: "deliveries", run: deliveries::run },
+    Part { name: "large", run: large::run },
     Part { name: "idle", run: idle::run },
     Part { name: "sync", run: sync::run },
     Part { name: "stored", run: stored::run },

@@ -1,0 +1,72 @@
+//! Large groups: what a message costs before anybody is pushed it, and what a member costs.
+
+use std::path::Path;
+use std::time::Instant;
+
+use hongyan_load::histogram::float;
+use hongyan_relay::core::queue::Diffusion;
+
+use crate::filler::Large;
+use crate::raw::read_folder;
+use crate::report::{Figure, Goal, Report};
+use crate::{Bench, relay};
+
+/// Members of the group.
+const MEMBERS: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// The same when it has to be quick.
+const MEMBERS_QUICK: [u64; 3] = [1_000, 10_000, 100_000];
+/// Messages that are written at each size …
+const MESSAGES: u64 = 4_000;
+/// … so many with one commit, as under load.
+const PER_COMMIT: u64 = 64;
+/// A message's text.
+const TEXT_BYTES: usize = 300;
+/// How much more a message to the largest group may cost than one to the smallest.
+const FLAT: f64 = 1.2;
+
+pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
+    let sizes: &[u64] = if bench.quick { &MEMBERS_QUICK } else { &MEMBERS };
+    relay::start_over(|data| by_log(report, data, sizes))?;
+    Ok(())
+}
+
+fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String> {
+    let mut large = Large::open(data, Diffusion::Auto)?;
+    let (mut members, mut smallest) = (1, None);
+    for size in sizes.iter().copied() {
+        report.says(&format!("large: {size} members"));
+        let (_, before) = read_folder(data)?;
+        let begun = Instant::now();
+        large.add(members, size)?;
+        let joining = begun.elapsed();
+        let (_, after) = read_folder(data)?;
+        let joined = float(size - members);
+        members = size;
+        report.add(
+            Figure::new(
+                format!("joining a group of up to {size} members"),
+                joining.as_secs_f64() * 1e6 / joined,
+                "µs",
+            )
+            .note(format!(
+                "{:.1} s for all by the app's server, 1,000 in a request, without sockets; {:.0} bytes on disk each",
+                joining.as_secs_f64(),
+                float(after.saturating_sub(before)) / joined,
+            )),
+        );
+        // What has to be read once is not a message's cost.
+        large.write(PER_COMMIT, PER_COMMIT, TEXT_BYTES)?;
+        let begun = Instant::now();
+        large.write(MESSAGES, PER_COMMIT, TEXT_BYTES)?;
+        let each = begun.elapsed().as_secs_f64() * 1e6 / float(MESSAGES);
+        let first = *smallest.get_or_insert(each);
+        report.add(
+            Figure::new(format!("a message to {size} members before pushing"), each, "µs")
+                .beside(format!("to {} members", sizes[0]), first)
+                .goal(Goal::RatioAtMost(FLAT))
+                .note(format!("core and engine, {PER_COMMIT} messages per commit"))
+                .slope("a message before pushing", size, "members"),
+        );
+    }
+    Ok(())
+}
