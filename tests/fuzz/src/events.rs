@@ -58,7 +58,7 @@ fn group_change(version: u64) -> wire::GroupChange {
         owner: "bob".into(),
         member_count: 3,
         last_seq: version,
-        by_log: version % 3 == 0,
+        by_log: version.is_multiple_of(3),
     }
 }
 

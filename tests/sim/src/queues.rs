@@ -44,7 +44,6 @@ impl QueueShape {
                 retention_bytes_max: chance.weighted(&[(3, MANY_BYTES), (1, 800)]),
                 device_expiry_ms: chance.weighted(&[(1, FOR_EVER_MS), (1, 120_000), (1, 20_000)]),
                 sweep_interval_ms: *chance.pick(&[1_000, 10_000, 60_000]),
-                ..QueueConfig::default()
             })
         })
     }
