@@ -356,8 +356,11 @@ impl Client {
         self.queue.life += 1;
         self.queue.epoch = epoch;
         self.queue.received = pos;
-        self.queue.durable = Pos::ZERO;
-        self.queue.acked = Pos::ZERO;
+        // Until the snapshot is in the cache, a hello tells what is there: of the same queue that is the cursor of before.
+        if !same_epoch || self.queue.durable > pos {
+            self.queue.durable = Pos::ZERO;
+        }
+        self.queue.acked = self.queue.durable;
         self.queue.streamed = pos;
         self.queue.unacked = 0;
         self.cache.clear();

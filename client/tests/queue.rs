@@ -374,6 +374,24 @@ fn a_cache_that_cannot_be_trusted_is_dropped_and_keeps_its_device_only_for_its_u
     }
 }
 
+/// A new hello while the snapshot is being saved gave cursor 0 of the same epoch. Found by the simulated world.
+#[test]
+fn a_hello_before_the_snapshot_is_durable_tells_the_cursor_of_before() {
+    let mut bed = Bed::online();
+    bed.say(0, bobs(1, 3));
+    bed.pass(ACK_DELAY_MS);
+    assert_eq!(bed.acks(), [3]);
+    bed.saves_at_once = false;
+    let reset = wire::Reset { epoch: "e1".into(), pos: 9, cause: wire::ResetCause::CursorExpired.into() };
+    bed.say(0, Relay::Reset(reset));
+    bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: Vec::new(), done: true }));
+    bed.close(Code(1006));
+    assert_eq!(bed.go_online(9).cursor, 3);
+    bed.save();
+    bed.close(Code(1006));
+    assert_eq!(bed.go_online(9).cursor, 9);
+}
+
 fn change(kind: GroupChangeKind, by: &str, users: &[&str], version: u64, last_seq: u64) -> Change {
     Change::Group(wire::GroupChange {
         conversation: "g1".into(),

@@ -26,8 +26,12 @@ pub(crate) fn query(program: &mut Program<'_>, groups: &[String]) -> Query {
             members: members(program),
             mode: way(program),
         },
-        6 | 7 if !groups.is_empty() => {
-            let group = program.pick(groups).clone();
+        6 | 7 => {
+            // Mostly one that there is.
+            let group = match groups.is_empty() || program.below(8) == 0 {
+                true => "nowhere".to_owned(),
+                false => program.pick(groups).clone(),
+            };
             let Ok(group) = ConversationId::new(&group) else { return Query::Counters };
             let query = match program.below(5) {
                 0 => GroupQuery::Show,

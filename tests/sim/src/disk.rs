@@ -336,9 +336,8 @@ impl Store for SimStore {
 
 fn apply(tables: &mut Tables, batch: &Batch) {
     for (table, key, value) in &batch.changes {
-        if let (Table::Queue, Some(value)) = (table, value) {
-            // A row of new entries; a part of an older one keeps its key.
-            let user = key.len() - 8;
+        // A row of new entries; a part of an older one keeps its key.
+        if let (Table::Queue, Some(value), Some(user)) = (table, value, key.len().checked_sub(8)) {
             let newest =
                 tables.queues.range(key.slice(..user)..).take_while(|(at, _)| at.starts_with(&key[..user]));
             if newest.last().is_none_or(|(last, _)| last < key) {

@@ -17,20 +17,24 @@ use crate::faults::Fault;
 use crate::truth;
 use crate::world::World;
 
-/// How many members make a group come by its log.
+/// How many members make a group come by its log, and whether a push often finds no room.
 pub(crate) struct LogShape {
     members: usize,
+    tight: bool,
 }
 
 impl LogShape {
     /// In most worlds they are few.
     pub(crate) fn of(seed: u64) -> Option<Self> {
         let mut chance = Chance::new(seed, 5);
-        chance.percent(60).then(|| Self { members: *chance.pick(&[1, 2, 3, 4]) })
+        chance.percent(60).then(|| Self { members: *chance.pick(&[1, 2, 3, 4]), tight: chance.percent(40) })
     }
 
     pub(crate) fn configure(&self, config: &mut CoreConfig) {
         config.diffusion.log_members = self.members;
+        if self.tight {
+            config.outgoing_bytes_target = 200;
+        }
     }
 }
 

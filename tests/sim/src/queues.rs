@@ -142,7 +142,7 @@ impl World {
     /// The relay tells a device that its queue can't be continued.
     pub(crate) fn watch_reset(&mut self, id: ConnectionId, user: &str, reset: &wire::Reset) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let cursor = link.window.1;
+        let (sent, cursor) = link.window;
         link.window = (reset.pos, reset.pos);
         let (first, head) =
             self.relay.store.look(|tables| (truth::first_kept(tables, user), truth::head(tables, user)));
@@ -150,7 +150,8 @@ impl World {
         let is_right = match reset.cause() {
             ResetCause::CursorExpired => {
                 self.mattered(Fault::Expired);
-                is_dropped && cursor > 0
+                // What was sent to a new device need not be acknowledged yet.
+                is_dropped && sent > 0
             }
             ResetCause::NewDevice => {
                 self.mattered(Fault::NewDevice);

@@ -15,6 +15,7 @@ const RARE: &[(&str, u64, u64)] = &[
     ("join-overtaken", 1_001_000, 3_000),
     ("epoch-before-reset", 1_014_500, 10_000),
     ("ack-beyond-stream", 10_017_500, 5_000),
+    ("log-hint-forgotten", 1_000_000, 3_000),
 ];
 
 #[test]

@@ -113,3 +113,9 @@ fn presence_holds_where_it_once_did_not() {
         check_world(&Scenario::new(seed).without_logs());
     }
 }
+
+/// A hello during the save of a reset's snapshot gave cursor 0 of an epoch in which the relay had heard of a later one.
+#[test]
+fn a_cursor_is_not_taken_back_while_a_snapshot_is_saved() {
+    check_world(&Scenario::new(1_005_732));
+}
