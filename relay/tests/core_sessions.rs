@@ -7,6 +7,7 @@ mod core_world;
 use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
+use hongyan_relay::core::queue::QueueConfig;
 use hongyan_relay::core::{CoreConfig, Input};
 use hongyan_relay::store::{Store, Table};
 
@@ -124,7 +125,9 @@ fn silence_hello_and_token_have_their_deadlines() {
 
 #[test]
 fn catching_up_waits_for_the_socket_and_for_acknowledgements() {
-    let config = CoreConfig { outgoing_bytes_target: 1, sends_burst: 10_000, ..Default::default() };
+    // A new device is told all of it.
+    let queue = QueueConfig { capacity: 10_000, ..Default::default() };
+    let config = CoreConfig { outgoing_bytes_target: 1, sends_burst: 10_000, queue, ..Default::default() };
     let mut world = World::with(config);
     let alice = world.login("alice", "a");
     let conversation = direct("alice", "bob");

@@ -193,6 +193,12 @@ impl Peer {
         self.upgraded().await;
     }
 
+    /// Asks for a WebSocket; whether it got it. A crowd may be told to come later.
+    pub async fn tries_to_upgrade(&mut self) -> bool {
+        self.write(&head(&UPGRADE)).await;
+        self.http().await.is_some_and(|answer| answer.starts_with("HTTP/1.1 101 "))
+    }
+
     /// The answer that opens a WebSocket.
     pub async fn upgraded(&mut self) {
         let answer = self.http().await.expect("an answer to the upgrade");

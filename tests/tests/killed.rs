@@ -87,7 +87,8 @@ async fn write(device: Arc<Device>, conversations: Vec<ConversationId>) -> Vec<W
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost() {
-    let mut relay = block_in_place(|| RelayProcess::start(&[]));
+    // A device that was never there before is told all that was written, entry by entry.
+    let mut relay = block_in_place(|| RelayProcess::start(&[("queue.capacity", "100000")]));
     let address = relay.address();
     let proxy = Proxy::start(address).await;
     let folder = tempfile::tempdir().unwrap();

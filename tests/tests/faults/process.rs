@@ -50,6 +50,8 @@ impl Relay {
             .arg(&self.data)
             .env("NO_COLOR", "1")
             .env("HONGYAN_TOKENS_HS256", format!("{KEY_ID}:{SECRET}"))
+            // A device that was never there before is told all that was written, entry by entry.
+            .env("HONGYAN_QUEUE_CAPACITY", "100000")
             .env("HONGYAN_LIMITS_SENDS_PER_SECOND", "100000")
             .env("HONGYAN_LIMITS_SENDS_BURST", "100000")
             .env("HONGYAN_LIMITS_REQUESTS_PER_SECOND", "100000")
