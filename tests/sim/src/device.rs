@@ -48,6 +48,8 @@ pub(crate) struct Gap {
     pub(crate) pos: u64,
     /// The device may have had nothing before: then its application hears of no gap.
     pub(crate) may_be_quiet: bool,
+    /// The queue is the same one: what was told before the gap is of this epoch, too.
+    pub(crate) is_same_queue: bool,
 }
 
 /// What a device's application was told of its queue, as the checker follows it.

@@ -248,7 +248,8 @@ impl World {
             }
             Some(relay_frame::Event::Reset(reset)) => {
                 let may_be_quiet = reset.cause() == ResetCause::NewDevice;
-                link.reset = Some(Gap { epoch: reset.epoch, pos: reset.pos, may_be_quiet });
+                let is_same_queue = reset.cause() == ResetCause::CursorExpired;
+                link.reset = Some(Gap { epoch: reset.epoch, pos: reset.pos, may_be_quiet, is_same_queue });
             }
             Some(relay_frame::Event::Batch(batch)) if link.reset.is_none() => {
                 for entry in batch.entries {
@@ -484,7 +485,8 @@ impl World {
         } else if device.told.gaps.is_empty() && !device.is_logged_out() {
             vec![device.cache().meta().epoch]
         } else {
-            let is_older = |epoch: &&String| device.told.gaps.iter().all(|gap| gap.epoch != **epoch);
+            let may_be = |gap: &Gap, epoch: &String| gap.epoch != *epoch || gap.is_same_queue;
+            let is_older = |epoch: &&String| device.told.gaps.iter().all(|gap| may_be(gap, epoch));
             device.told.begun.iter().filter(is_older).cloned().collect()
         };
         let wanted = (message.conversation.as_str(), message.seq.map(|seq| seq.0));
