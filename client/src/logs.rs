@@ -51,12 +51,12 @@ impl LogCursor {
         Self { unsure: true, ..Self::at(seq) }
     }
 
-    /// What is known to be there and was not told.
-    pub(crate) fn missed(&self, id: &ConversationId) -> Option<Event> {
-        (self.head > self.told).then(|| Event::LogGap {
+    /// What was not told of the time until the log ended for this user.
+    pub(crate) fn missed(&self, id: &ConversationId, last: Seq) -> Option<Event> {
+        (last > self.told).then(|| Event::LogGap {
             conversation: id.clone(),
             after: self.told,
-            before: self.head.next(),
+            before: last.next(),
         })
     }
 

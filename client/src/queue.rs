@@ -297,7 +297,7 @@ impl Client {
         line.applied = version;
         if gone {
             // What was not pulled yet never will be.
-            let missed = line.log.take().and_then(|log| log.missed(&id));
+            let missed = line.log.take().and_then(|log| log.missed(&id, head));
             if let Some(gap) = missed {
                 self.cache.after(After::Event(gap));
             }

@@ -119,3 +119,9 @@ fn presence_holds_where_it_once_did_not() {
 fn a_cursor_is_not_taken_back_while_a_snapshot_is_saved() {
     check_world(&Scenario::new(1_005_732));
 }
+
+/// Who was removed and came again was told a gap of the time between, when she was no member: the log's head came first.
+#[test]
+fn a_gap_ends_where_the_membership_did() {
+    check_world(&Scenario::new(1_795_714_110_008_258));
+}
