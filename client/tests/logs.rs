@@ -255,6 +255,24 @@ fn who_is_removed_is_told_of_what_she_had_not_pulled() {
 }
 
 #[test]
+fn pages_that_bring_nothing_new_are_not_asked_for_over_and_over() {
+    let mut bed = in_group();
+    bed.say(0, push(1, 2));
+    bed.say(0, head(9));
+    let pages = asked(&mut bed);
+    // A relay that says there is more and gives what was told already.
+    let messages = vec![message(1), message(2)];
+    let page = wire::HistoryPage { conversation: "g1".into(), messages, last_seq: 9 };
+    bed.say(pages[0].0, Relay::HistoryPage(page));
+    assert!(asked(&mut bed).is_empty());
+    assert_eq!(bed.messages(), names(1..=2));
+    // The next hint is taken as ever.
+    bed.say(0, head(9));
+    pull(&mut bed, 9);
+    assert_eq!(bed.messages(), names(1..=9));
+}
+
+#[test]
 fn what_is_heard_of_a_log_during_a_reset_is_not_lost() {
     let mut bed = in_group();
     bed.say(0, push(1, 1));

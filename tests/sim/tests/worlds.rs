@@ -125,3 +125,9 @@ fn a_cursor_is_not_taken_back_while_a_snapshot_is_saved() {
 fn a_gap_ends_where_the_membership_did() {
     check_world(&Scenario::new(1_795_714_110_008_258));
 }
+
+/// The checker looked at a device whose token had just ended while it looked at the others.
+#[test]
+fn what_a_device_sees_counts_when_it_is_connected() {
+    check_world(&Scenario::new(1_795_714_745_023_785));
+}

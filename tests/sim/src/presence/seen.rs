@@ -21,6 +21,8 @@ use crate::world::{USERS, World};
 const RATE_MIN: u64 = 800;
 /// What frames may be under way: the slowest ones behind each other.
 const UNDER_WAY_MS: u64 = 15_000;
+/// Looks, a quarter of a second apart, for one who comes back: longer than any back-off (30 s) and time-out together.
+const RETURN_TRIES_MAX: u32 = 400;
 /// What a state needs to be told and to arrive when nothing is under way.
 const SETTLED_MS: u64 = 2_000;
 /// Those of an application that watch.
@@ -294,6 +296,7 @@ impl World {
         for index in 0..self.devices.len() {
             let mut wrong = None;
             for _ in 0..6 {
+                self.await_connection(index);
                 wrong = self.wrongly_seen(index);
                 if wrong.is_none() || self.breach.is_some() {
                     break;
@@ -304,6 +307,18 @@ impl World {
             if let Some((expected, happened)) = wrong {
                 return self.broke("live truth", expected, happened);
             }
+        }
+    }
+
+    /// Everybody was connected, but looking at the others took time, and this one's token may have ended: what it sees
+    /// counts when it is back and was answered.
+    fn await_connection(&mut self, index: usize) {
+        for _ in 0..RETURN_TRIES_MAX {
+            let app = &self.devices[index].app;
+            if self.breach.is_some() || (app.online && app.online_changed + SETTLED_MS < self.now) {
+                return;
+            }
+            self.pass(250);
         }
     }
 
