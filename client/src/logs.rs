@@ -208,21 +208,23 @@ impl Client {
     /// A page came.
     pub(crate) fn pulled(&mut self, now: Now, id: &ConversationId, page: wire::HistoryPage) {
         let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
+        let before = log.told;
         let first = page.messages.first().map(|message| Seq(message.seq));
-        match first {
-            // No hint says more than the log itself.
-            None => log.head = log.told,
-            Some(first) if first > log.told.next() => {
-                let gap = Event::LogGap { conversation: id.clone(), after: log.told, before: first };
-                log.told = first.previous();
-                self.cache.after(After::Event(gap));
-            }
-            Some(_) => {}
+        if let Some(first) = first.filter(|first| *first > before.next()) {
+            let gap = Event::LogGap { conversation: id.clone(), after: before, before: first };
+            log.told = first.previous();
+            self.cache.after(After::Event(gap));
         }
         log.unsure = false;
-        log.head = log.head.max(Seq(page.last_seq));
+        log.head = log.head.max(Seq(page.last_seq)).max(log.told);
         for message in page.messages.into_iter().filter(|message| message.conversation == id.as_str()) {
             self.log_message(message, Way::Log);
+        }
+        // A page that brings nothing new is not asked for again: no hint says more than the log itself.
+        if let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut())
+            && log.told == before
+        {
+            log.head = before;
         }
         self.cache.changed(id);
         self.session.brought();
