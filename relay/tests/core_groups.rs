@@ -10,16 +10,6 @@ use hongyan_protocol::wire::{self, GroupChangeKind, client_frame::Verb, relay_fr
 use hongyan_relay::core::queue::DiffusionConfig;
 use hongyan_relay::core::{ConnectionId, CoreConfig};
 
-fn add(group: &str, users: &[&str]) -> Verb {
-    let users = users.iter().map(|user| (*user).into()).collect();
-    Verb::AddMembers(wire::AddMembers { conversation: group.into(), users })
-}
-
-fn remove(group: &str, users: &[&str]) -> Verb {
-    let users = users.iter().map(|user| (*user).into()).collect();
-    Verb::RemoveMembers(wire::RemoveMembers { conversation: group.into(), users })
-}
-
 fn leave(group: &str) -> Verb {
     Verb::LeaveGroup(wire::LeaveGroup { conversation: group.into() })
 }

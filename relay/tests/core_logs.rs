@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use core_world::*;
 use hongyan_protocol::Code;
-use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
+use hongyan_protocol::wire::{client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_relay::core::limits::LOG_PUSHES_IN_FLIGHT;
 use hongyan_relay::core::queries::{Answer, GroupQuery, GroupShown, Query};
 use hongyan_relay::core::queue::{Diffusion, DiffusionConfig};
@@ -18,16 +18,6 @@ use hongyan_relay::core::{ConnectionId, CoreConfig};
 fn config() -> CoreConfig {
     let diffusion = DiffusionConfig { log_members: 3, ..DiffusionConfig::default() };
     CoreConfig { diffusion, ..CoreConfig::default() }
-}
-
-fn add(group: &str, users: &[&str]) -> Verb {
-    let users = users.iter().map(|user| (*user).into()).collect();
-    Verb::AddMembers(wire::AddMembers { conversation: group.into(), users })
-}
-
-fn remove(group: &str, users: &[&str]) -> Verb {
-    let users = users.iter().map(|user| (*user).into()).collect();
-    Verb::RemoveMembers(wire::RemoveMembers { conversation: group.into(), users })
 }
 
 /// What came: `text` by the queue, `>text` by the log, `=head`, `log from seq` and `queue from seq`.

@@ -382,6 +382,16 @@ pub fn send(conversation: &str, key: &str, text: &str) -> Verb {
     })
 }
 
+pub fn add(group: &str, users: &[&str]) -> Verb {
+    let users = users.iter().map(|user| (*user).into()).collect();
+    Verb::AddMembers(wire::AddMembers { conversation: group.into(), users })
+}
+
+pub fn remove(group: &str, users: &[&str]) -> Verb {
+    let users = users.iter().map(|user| (*user).into()).collect();
+    Verb::RemoveMembers(wire::RemoveMembers { conversation: group.into(), users })
+}
+
 pub fn history(conversation: &str, before: u64, after: u64, limit: u32) -> Verb {
     Verb::History(wire::History { conversation: conversation.into(), before, after, limit })
 }

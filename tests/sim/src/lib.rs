@@ -22,6 +22,7 @@ pub mod defects;
 mod device;
 pub mod disk;
 pub mod faults;
+mod frames;
 mod lines;
 mod logs;
 mod network;

@@ -41,9 +41,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if is == was {
             return Ok(None);
         }
-        let Some(Conversation { group: Some(group), .. }) = self.conversations.get(id) else {
-            return Ok(None);
-        };
         // Before the change there may be as many more as it names.
         let most = HELD_MEMBERS_MAX + GROUP_CHANGE_USERS_MAX;
         let all = group.members.page(&self.store, id, None, most)?;
