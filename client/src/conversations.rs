@@ -6,7 +6,7 @@
 
 use hongyan_protocol::limits::OWN_UNREAD_MAX;
 use hongyan_protocol::wire::{self, Content, ConversationState};
-use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Seq, Time, UserId};
+use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, MENTION_ALL, Seq, Time, UserId};
 use prost::Message as _;
 
 use crate::defects::{self, Defect};
@@ -180,6 +180,11 @@ pub(crate) fn view(message: &wire::Message) -> Option<Message> {
         mentions: users(&message.mentions),
         status: Status::Sent,
     })
+}
+
+/// Whether the message mentions the user, or everybody.
+pub(crate) fn calls(message: &wire::Message, user: &UserId) -> bool {
+    message.mentions.iter().any(|called| called == user.as_str() || called == MENTION_ALL)
 }
 
 /// A content's bytes are another client's: what can't be read is shown as nothing, and kept as it came.

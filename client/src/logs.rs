@@ -8,7 +8,7 @@
 //! *Invariant:* `told` moves forward only, by one with each message told, or over a gap that is told.
 
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::{Class, ConversationId, GroupVersion, MENTION_ALL, Seq, wire};
+use hongyan_protocol::{Class, ConversationId, GroupVersion, Seq, wire};
 
 use crate::cache::After;
 use crate::client::Client;
@@ -110,7 +110,9 @@ impl Client {
             return;
         }
         let Some(line) = self.conversations.get_mut(&id).filter(|line| line.log.is_some()) else { return };
-        line.call(Seq(head.called_all));
+        if !line.own.contains(&head.called_all) {
+            line.call(Seq(head.called_all));
+        }
         let version = GroupVersion(head.version);
         if line.group.as_ref().is_none_or(|known| known.version < version) && version > GroupVersion::ZERO {
             line.group = conversations::group(head.title, &head.owner, head.member_count, head.version);
@@ -157,7 +159,7 @@ impl Client {
             return;
         }
         if seq > log.told.next() && !defects::is_on(Defect::LogGapTaken) {
-            if message.mentions.iter().any(|user| user == self.user.as_str() || user == MENTION_ALL) {
+            if conversations::calls(&message, &self.user) {
                 line.call(seq);
             }
             return self.hint(&id, seq);

@@ -4,7 +4,6 @@
 //! grow while the epoch is the same.
 
 use bytes::Bytes;
-use hongyan_protocol::MENTION_ALL;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, ConversationState, GroupChangeKind, ResetCause, entry::Change};
 use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Pos, Seq, Time, UserId};
@@ -231,8 +230,12 @@ impl Client {
         let line = self.conversations.entry(id, &mut self.cache.gathering.writes);
         let before = line.last_seq;
         line.take(message, own);
-        if message.mentions.iter().any(|user| user == self.user.as_str() || user == MENTION_ALL) && !own {
-            line.call(Seq(message.seq));
+        let seq = Seq(message.seq);
+        if own && line.called == seq {
+            // The head of a log tells of a call, and not whose it is.
+            line.called = Seq::ZERO;
+        } else if !own && conversations::calls(message, &self.user) {
+            line.call(seq);
         }
         let now_at = line.last_seq;
         let record: Bytes = message.encode_to_vec().into();

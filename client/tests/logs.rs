@@ -210,6 +210,24 @@ fn a_message_that_calls_the_user_is_shown_in_the_list_wherever_it_is() {
     assert_eq!(bed.line(&group()).mentioned, Some(Seq(7)));
 }
 
+/// The head of a log tells that everybody was called, and not by whom.
+#[test]
+fn who_calls_everybody_is_not_called_herself() {
+    let mut bed = in_group();
+    let head = |called_all| {
+        let head = wire::LogHead { last_seq: 1, called_all, ..wire::LogHead::default() };
+        let heads = vec![wire::LogHead { conversation: "g1".into(), ..head }];
+        Relay::LogHeads(wire::LogHeads { heads })
+    };
+    bed.say(0, head(1));
+    assert_eq!(bed.line(&group()).mentioned, Some(Seq(1)), "nobody knows yet whose it is");
+    let own = wire::Message { from: "alice".into(), mentions: vec!["*".into()], ..message(1) };
+    bed.say(0, Relay::LogMessages(wire::LogMessages { messages: vec![own], group: None }));
+    assert_eq!(bed.line(&group()).mentioned, None);
+    bed.say(0, head(1));
+    assert_eq!(bed.line(&group()).mentioned, None);
+}
+
 #[test]
 fn a_refused_page_is_asked_for_again_or_not_as_the_code_says() {
     let mut bed = in_group();
