@@ -113,7 +113,9 @@ impl Client {
                     self.session.invisible = told.invisible;
                 }
                 match (self.answered(request), heard) {
-                    (Some(Pending::Pull(id)), Heard::HistoryPage(page)) => self.pulled(now, &id, page),
+                    (Some(Pending::Pull(id, asked_at)), Heard::HistoryPage(page)) => {
+                        self.pulled(now, &id, asked_at, page);
+                    }
                     (Some(Pending::Ask(ask)), heard) => self.ask_answered(now, ask, heard),
                     _ => {}
                 }
@@ -195,7 +197,7 @@ impl Client {
                 Pending::Renew
                 | Pending::Send(_)
                 | Pending::MarkRead(_)
-                | Pending::Pull(_)
+                | Pending::Pull(..)
                 | Pending::Ask(_)
                 | Pending::Watch(_),
                 Class::Retry | Class::Stop,
@@ -209,7 +211,7 @@ impl Client {
         match pending {
             Pending::Send(order) => self.send_rejected(now, order, error, retry_after_ms),
             Pending::MarkRead(id) => self.read_rejected(now, &id, &error, retry_after_ms),
-            Pending::Pull(id) => self.pull_rejected(now, &id, &error, retry_after_ms),
+            Pending::Pull(id, _) => self.pull_rejected(now, &id, &error, retry_after_ms),
             Pending::Watch(users) => self.watch_rejected(now, &users, &error, retry_after_ms),
             Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
             Pending::Renew => {

@@ -188,7 +188,7 @@ impl Client {
         {
             return;
         }
-        if self.session.pending.values().any(|(pending, _)| matches!(pending, Pending::Pull(_))) {
+        if self.session.pending.values().any(|(pending, _)| matches!(pending, Pending::Pull(..))) {
             return;
         }
         let mut lines = self.conversations.iter().filter_map(|(id, line)| Some((id, line.log?)));
@@ -204,11 +204,13 @@ impl Client {
         };
         let after = if limit == LOG_PAGE { told.0 } else { 0 };
         let page = wire::History { conversation: id.as_str().into(), before, after, limit };
-        self.request(now, Pending::Pull(id), Verb::History(page));
+        self.request(now, Pending::Pull(id, told), Verb::History(page));
     }
 
     /// A page came.
-    pub(crate) fn pulled(&mut self, now: Now, id: &ConversationId, page: wire::HistoryPage) {
+    ///
+    /// `asked_at`: what was told when it was asked for.
+    pub(crate) fn pulled(&mut self, now: Now, id: &ConversationId, asked_at: Seq, page: wire::HistoryPage) {
         let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
         let before = log.told;
         let first = page.messages.first().map(|message| Seq(message.seq));
@@ -222,11 +224,12 @@ impl Client {
         for message in page.messages.into_iter().filter(|message| message.conversation == id.as_str()) {
             self.log_message(message, Way::Log);
         }
-        // A page that brings nothing new is not asked for again: no hint says more than the log itself.
+        // Where nothing came, by this page or another way meanwhile, none is asked for again: no hint says more than the
+        // log itself.
         if let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut())
-            && log.told == before
+            && log.told == asked_at
         {
-            log.head = before;
+            log.head = asked_at;
         }
         self.cache.changed(id);
         self.session.brought();

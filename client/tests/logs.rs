@@ -291,6 +291,17 @@ fn pages_that_bring_nothing_new_are_not_asked_for_over_and_over() {
 }
 
 #[test]
+fn a_page_whose_message_the_queue_brought_meanwhile_does_not_end_the_pulling() {
+    let mut bed = in_group();
+    bed.say(0, head(2));
+    let pages = asked(&mut bed);
+    bed.say(0, batch(vec![entry(2, Change::Message(message(1)))]));
+    answer(&mut bed, pages[0].0, &pages[0].1, 2);
+    pull(&mut bed, 2);
+    assert_eq!(bed.messages(), names(1..=2));
+}
+
+#[test]
 fn what_is_heard_of_a_log_during_a_reset_is_not_lost() {
     let mut bed = in_group();
     bed.say(0, push(1, 1));

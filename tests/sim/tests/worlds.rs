@@ -126,6 +126,12 @@ fn a_gap_ends_where_the_membership_did() {
     check_world(&Scenario::new(1_795_714_110_008_258));
 }
 
+/// A page brought what the queue had brought meanwhile, and the client took that for the log's end.
+#[test]
+fn a_page_that_came_second_is_not_the_end_of_a_log() {
+    check_world(&Scenario::new(1_795_716_002_002_186));
+}
+
 /// The checker looked at a device whose token had just ended while it looked at the others.
 #[test]
 fn what_a_device_sees_counts_when_it_is_connected() {
