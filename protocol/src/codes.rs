@@ -137,6 +137,8 @@ codes! {
     WATCH_FULL = 4316, "watch-full", "Too many users are watched at once.";
     /// A newer version of the SDK runs in another tab. Made by the client.
     OUTDATED = 4317, "outdated", "A newer version of this app is open in another tab; reload this page.";
+    /// A message has as many reactions as it may have.
+    TOO_MANY_REACTIONS = 4318, "too-many-reactions", "This message has as many reactions as it may have.";
 }
 
 impl Code {

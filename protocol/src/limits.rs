@@ -17,6 +17,12 @@ pub const REASON_BYTES_MAX: usize = 512;
 
 /// Users mentioned by one message.
 pub const MENTIONS_MAX: usize = 64;
+/// One reaction's name.
+pub const REACTION_BYTES_MAX: usize = 64;
+/// Reactions to one message, each counted for each user.
+pub const REACTIONS_MAX: usize = 200;
+/// Changes of messages in one page.
+pub const CHANGE_PAGE_MAX: usize = 100;
 /// Users named in one request that changes a group.
 pub const GROUP_CHANGE_USERS_MAX: usize = 200;
 /// Members of one group.
@@ -66,10 +72,17 @@ pub const RELAY_DECODE_AMPLIFICATION_MAX: usize = 512;
 const _: () = {
     assert!(MENTIONS_MAX * (ID_BYTES_MAX + 3) + CONTENT_BYTES_MAX < CLIENT_FRAME_BYTES_MAX - 4096);
     assert!(GROUP_CHANGE_USERS_MAX * (ID_BYTES_MAX + 3) < CLIENT_FRAME_BYTES_MAX / 4);
+    // A message with all that it may hold, beside a full batch.
+    assert!(
+        CLIENT_FRAME_BYTES_MAX
+            + REACTIONS_MAX * (REACTION_BYTES_MAX + ID_BYTES_MAX + 12)
+            + BATCH_BYTES_TARGET
+            < RELAY_FRAME_BYTES_MAX
+    );
     assert!(TOKEN_BYTES_MAX < CLIENT_FRAME_BYTES_MAX / 4);
     assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < RELAY_FRAME_BYTES_MAX);
     assert!(
-        LOG_HEADS_MAX * (CONVERSATION_ID_BYTES_MAX + TITLE_BYTES_MAX + ID_BYTES_MAX + 40)
+        LOG_HEADS_MAX * (CONVERSATION_ID_BYTES_MAX + TITLE_BYTES_MAX + ID_BYTES_MAX + 64)
             < RELAY_FRAME_BYTES_MAX
     );
     // A snapshot's frame: each state may carry a last message and its own unread list.
