@@ -8,6 +8,7 @@
 import load, * as wasm from './wasm/hongyan.js'
 import type {
   Body,
+  Change,
   Conversation,
   Device,
   ErrorCode,
@@ -22,6 +23,7 @@ import type {
 
 export type {
   Body,
+  Change,
   Conversation,
   Device,
   DeviceKind,
@@ -37,6 +39,7 @@ export type {
   Presence,
   PresenceCause,
   PresenceStatus,
+  Reaction,
   State,
   Typing,
 } from './wasm/hongyan.js'
@@ -59,19 +62,22 @@ export interface ConnectOptions {
   wasm?: string | URL | Request | Response | BufferSource | WebAssembly.Module
 }
 
-/** What was not told message by message of a large group: it is in the group's history. */
-export interface LogGap {
-  readonly conversation: string
-  /** The last message before the gap that was told; 0 when none was. */
-  readonly after: number
+/** What was not told one by one: it is in the conversation list and the histories. */
+export interface Gap {
+  /** Of this conversation only. */
+  readonly conversation?: string
+  /** Only messages of a large group: the last before the gap that was told, 0 when none was. */
+  readonly after?: number
   /** The first message that is told again. */
-  readonly before: number
+  readonly before?: number
 }
 
 /** The events of a chat and what their listeners are given. */
 export interface Events {
   /** A message has arrived, one's own included: each once, in the log's order. */
   message: Message
+  /** A message was edited, recalled or reacted to: each change once, in their order, and after the message. */
+  change: Change
   /** A message of one's own is being sent, was sent or failed. */
   outbox: Message
   /** A line of the conversation list is now as given. */
@@ -79,12 +85,13 @@ export interface Events {
   /** The connection or the cache changed. */
   state: State
   /**
-   * Not everything came as `message` events. Empty: the relay could not continue from where this device was, so read
-   * conversations and history anew. With a conversation: of a large group only the newest messages are told one by one
-   * to who was away for long; those between are in its history.
+   * Not everything came as `message` and `change` events. Empty: the relay could not continue from where this device was,
+   * so read conversations and history anew. With a conversation alone: so much has changed in it that its history is to be
+   * read anew. With bounds too: of a large group only the newest messages are told one by one to who was away for long;
+   * those between are in its history.
    */
-  gap: Partial<LogGap>
-  /** A group's membership changed. */
+  gap: Gap
+  /** A group's membership or title changed. */
   group: GroupUpdate
   /** A watched user is as given now: see `presence.watch`. */
   presence: Presence
@@ -126,6 +133,7 @@ export async function connect(options: ConnectOptions): Promise<Chat> {
   }
   const listeners: Listeners = {
     message: new Set(),
+    change: new Set(),
     outbox: new Set(),
     conversation: new Set(),
     state: new Set(),
@@ -218,6 +226,26 @@ export class Chat {
     return ask(this.id, 'send', conversation, body, options?.key, options?.replyTo, options?.mentions)
   }
 
+  /** Writes a message of one's own anew. Gives it as it is then; so do the calls below. */
+  edit(conversation: string, seq: number, body: Body): Promise<Message> {
+    return ask(this.id, 'edit', conversation, seq, body)
+  }
+
+  /** Takes a message back: one's own, or in one's own group anybody's. There is left who sent it and when. */
+  recall(conversation: string, seq: number): Promise<Message> {
+    return ask(this.id, 'recall', conversation, seq)
+  }
+
+  /** Reacts to a message with an emoji or a word. */
+  react(conversation: string, seq: number, reaction: string): Promise<Message> {
+    return ask(this.id, 'react', conversation, seq, reaction)
+  }
+
+  /** Takes one's reaction back. */
+  unreact(conversation: string, seq: number, reaction: string): Promise<Message> {
+    return ask(this.id, 'unreact', conversation, seq, reaction)
+  }
+
   /** Forgets a failed message. */
   discard(key: string): Promise<void> {
     return ask(this.id, 'discard', key)
@@ -267,7 +295,7 @@ export class Chat {
   }
 }
 
-/** Groups: the creator owns it and may add and remove; everybody may leave. */
+/** Groups: the creator owns it and may add, remove and rename; everybody may leave. */
 export class Groups {
   /** @internal */
   readonly id: number
@@ -295,6 +323,11 @@ export class Groups {
   /** Leaves. */
   leave(conversation: string): Promise<void> {
     return ask(this.id, 'leaveGroup', conversation)
+  }
+
+  /** Gives it another title. */
+  rename(conversation: string, title: string): Promise<void> {
+    return ask(this.id, 'renameGroup', conversation, title)
   }
 
   /** Who is in it, by user id. */

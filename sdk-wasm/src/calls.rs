@@ -3,7 +3,7 @@
 //!
 //! *How to add a call:* a row here, and a method in `js/`.
 
-use hongyan_client::{ChatError, Command};
+use hongyan_client::{Change, ChatError, Command};
 use hongyan_protocol::limits::{HISTORY_PAGE_MESSAGES_MAX, MEMBER_PAGE_MAX};
 use hongyan_protocol::{Code, Seq};
 use js_sys::Array;
@@ -43,6 +43,15 @@ pub(crate) fn command(call: &JsValue, by: u32) -> Result<Command, ChatError> {
         Ok(usize::try_from(limit).unwrap_or(max).min(max))
     };
     let conversation = |index| convert::conversation_id(&at(index));
+    let change = |change| {
+        Ok(Command::Change {
+            conversation: conversation(0)?,
+            seq: Seq(convert::number(&at(1), "seq", 1)?),
+            key: convert::optional(&at(3), convert::key)?,
+            change,
+        })
+    };
+    let reaction = || convert::string(&at(2), "reaction");
     Ok(match call.get(0).as_string().ok_or_else(unknown)?.as_str() {
         "send" => Command::Send {
             conversation: conversation(0)?,
@@ -52,6 +61,10 @@ pub(crate) fn command(call: &JsValue, by: u32) -> Result<Command, ChatError> {
             mentions: convert::optional(&at(4), |users| convert::users(users, "mentions"))?
                 .unwrap_or_default(),
         },
+        "edit" => change(Change::Edit(convert::content(&at(2))?))?,
+        "recall" => change(Change::Recall)?,
+        "react" => change(Change::React(reaction()?))?,
+        "unreact" => change(Change::Unreact(reaction()?))?,
         "discard" => Command::Discard(convert::key(&at(0))?),
         "history" => Command::History {
             conversation: conversation(0)?,
@@ -77,6 +90,7 @@ pub(crate) fn command(call: &JsValue, by: u32) -> Result<Command, ChatError> {
         "addMembers" => Command::AddMembers(conversation(0)?, convert::users(&at(1), "users")?),
         "removeMembers" => Command::RemoveMembers(conversation(0)?, convert::users(&at(1), "users")?),
         "leaveGroup" => Command::LeaveGroup(conversation(0)?),
+        "renameGroup" => Command::RenameGroup(conversation(0)?, convert::string(&at(1), "title")?),
         "members" => Command::Members {
             conversation: conversation(0)?,
             after: convert::optional(&at(1), convert::user_id)?,
@@ -92,6 +106,7 @@ pub(crate) fn with_key(call: &JsValue, key: &str) -> Result<(), ChatError> {
     let call: &Array = call.dyn_ref().ok_or_else(|| bad_request("There is no such call."))?;
     let place = match call.get(0).as_string().as_deref() {
         Some("send" | "createGroup") => 3,
+        Some("edit" | "recall" | "react" | "unreact") => 4,
         _ => return Ok(()),
     };
     if call.get(place).is_undefined() || call.get(place).is_null() {

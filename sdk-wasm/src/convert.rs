@@ -2,7 +2,7 @@
 
 use hongyan_client::{Answer, ChatError, Event, Now, Storage, view};
 use hongyan_protocol::wire::{Content, DeviceKind};
-use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, UserId};
+use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, Seq, UserId};
 use js_sys::{Array, JSON, Object, Reflect};
 use serde::Serialize;
 use serde_wasm_bindgen::Serializer;
@@ -14,6 +14,11 @@ use crate::types;
 /// Plain objects; whole numbers as numbers (a seq above 2^53 would take longer than the sun lasts).
 pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
     value.serialize(&Serializer::new()).unwrap_or(JsValue::UNDEFINED)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counters stay below 2^53 for longer than the sun lasts")]
+pub(crate) fn number_to_js(value: u64) -> JsValue {
+    JsValue::from_f64(value as f64)
 }
 
 fn error(error: &ChatError) -> types::ErrorInfo {
@@ -31,18 +36,21 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
         Event::Outbox(one, error) => ("outbox", to_js(&message(one, error.as_ref()))),
         Event::Conversation(one) => ("conversation", to_js(&conversation(one))),
         Event::State(one) => ("state", to_js(&state(one, now))),
-        Event::Gap => ("gap", Object::new().into()),
+        Event::Gap => ("gap", gap(None, None)),
         Event::LogGap { conversation, after, before } => {
-            let gap = Object::new();
-            set(&gap, "conversation", &conversation.as_str().into());
-            for (name, seq) in [("after", after), ("before", before)] {
-                #[allow(
-                    clippy::cast_precision_loss,
-                    reason = "a seq above 2^53 would take longer than the sun lasts"
-                )]
-                set(&gap, name, &JsValue::from_f64(seq.0 as f64));
-            }
-            ("gap", gap.into())
+            ("gap", gap(Some(conversation), Some((*after, *before))))
+        }
+        Event::ChangesGap { conversation } => ("gap", gap(Some(conversation), None)),
+        Event::Change { kind, by, time, reaction, message: changed } => {
+            let kind = match kind {
+                view::ChangeKind::Edited => "edited",
+                view::ChangeKind::Recalled => "recalled",
+                view::ChangeKind::Reacted => "reacted",
+                view::ChangeKind::Unreacted => "unreacted",
+            };
+            let by = by.as_str().into();
+            let (reaction, message) = (reaction.clone(), message(changed, None));
+            ("change", to_js(&types::Change { kind, by, time: time.0, reaction, message }))
         }
         Event::Group(update) => ("group", to_js(&group_update(update))),
         Event::Presence(one) => ("presence", to_js(&presence(one))),
@@ -54,9 +62,21 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
     Array::of2(&name.into(), &payload).into()
 }
 
+fn gap(conversation: Option<&ConversationId>, between: Option<(Seq, Seq)>) -> JsValue {
+    let gap = Object::new();
+    if let Some(conversation) = conversation {
+        set(&gap, "conversation", &conversation.as_str().into());
+    }
+    if let Some((after, before)) = between {
+        set(&gap, "after", &number_to_js(after.0));
+        set(&gap, "before", &number_to_js(before.0));
+    }
+    gap.into()
+}
+
 pub(crate) fn answer(answer: Answer) -> JsValue {
     match answer {
-        Answer::Sent(sent) => to_js(&message(&sent, None)),
+        Answer::Sent(sent) | Answer::Message(sent) => to_js(&message(&sent, None)),
         Answer::History(list) => messages(&list),
         Answer::Conversations(list) => to_js(&list.iter().map(conversation).collect::<Vec<_>>()),
         Answer::Group(id) => id.as_str().into(),
@@ -87,7 +107,17 @@ fn message(message: &view::Message, failure: Option<&ChatError>) -> types::Messa
         reply_to: message.reply_to.map(|seq| seq.0),
         mentions: (!message.mentions.is_empty())
             .then(|| message.mentions.iter().map(|user| user.as_str().into()).collect()),
+        edited: message.edited.map(|time| time.0),
+        recalled: message.recalled.map(|time| time.0),
+        reactions: (!message.reactions.is_empty()).then(|| message.reactions.iter().map(reaction).collect()),
         error: failure.map(error),
+    }
+}
+
+fn reaction(one: &view::Reaction) -> types::Reaction {
+    types::Reaction {
+        reaction: one.reaction.clone(),
+        users: one.users.iter().map(|user| user.as_str().into()).collect(),
     }
 }
 
@@ -136,6 +166,7 @@ fn group_update(update: &view::GroupUpdate) -> types::GroupUpdate {
             view::GroupUpdateKind::Added => "added",
             view::GroupUpdateKind::Removed => "removed",
             view::GroupUpdateKind::Left => "left",
+            view::GroupUpdateKind::Renamed => "renamed",
         },
         by: update.by.as_str().into(),
         users: update.users.iter().map(|user| user.as_str().into()).collect(),

@@ -6,8 +6,10 @@ use hongyan_client::tabs::{Lead, Note, TabId};
 use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
 
+use crate::convert::number_to_js as number;
+
 /// The version of these shapes, and of what the tabs expect of each other.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// What was heard on the channel.
 pub(crate) enum Heard {
@@ -16,11 +18,6 @@ pub(crate) enum Heard {
     Older,
     /// A tab with a newer version of this code.
     Newer,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "ids and counters stay below 2^53")]
-fn number(value: u64) -> JsValue {
-    JsValue::from_f64(value as f64)
 }
 
 fn list(values: impl IntoIterator<Item = JsValue>) -> JsValue {

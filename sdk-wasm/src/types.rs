@@ -47,10 +47,51 @@ pub struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[tsify(optional)]
     pub mentions: Option<Vec<String>>,
+    /// When its body was last edited; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub edited: Option<u64>,
+    /// When it was recalled: its body, mentions and reactions are gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub recalled: Option<u64>,
+    /// Who reacts to it, and how; by first use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub reactions: Option<Vec<Reaction>>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[tsify(optional)]
     pub error: Option<ErrorInfo>,
+}
+
+/// How some react to a message.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Reaction {
+    /// An emoji, or a word of the app's own.
+    pub reaction: String,
+    /// Who reacts so, by first use; never empty.
+    pub users: Vec<String>,
+}
+
+/// A change of a message.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// What happened.
+    #[tsify(type = "'edited' | 'recalled' | 'reacted' | 'unreacted'")]
+    pub kind: &'static str,
+    /// Who did it.
+    pub by: String,
+    /// Milliseconds since 1970, by the relay's clock.
+    pub time: u64,
+    /// Of a reaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub reaction: Option<String>,
+    /// The message as it is now; later changes may be in it already.
+    pub message: Message,
 }
 
 /// What a group is besides its messages.
@@ -213,14 +254,14 @@ pub struct Device {
     pub seen: Option<u64>,
 }
 
-/// A change of a group's membership.
+/// A change of a group's membership or title.
 #[derive(Serialize, Tsify)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupUpdate {
     /// The group's conversation id.
     pub conversation: String,
     /// What happened.
-    #[tsify(type = "'created' | 'added' | 'removed' | 'left'")]
+    #[tsify(type = "'created' | 'added' | 'removed' | 'left' | 'renamed'")]
     pub kind: &'static str,
     /// Who did it.
     pub by: String,

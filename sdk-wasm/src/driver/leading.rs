@@ -179,8 +179,10 @@ fn is_of_a_save(event: &Event) -> bool {
         | Event::Outbox(..)
         | Event::Conversation(_)
         | Event::Group(_)
+        | Event::Change { .. }
         | Event::Gap
-        | Event::LogGap { .. } => true,
+        | Event::LogGap { .. }
+        | Event::ChangesGap { .. } => true,
         Event::State(_) | Event::Presence(_) | Event::Typing { .. } => false,
     }
 }
