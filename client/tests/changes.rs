@@ -1,0 +1,757 @@
+//! Changes of messages: what is shown is as the relay says last, each change is told once and after its message, and what
+//! was not told is named.
+
+// Helpers are test code too; clippy sees only `#[test]` functions so.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+mod common;
+
+use common::*;
+use hongyan_client::limits::CHANGES_EVENTS_MAX;
+use hongyan_client::view::{ChangeKind, GroupUpdateKind};
+use hongyan_client::{Answer, Change, Command, Event, Input};
+use hongyan_protocol::wire::client_frame::Verb;
+use hongyan_protocol::wire::{self, GroupChangeKind, MessageChangeKind, entry, relay_frame::Event as Relay};
+use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, limits};
+use proptest::prelude::*;
+use prost::Message as _;
+
+fn group() -> ConversationId {
+    conversation("g1")
+}
+
+/// Bob's message as it is after the change of this number; 0 is as it was written.
+fn message(of: &ConversationId, seq: u64, after: u64) -> wire::Message {
+    let message = log_message(of, seq, "bob", &format!("m{seq}"));
+    if after == 0 {
+        return message;
+    }
+    wire::Message {
+        edited: after,
+        content: text(&format!("m{seq} after {after}")).encode_to_vec().into(),
+        ..message
+    }
+}
+
+/// The change of this number; its time is its number, so that events show which was told.
+fn change(number: u64, message: wire::Message) -> wire::MessageChange {
+    let kind = if message.recalled > 0 { MessageChangeKind::Recalled } else { MessageChangeKind::Edited };
+    wire::MessageChange {
+        number,
+        kind: kind.into(),
+        by: "bob".into(),
+        time: number,
+        reaction: String::new(),
+        message: Some(message),
+    }
+}
+
+fn edit(of: &ConversationId, number: u64, seq: u64) -> entry::Change {
+    entry::Change::MessageChange(change(number, message(of, seq, number)))
+}
+
+fn recalled(of: &ConversationId, number: u64, seq: u64) -> entry::Change {
+    let message = wire::Message {
+        recalled: number,
+        content: bytes::Bytes::new(),
+        mentions: Vec::new(),
+        ..message(of, seq, 0)
+    };
+    entry::Change::MessageChange(change(number, message))
+}
+
+/// Messages and changes as they were told: `m3`, `c1` and so on.
+fn told(bed: &Bed) -> Vec<String> {
+    let name = |event: &Event| match event {
+        Event::Message(message) => Some(format!("m{}", message.seq.unwrap().0)),
+        Event::Change { time, .. } => Some(format!("c{}", time.0)),
+        Event::ChangesGap { conversation } => Some(format!("gap of {conversation}")),
+        Event::Gap => Some("gap".into()),
+        Event::LogGap { .. } => Some("log gap".into()),
+        _ => None,
+    };
+    bed.events.iter().filter_map(name).collect()
+}
+
+/// What the newest page says, message by message.
+fn texts(bed: &mut Bed, of: &ConversationId) -> Vec<String> {
+    let request = bed.history(of, None, None, 100);
+    bed.history_reply(request).into_iter().map(|message| message.content.text).collect()
+}
+
+/// Bob has written to alice up to this seq.
+fn with_messages(last: u64) -> Bed {
+    let mut bed = Bed::online();
+    bed.say(0, bobs(1, last));
+    bed.frames.clear();
+    bed
+}
+
+#[test]
+fn a_change_replaces_what_is_cached_and_is_told_once() {
+    let (mut bed, bob) = (with_messages(3), with("bob"));
+    bed.saves_at_once = false;
+    bed.say(0, batch(vec![entry(4, edit(&bob, 1, 2)), entry(5, edit(&bob, 2, 3))]));
+    assert_eq!(told(&bed), ["m1", "m2", "m3"], "only what is durable is told");
+    assert_eq!(texts(&mut bed, &bob), ["b1", "m2 after 1", "m3 after 2"]);
+    bed.save();
+    assert_eq!(told(&bed), ["m1", "m2", "m3", "c1", "c2"]);
+    assert_eq!(bed.line(&bob).last.unwrap().content.text, "m3 after 2");
+    bed.saves_at_once = true;
+    // Streamed again, and told under an older number.
+    bed.say(0, batch(vec![entry(5, edit(&bob, 2, 3)), entry(6, edit(&bob, 2, 3))]));
+    assert_eq!(told(&bed).len(), 5);
+    bed.crash();
+    assert_eq!(texts(&mut bed, &bob), ["b1", "m2 after 1", "m3 after 2"]);
+    bed.go_online(6);
+    bed.say(0, batch(vec![entry(7, edit(&bob, 3, 1))]));
+    assert_eq!(told(&bed).last().unwrap(), "c3");
+}
+
+#[test]
+fn a_crash_before_the_change_is_durable_tells_it_afterwards() {
+    let (mut bed, bob) = (with_messages(1), with("bob"));
+    bed.saves_at_once = false;
+    bed.say(0, batch(vec![entry(2, edit(&bob, 1, 1))]));
+    bed.crash();
+    bed.saves_at_once = true;
+    assert_eq!(bed.go_online(2).cursor, 1);
+    bed.say(0, batch(vec![entry(2, edit(&bob, 1, 1))]));
+    assert_eq!(told(&bed), ["m1", "c1"]);
+}
+
+#[test]
+fn an_event_says_what_happened_and_how_the_message_is_now() {
+    let (mut bed, bob) = (with_messages(1), with("bob"));
+    let reaction = wire::Reaction { reaction: "👍".into(), users: vec!["alice".into(), "bob".into()] };
+    let now = wire::Message { reactions: vec![reaction], ..message(&bob, 1, 0) };
+    let reacted = wire::MessageChange {
+        kind: MessageChangeKind::Reacted.into(),
+        reaction: "👍".into(),
+        ..change(1, now.clone())
+    };
+    let unknown = wire::MessageChange { kind: 99, ..change(2, message(&bob, 1, 2)) };
+    bed.say(0, batch(vec![entry(2, entry::Change::MessageChange(reacted))]));
+    bed.say(0, batch(vec![entry(3, entry::Change::MessageChange(unknown)), entry(4, recalled(&bob, 3, 1))]));
+    let changes: Vec<_> = bed
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Change { kind, by, time, reaction, message } => {
+                Some((*kind, by.as_str(), *time, reaction.as_deref(), message))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes.len(), 2, "a kind of a newer version changes the message and has no name");
+    let (kind, by, time, reaction, shown) = &changes[0];
+    assert_eq!((*kind, *by, *time, *reaction), (ChangeKind::Reacted, "bob", Time(1), Some("👍")));
+    let users: Vec<_> = shown.reactions[0].users.iter().map(|user| user.as_str()).collect();
+    assert_eq!((shown.reactions[0].reaction.as_str(), users), ("👍", vec!["alice", "bob"]));
+    let (kind, .., gone) = &changes[1];
+    assert_eq!((*kind, gone.recalled, gone.content.text.as_str()), (ChangeKind::Recalled, Some(Time(3)), ""));
+    assert_eq!(gone.key, Key::new("m1").unwrap());
+}
+
+#[test]
+fn a_recalled_message_calls_nobody() {
+    let (mut bed, bob) = (with_messages(1), with("bob"));
+    let calling = wire::Message { mentions: vec!["alice".into()], ..message(&bob, 2, 0) };
+    bed.say(0, batch(vec![entry(2, entry::Change::Message(calling))]));
+    assert_eq!(bed.line(&bob).mentioned, Some(Seq(2)));
+    bed.say(0, batch(vec![entry(3, recalled(&bob, 1, 2))]));
+    let line = bed.line(&bob);
+    assert_eq!((line.mentioned, line.unread), (None, 2));
+    assert!(line.last.unwrap().recalled.is_some());
+}
+
+/// The cache reads a page while the change is applied and saved: the page is as it is now.
+#[test]
+fn a_change_that_comes_while_a_page_is_made_is_in_it() {
+    let (mut bed, bob) = (with_messages(3), with("bob"));
+    bed.loads_at_once = false;
+    let request = bed.history(&bob, None, None, 3);
+    let (ticket, of, from, to) = bed.loads.pop_front().unwrap();
+    let before = bed.disk.load(&of, from, to);
+    bed.say(0, batch(vec![entry(4, edit(&bob, 1, 2))]));
+    bed.feed(Input::Loaded(ticket, before));
+    let page: Vec<_> = bed.history_reply(request).into_iter().map(|message| message.content.text).collect();
+    assert_eq!(page, ["b1", "m2 after 1", "b3"]);
+
+    // And one of which the relay brings the rest.
+    bed.loads_at_once = true;
+    bed.disk.messages.remove(&(bob.clone(), 1));
+    let request = bed.history(&bob, None, None, 3);
+    let frame = bed.frames.iter().rev().find(|frame| matches!(frame.verb, Some(Verb::History(_)))).unwrap();
+    let asked = frame.request;
+    bed.say(0, batch(vec![entry(5, edit(&bob, 2, 3))]));
+    let messages = vec![message(&bob, 1, 0)];
+    let page = wire::HistoryPage { conversation: bob.as_str().into(), messages, last_seq: 3 };
+    bed.say(asked, Relay::HistoryPage(page));
+    let page: Vec<_> = bed.history_reply(request).into_iter().map(|message| message.content.text).collect();
+    assert_eq!(page, ["m1", "m2 after 1", "m3 after 2"]);
+}
+
+/// One's own message comes as another device has edited it; what the outbox says is older.
+#[test]
+fn what_the_queue_tells_of_ones_own_message_is_newer_than_what_was_sent() {
+    let (mut bed, bob) = (Bed::online(), with("bob"));
+    bed.send(&bob, "k1");
+    let edited = wire::Message { from: "alice".into(), key: "k1".into(), ..message(&bob, 1, 1) };
+    bed.say(0, batch(vec![entry(1, entry::Change::Message(edited))]));
+    assert_eq!(texts(&mut bed, &bob), ["m1 after 1"]);
+    assert_eq!(bed.line(&bob).last.unwrap().content.text, "m1 after 1");
+    assert!(bed.disk.outbox.is_empty());
+}
+
+fn changes(bed: &mut Bed, change: Change) -> u64 {
+    bed.command(Command::Change { conversation: with("bob"), seq: Seq(1), key: None, change })
+}
+
+#[test]
+fn changing_a_message_is_asked_with_a_key_until_it_is_answered() {
+    let (mut bed, bob) = (with_messages(1), with("bob"));
+    let request = changes(&mut bed, Change::React("👍".into()));
+    let verb = |bed: &mut Bed| loop {
+        if let wire::ClientFrame { request, verb: Some(Verb::ChangeMessage(verb)) } = bed.frame() {
+            return (request, verb);
+        }
+    };
+    let (_, first) = verb(&mut bed);
+    assert_eq!((first.reaction.as_str(), first.seq), ("👍", 1));
+    assert!(first.kind() == MessageChangeKind::Reacted);
+    assert!(!first.key.is_empty());
+    bed.close(Code(1006));
+    bed.go_online(1);
+    let (asked, again) = verb(&mut bed);
+    assert!(again == first, "the same key");
+    let now = message(&bob, 1, 1);
+    bed.say(asked, Relay::MessageChanged(wire::MessageChanged { key: again.key, message: Some(now) }));
+    match bed.replies.remove(&request) {
+        Some(Ok(Answer::Message(message))) => assert_eq!(message.edited, Some(Time(1))),
+        _ => panic!("no message"),
+    }
+    assert_eq!(texts(&mut bed, &bob), ["b1"], "the queue tells what became of it");
+
+    for (change, kind) in [
+        (Change::Edit(text("new")), MessageChangeKind::Edited),
+        (Change::Recall, MessageChangeKind::Recalled),
+        (Change::Unreact("x".into()), MessageChangeKind::Unreacted),
+    ] {
+        changes(&mut bed, change);
+        assert!(verb(&mut bed).1.kind() == kind);
+    }
+}
+
+#[test]
+fn what_the_relay_would_refuse_is_refused_here() {
+    let mut bed = with_messages(1);
+    let long = "x".repeat(limits::REACTION_BYTES_MAX + 1);
+    for reaction in [String::new(), long] {
+        let request = changes(&mut bed, Change::React(reaction));
+        assert_eq!(bed.error(request), Code::BAD_REQUEST);
+    }
+    let large = text(&"x".repeat(limits::CONTENT_BYTES_MAX));
+    let request = changes(&mut bed, Change::Edit(large));
+    assert_eq!(bed.error(request), Code::CONTENT_TOO_LARGE);
+    let (conversation, key) = (with("bob"), None);
+    let nothing = Command::Change { conversation, seq: Seq::ZERO, key, change: Change::Recall };
+    let request = bed.command(nothing);
+    assert_eq!(bed.error(request), Code::BAD_REQUEST);
+    let (conversation, seq) = (ConversationId::new("~3.bob.eve").unwrap(), Seq(1));
+    let request = bed.command(Command::Change { conversation, seq, key: None, change: Change::Recall });
+    assert_eq!(bed.error(request), Code::NOT_A_MEMBER);
+    assert!(bed.frames.iter().all(|frame| !matches!(frame.verb, Some(Verb::ChangeMessage(_)))));
+}
+
+fn of_group(kind: GroupChangeKind, version: u64, title: &str) -> wire::GroupChange {
+    wire::GroupChange {
+        conversation: "g1".into(),
+        kind: kind.into(),
+        by: "bob".into(),
+        users: vec!["alice".into()],
+        version,
+        title: title.into(),
+        owner: "bob".into(),
+        member_count: 2,
+        ..wire::GroupChange::default()
+    }
+}
+
+#[test]
+fn a_group_is_renamed() {
+    let mut bed = Bed::online();
+    let created = of_group(GroupChangeKind::Created, 1, "geese");
+    let renamed = wire::GroupChange { users: Vec::new(), ..of_group(GroupChangeKind::Renamed, 2, "swans") };
+    bed.say(0, batch(vec![entry(1, entry::Change::Group(created)), entry(2, entry::Change::Group(renamed))]));
+    assert_eq!(bed.line(&group()).group.unwrap().title, "swans");
+    let last = bed.events.iter().rev().find_map(|event| match event {
+        Event::Group(update) => Some((update.kind, update.group.title.clone())),
+        _ => None,
+    });
+    assert_eq!(last, Some((GroupUpdateKind::Renamed, "swans".into())));
+    let request = bed.command(Command::RenameGroup(group(), "x".repeat(limits::TITLE_BYTES_MAX + 1)));
+    assert_eq!(bed.error(request), Code::BAD_REQUEST);
+    let request = bed.command(Command::RenameGroup(with("bob"), "x".into()));
+    assert_eq!(bed.error(request), Code::BAD_REQUEST);
+    let request = bed.command(Command::RenameGroup(group(), "雁".into()));
+    let asked = bed.frames.iter().find_map(|frame| match &frame.verb {
+        Some(Verb::RenameGroup(verb)) if verb.title == "雁" => Some(frame.request),
+        _ => None,
+    });
+    bed.say(asked.unwrap(), Relay::GroupDone(wire::GroupDone { conversation: "g1".into(), version: 3 }));
+    assert!(bed.answered(request));
+}
+
+/// A relay of which this device lost sight: one group and the queue of alice, everything told as it is now.
+#[derive(Default)]
+struct World {
+    /// For each message the last change of it.
+    messages: Vec<u64>,
+    /// For each change its message.
+    changes: Vec<u64>,
+    queue: Vec<Told>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Joined { by_log: bool },
+    Message(u64),
+    Change(u64),
+    Diffusion { seq: u64, by_log: bool },
+}
+
+impl World {
+    fn last(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    fn message(&self, seq: u64) -> wire::Message {
+        message(&group(), seq, self.messages[seq as usize - 1])
+    }
+
+    fn change(&self, number: u64) -> wire::MessageChange {
+        change(number, self.message(self.changes[number as usize - 1]))
+    }
+
+    fn write(&mut self) {
+        self.messages.push(0);
+    }
+
+    fn edit(&mut self, seq: u64) {
+        self.changes.push(seq);
+        self.messages[seq as usize - 1] = self.changes.len() as u64;
+    }
+
+    /// The queue after this position.
+    fn batch(&self, after: usize) -> Relay {
+        let entries = self.queue.iter().enumerate().skip(after).map(|(at, told)| {
+            let change = match *told {
+                Told::Joined { by_log } => {
+                    let change = of_group(GroupChangeKind::Created, 1, "geese");
+                    entry::Change::Group(wire::GroupChange { by_log, ..change })
+                }
+                Told::Message(seq) => entry::Change::Message(self.message(seq)),
+                Told::Change(number) => entry::Change::MessageChange(self.change(number)),
+                Told::Diffusion { seq, by_log } => {
+                    entry::Change::Diffusion(wire::Diffusion { conversation: "g1".into(), seq, by_log })
+                }
+            };
+            entry(at as u64 + 1, change)
+        });
+        batch(entries.collect())
+    }
+
+    /// Tells one more thing by the queue.
+    fn tell(&mut self, bed: &mut Bed, told: Told) {
+        self.queue.push(told);
+        bed.say(0, self.batch(self.queue.len() - 1));
+    }
+
+    fn head(&self) -> Relay {
+        let head = wire::LogHead {
+            conversation: "g1".into(),
+            last_seq: self.last(),
+            changes: self.changes.len() as u64,
+            ..wire::LogHead::default()
+        };
+        Relay::LogHeads(wire::LogHeads { heads: vec![head] })
+    }
+
+    fn push(&self, from: u64, to: u64) -> Relay {
+        let messages = (from..=to).map(|seq| self.message(seq)).collect();
+        Relay::LogMessages(wire::LogMessages { messages, group: None })
+    }
+
+    fn push_changes(&self, from: u64, to: u64) -> Relay {
+        let changes = (from..=to).map(|number| self.change(number)).collect();
+        Relay::LogChanges(wire::LogChanges { conversation: "g1".into(), changes })
+    }
+
+    fn answer(&self, bed: &mut Bed, request: u64, verb: &Verb) {
+        match verb {
+            Verb::History(page) => {
+                let (last, limit) = (self.last(), u64::from(page.limit));
+                let seqs = if page.after > 0 {
+                    page.after + 1..=last.min(page.after + limit)
+                } else {
+                    let end = if page.before > 0 { last.min(page.before - 1) } else { last };
+                    (end + 1).saturating_sub(limit).max(1)..=end
+                };
+                let messages = seqs.map(|seq| self.message(seq)).collect();
+                let page = wire::HistoryPage { conversation: "g1".into(), messages, last_seq: last };
+                bed.say(request, Relay::HistoryPage(page));
+            }
+            Verb::Changes(page) => {
+                let last = self.changes.len() as u64;
+                let numbers = page.after + 1..=last.min(page.after + u64::from(page.limit));
+                let changes = numbers.map(|number| self.change(number)).collect();
+                bed.say(
+                    request,
+                    Relay::ChangePage(wire::ChangePage { conversation: "g1".into(), changes, last }),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers until nothing is asked for any more.
+    fn settle(&self, bed: &mut Bed) {
+        loop {
+            let asked = asked(bed);
+            if asked.is_empty() {
+                return;
+            }
+            for (request, verb) in asked {
+                self.answer(bed, request, &verb);
+            }
+        }
+    }
+}
+
+/// The pages that are asked for.
+fn asked(bed: &mut Bed) -> Vec<(u64, Verb)> {
+    let frames = bed.frames.drain(..);
+    let pages = frames.filter_map(|frame| match frame.verb {
+        Some(verb @ (Verb::History(_) | Verb::Changes(_))) => Some((frame.request, verb)),
+        _ => None,
+    });
+    pages.collect()
+}
+
+/// Alice is in a group by its log, with so many messages that she was told.
+fn in_group(messages: u64) -> (Bed, World) {
+    let (mut bed, mut world) = (Bed::online(), World::default());
+    world.tell(&mut bed, Told::Joined { by_log: true });
+    for _ in 0..messages {
+        world.write();
+    }
+    bed.say(0, world.head());
+    world.settle(&mut bed);
+    bed.events.clear();
+    (bed, world)
+}
+
+#[test]
+fn changes_of_a_log_are_told_in_order_and_what_is_missing_is_pulled() {
+    let (mut bed, mut world) = in_group(3);
+    (1..=3).for_each(|seq| world.edit(seq));
+    bed.say(0, world.push_changes(1, 1));
+    assert_eq!(told(&bed), ["c1"]);
+    // The second was lost.
+    bed.say(0, world.push_changes(3, 3));
+    assert_eq!(told(&bed), ["c1"]);
+    let pages = asked(&mut bed);
+    assert!(
+        matches!(&pages[..], [(_, Verb::Changes(page))] if page.after == 1),
+        "one page, after what was told"
+    );
+    world.answer(&mut bed, pages[0].0, &pages[0].1);
+    assert_eq!(told(&bed), ["c1", "c2", "c3"]);
+    assert!(asked(&mut bed).is_empty());
+    assert_eq!(texts(&mut bed, &group()), ["m1 after 1", "m2 after 2", "m3 after 3"]);
+    // At the next contact the head tells what there is, also after a crash.
+    world.edit(2);
+    bed.crash();
+    bed.go_online(1);
+    bed.say(0, world.head());
+    world.settle(&mut bed);
+    assert_eq!(told(&bed).last().unwrap(), "c4");
+}
+
+#[test]
+fn a_change_of_a_message_that_was_not_told_yet_waits_for_it() {
+    let (mut bed, mut world) = in_group(1);
+    world.write();
+    world.write();
+    world.edit(3);
+    let late = message(&group(), 3, 0);
+    // The push of the second message is lost, the others come in the order in which they were made.
+    bed.say(0, Relay::LogMessages(wire::LogMessages { messages: vec![late], group: None }));
+    bed.say(0, world.push_changes(1, 1));
+    assert!(told(&bed).is_empty());
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["m2", "m3", "c1"]);
+    assert_eq!(texts(&mut bed, &group()), ["m1", "m2", "m3 after 1"]);
+}
+
+#[test]
+fn pages_of_changes_that_bring_nothing_are_not_asked_for_over_and_over() {
+    let (mut bed, mut world) = in_group(1);
+    let head = wire::LogHead { conversation: "g1".into(), changes: 9, ..wire::LogHead::default() };
+    let head = Relay::LogHeads(wire::LogHeads { heads: vec![head] });
+    bed.say(0, head.clone());
+    let pages = asked(&mut bed);
+    bed.say(
+        pages[0].0,
+        Relay::ChangePage(wire::ChangePage { conversation: "g1".into(), last: 9, ..Default::default() }),
+    );
+    assert!(asked(&mut bed).is_empty());
+    // Nor is one of a message that is in no log.
+    bed.say(0, head);
+    let pages = asked(&mut bed);
+    let changes = vec![change(1, message(&group(), 7, 1))];
+    bed.say(pages[0].0, Relay::ChangePage(wire::ChangePage { conversation: "g1".into(), last: 1, changes }));
+    world.settle(&mut bed);
+    assert!(told(&bed).is_empty());
+    // The next hint is taken as ever.
+    world.edit(1);
+    bed.say(0, world.push_changes(1, 1));
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["c1"]);
+}
+
+/// What the queue or a push brings while a page is on its way is no reason to stop.
+#[test]
+fn a_page_whose_changes_came_meanwhile_does_not_end_the_pulling() {
+    let (mut bed, mut world) = in_group(1);
+    (0..2).for_each(|_| world.edit(1));
+    bed.say(0, world.head());
+    let pages = asked(&mut bed);
+    bed.say(0, world.push_changes(1, 1));
+    let changes = vec![world.change(1)];
+    bed.say(pages[0].0, Relay::ChangePage(wire::ChangePage { conversation: "g1".into(), last: 2, changes }));
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["c1", "c2"]);
+}
+
+#[test]
+fn refused_pages_are_asked_for_again_or_not_as_the_code_says() {
+    let (mut bed, mut world) = in_group(1);
+    world.edit(1);
+    bed.say(0, world.head());
+    let pages = asked(&mut bed);
+    bed.reject(pages[0].0, Code::BUSY, 50);
+    assert!(asked(&mut bed).is_empty());
+    bed.pass(60_000);
+    let pages = asked(&mut bed);
+    assert_eq!(pages.len(), 1);
+    bed.reject(pages[0].0, Code::VERB_UNKNOWN, 0);
+    bed.pass(60_000);
+    assert!(asked(&mut bed).is_empty());
+}
+
+/// All of it goes at once: what is on disk, what is still being saved, what the cache reads, and the line's last message.
+#[test]
+fn who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so() {
+    let (mut bed, mut world) = in_group(5);
+    for number in 0..=CHANGES_EVENTS_MAX {
+        world.edit(number % 5 + 1);
+    }
+    bed.loads_at_once = false;
+    let request = bed.history(&group(), None, None, 5);
+    let (ticket, of, from, to) = bed.loads.pop_front().unwrap();
+    let before = bed.disk.load(&of, from, to);
+    bed.saves_at_once = false;
+    bed.say(0, world.head());
+    assert!(bed.line(&group()).last.is_none());
+    bed.feed(Input::Loaded(ticket, before));
+    assert!(!bed.answered(request), "what the cache read is old");
+    // A page that is asked for before the cache is empty does not read it.
+    let second = bed.history(&group(), None, None, 5);
+    assert!(bed.loads.is_empty());
+    world.settle(&mut bed);
+    for request in [request, second] {
+        let page = bed.history_reply(request);
+        assert!(page.iter().all(|message| message.edited.is_some()));
+        assert_eq!(page.len(), 5);
+    }
+    assert!(told(&bed).is_empty());
+    bed.saves_at_once = true;
+    while bed.save() {}
+    assert_eq!(told(&bed), ["gap of g1"]);
+    assert_eq!(bed.line(&group()).last.unwrap().edited, Some(Time(world.messages[4])));
+    // The page is in the cache, and the next change is told as ever.
+    bed.crash();
+    bed.loads_at_once = true;
+    bed.go_online(1);
+    world.edit(2);
+    bed.say(0, world.push_changes(CHANGES_EVENTS_MAX + 2, CHANGES_EVENTS_MAX + 2));
+    assert_eq!(told(&bed), ["gap of g1".to_owned(), format!("c{}", CHANGES_EVENTS_MAX + 2)]);
+    assert_eq!(texts(&mut bed, &group())[1], format!("m2 after {}", CHANGES_EVENTS_MAX + 2));
+}
+
+#[test]
+fn who_joins_again_keeps_what_is_cached_only_if_nothing_has_changed() {
+    for (changes, kept) in [(0, true), (1, false)] {
+        let (mut bed, world) = in_group(2);
+        let left = of_group(GroupChangeKind::Removed, 2, "geese");
+        let added = of_group(GroupChangeKind::Added, 3, "geese");
+        let added = wire::GroupChange { by_log: true, last_seq: 2, changes, ..added };
+        bed.say(0, batch(vec![entry(2, entry::Change::Group(left)), entry(3, entry::Change::Group(added))]));
+        assert_eq!(bed.disk.messages.len(), if kept { 2 } else { 0 });
+        assert_eq!(bed.line(&group()).last.is_some(), kept);
+        assert_eq!(told(&bed).len(), usize::from(!kept));
+        world.settle(&mut bed);
+    }
+}
+
+#[test]
+fn a_snapshot_and_what_is_heard_during_it_say_how_far_changes_are() {
+    let (mut bed, mut world) = in_group(2);
+    (0..4).for_each(|_| world.edit(1));
+    let reset = wire::Reset { epoch: "e".into(), pos: 7, cause: wire::ResetCause::CursorExpired.into() };
+    bed.say(0, Relay::Reset(reset));
+    bed.say(0, world.push_changes(4, 4));
+    let state = wire::ConversationState {
+        conversation: "g1".into(),
+        last_seq: 2,
+        by_log: true,
+        version: 1,
+        owner: "bob".into(),
+        changes: 3,
+        ..wire::ConversationState::default()
+    };
+    bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: vec![state], done: true }));
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["gap", "c4"]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write,
+    Change(prop::sample::Index),
+    Push { lost: bool },
+    Head,
+    Answer,
+    Save,
+    Ask,
+    Reconnect,
+    Crash,
+    ChangeOver,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Write),
+        5 => any::<prop::sample::Index>().prop_map(Step::Change),
+        4 => any::<bool>().prop_map(|lost| Step::Push { lost }),
+        1 => Just(Step::Head),
+        4 => Just(Step::Answer),
+        3 => Just(Step::Save),
+        2 => Just(Step::Ask),
+        1 => Just(Step::Reconnect),
+        1 => Just(Step::Crash),
+        1 => Just(Step::ChangeOver),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    /// Whatever is lost, whenever it crashes, and however often the group changes over: at the end everything was told
+    /// once, changes in their order and after their messages, and what is cached is what the relay has.
+    #[test]
+    fn messages_and_changes_are_told_once_and_what_is_cached_is_of_now(steps in steps()) {
+        let (mut bed, mut world) = (Bed::online(), World::default());
+        let (mut pushed, mut pushed_changes, mut by_log) = (0, 0, true);
+        world.tell(&mut bed, Told::Joined { by_log });
+        bed.saves_at_once = false;
+        let mut waiting = Vec::new();
+        let mut read = Vec::new();
+        for step in steps {
+            match step {
+                Step::Write => {
+                    world.write();
+                    if !by_log {
+                        let last = world.last();
+                        world.tell(&mut bed, Told::Message(last));
+                    }
+                }
+                Step::Change(of) if world.last() > 0 => {
+                    world.edit(of.index(world.messages.len()) as u64 + 1);
+                    if !by_log {
+                        let number = world.changes.len() as u64;
+                        world.tell(&mut bed, Told::Change(number));
+                    }
+                }
+                Step::Push { lost } if by_log => {
+                    let (last, number) = (world.last(), world.changes.len() as u64);
+                    if !lost {
+                        bed.say(0, world.push(pushed + 1, last));
+                        bed.say(0, world.push_changes(pushed_changes + 1, number));
+                    }
+                    (pushed, pushed_changes) = (last, number);
+                }
+                Step::Head if by_log => bed.say(0, world.head()),
+                Step::Answer => {
+                    waiting.extend(asked(&mut bed));
+                    if !waiting.is_empty() {
+                        let (request, verb) = waiting.remove(0);
+                        world.answer(&mut bed, request, &verb);
+                    }
+                }
+                Step::Save => {
+                    bed.save();
+                }
+                Step::Ask => read.push(bed.history(&group(), None, None, 20)),
+                Step::Reconnect | Step::Crash => {
+                    waiting.clear();
+                    if matches!(step, Step::Crash) {
+                        read.clear();
+                        bed.crash();
+                    } else {
+                        bed.close(Code(1006));
+                        bed.frames.clear();
+                    }
+                    let cursor = bed.go_online(world.queue.len() as u64).cursor;
+                    if by_log {
+                        bed.say(0, world.head());
+                    }
+                    bed.say(0, world.batch(cursor as usize));
+                }
+                Step::ChangeOver => {
+                    by_log = !by_log;
+                    (pushed, pushed_changes) = (world.last(), world.changes.len() as u64);
+                    let seq = world.last();
+                    world.tell(&mut bed, Told::Diffusion { seq, by_log });
+                }
+                _ => {}
+            }
+        }
+        // The next contact repairs.
+        bed.saves_at_once = true;
+        while bed.save() {}
+        bed.crash();
+        let cursor = bed.go_online(world.queue.len() as u64).cursor;
+        if by_log {
+            bed.say(0, world.head());
+        }
+        bed.say(0, world.batch(cursor as usize));
+        world.settle(&mut bed);
+        let told = told(&bed);
+        let of = |mark: char| told.iter().filter(|name| name.starts_with(mark)).cloned().collect::<Vec<_>>();
+        prop_assert_eq!(of('m'), (1..=world.last()).map(|seq| format!("m{seq}")).collect::<Vec<_>>());
+        prop_assert_eq!(of('c'), (1..=world.changes.len()).map(|number| format!("c{number}")).collect::<Vec<_>>());
+        for (number, seq) in world.changes.iter().enumerate() {
+            let at = |name: String| told.iter().position(|told| *told == name);
+            let (of, change) = (format!("m{seq}"), format!("c{}", number + 1));
+            prop_assert!(at(of) < at(change));
+        }
+        for ((_, seq), record) in &bed.disk.messages {
+            let cached = wire::Message::decode(record.clone()).unwrap();
+            prop_assert!(cached == world.message(*seq), "message {} is cached as it was after {}", seq, cached.edited);
+        }
+        let last = bed.line(&group()).last.map(|last| last.edited);
+        prop_assert_eq!(last.flatten().map_or(0, |time| time.0), world.messages.last().copied().unwrap_or(0));
+    }
+}
