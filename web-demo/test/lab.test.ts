@@ -34,6 +34,8 @@ test('no line has what somebody wrote', () => {
   const message = { conversation: 'c', seq: 7, key: 'k'.repeat(32), from: 'bob', time: AT, body: { text: 'secret' }, status: 'sent' } as const
   assert.equal(lines.message(message), '#7 from bob in c')
   assert.equal(lines.outbox(message), 'kkkkkkkk sent as #7')
+  assert.equal(lines.change({ kind: 'edited', by: 'bob', time: AT, message }), 'bob edited #7 in c')
+  assert.equal(lines.change({ kind: 'reacted', by: 'bob', time: AT, reaction: '👍', message }), 'bob reacted #7 in c (👍)')
 })
 
 function tab(id: string, began: number): Tab {

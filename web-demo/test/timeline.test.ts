@@ -6,6 +6,7 @@ import {
   fromNewest,
   hole,
   merge,
+  replace,
   trimNewest,
   trimOldest,
   withNewer,
@@ -139,4 +140,14 @@ test('inputs are not changed', () => {
   Object.freeze(timeline.sent)
   merge(timeline, Object.freeze([sent(2), sent(4)]))
   assert.deepEqual(seqs(timeline), [1, 2, 3])
+})
+
+test('a change is shown where the message is, and brings nothing into the window', () => {
+  const timeline = merge(EMPTY, range(5, 8))
+  const edited = { ...sent(6), body: { text: 'new' }, edited: 9 }
+  const changed = replace(timeline, [{ ...sent(2), recalled: 9 }, edited])
+  assert.deepEqual(seqs(changed), [5, 6, 7, 8])
+  assert.equal(changed.sent[1], edited)
+  assert.equal(changed.sent[0], timeline.sent[0])
+  assert.equal(replace(timeline, [{ ...sent(2), recalled: 9 }]), timeline)
 })

@@ -39,6 +39,10 @@ export interface ChatStore {
   send(conversation: string, text: string): void
   retry(message: Message): void
   discard(message: Message): void
+  edit(message: Message, text: string): void
+  recall(message: Message): void
+  /** Reacts, or takes one's own same reaction back. */
+  toggleReaction(message: Message, reaction: string): void
   markRead(conversation: string, seq: number): void
   /** Something was typed: the others are told, if they can be. */
   typed(conversation: string): void
@@ -71,6 +75,7 @@ export function createChatStore(chat: Chat): ChatStore {
 
   // Bursts: what came since the last flush.
   let messages: Message[] = []
+  let altered: Message[] = []
   let live: Message[] = []
   let changed: Conversation[] = []
   let timer: number | undefined
@@ -81,12 +86,14 @@ export function createChatStore(chat: Chat): ChatStore {
 
   function flush(): void {
     timer = undefined
-    const [batch, heard, moved] = [messages, live, changed]
+    const [batch, changes, heard, moved] = [messages, altered, live, changed]
     messages = []
+    altered = []
     live = []
     changed = []
     conversations.value = upsert(conversations.value, moved)
     timelines.merge(batch)
+    timelines.replace(changes)
     const open = timelines.openId
     const forOpen = heard.filter((message) => message.conversation === open)
     if (open !== undefined && forOpen.length > 0) arrival.value = { conversation: open, messages: forOpen }
@@ -173,6 +180,10 @@ export function createChatStore(chat: Chat): ChatStore {
       if (message.from !== chat.user) live.push(message)
       soon()
     }),
+    chat.on('change', ({ message }) => {
+      altered.push(message)
+      soon()
+    }),
     chat.on('outbox', (message) => {
       messages.push(message)
       soon()
@@ -233,6 +244,14 @@ export function createChatStore(chat: Chat): ChatStore {
         .discard(message.key)
         .then(() => timelines.discard(message))
         .catch(tell)
+    },
+    // What becomes of it is told as of anybody's change.
+    edit: ({ conversation, seq }, text) => void chat.edit(conversation, seq, { text }).catch(tell),
+    recall: ({ conversation, seq }) => void chat.recall(conversation, seq).catch(tell),
+    toggleReaction: ({ conversation, seq, reactions }, reaction) => {
+      const own = reactions?.some((one) => one.reaction === reaction && one.users.includes(chat.user)) ?? false
+      const done = own ? chat.unreact(conversation, seq, reaction) : chat.react(conversation, seq, reaction)
+      done.catch(tell)
     },
     markRead,
     // It is of the moment: what could not be told now is worth nothing later.

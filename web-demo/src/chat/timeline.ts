@@ -84,6 +84,13 @@ function mergeWaiting(
   return merged
 }
 
+/** What is in the window and was changed is shown as it is now; what is not in it stays out. */
+export function replace(timeline: Timeline, changed: readonly Message[]): Timeline {
+  const latest = new Map(changed.map((message) => [idOf(message), message]))
+  if (!timeline.sent.some((message) => latest.has(idOf(message)))) return timeline
+  return { ...timeline, sent: timeline.sent.map((message) => latest.get(idOf(message)) ?? message) }
+}
+
 /** The window after a page of what comes before it was read. */
 export function withOlder(timeline: Timeline, page: readonly Message[]): Timeline {
   const merged = merge(timeline, page.filter((message) => message.seq > 0))

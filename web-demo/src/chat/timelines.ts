@@ -5,6 +5,7 @@ import {
   fromNewest,
   hole,
   merge,
+  replace,
   trimNewest,
   trimOldest,
   withNewer,
@@ -110,6 +111,13 @@ export class Timelines {
         if (kept) this.kept.set(id, trimOldest(merge(kept, messages), PAGE))
       }
     }
+  }
+
+  /** Messages of any conversation are now as given, where a window shows or keeps them. */
+  replace(changed: readonly Message[]): void {
+    if (changed.length === 0) return
+    this.open.value = replace(this.open.value, changed)
+    for (const [id, timeline] of this.kept) this.kept.set(id, replace(timeline, changed))
   }
 
   private mergeOpen(messages: readonly Message[]): void {

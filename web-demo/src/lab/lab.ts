@@ -97,6 +97,7 @@ export function createLab(chat: Chat): Lab {
     chat.on('presence', (presence) => note('presence', lines.presence(presence))),
     chat.on('typing', (typing) => note('typing', lines.typing(typing))),
     chat.on('message', (message) => note('message', lines.message(message))),
+    chat.on('change', (change) => note('change', lines.change(change))),
     chat.on('outbox', (message) => note('outbox', lines.outbox(message))),
     chat.on('group', (update) => note('group', lines.group(update))),
     chat.on('gap', () => note('gap', 'read anew')),

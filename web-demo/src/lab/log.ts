@@ -1,7 +1,7 @@
-import type { GroupUpdate, Message, Presence, State, Typing } from 'hongyan'
+import type { Change, GroupUpdate, Message, Presence, State, Typing } from 'hongyan'
 
 /** What the log tells of: the SDK's events by their own names, and what happens to tabs and network. */
-export type LogKind = 'state' | 'leader' | 'presence' | 'typing' | 'message' | 'outbox' | 'group' | 'gap' | 'tab' | 'network'
+export type LogKind = 'state' | 'leader' | 'presence' | 'typing' | 'message' | 'change' | 'outbox' | 'group' | 'gap' | 'tab' | 'network'
 
 /** One line of the log. Its text is made of the SDK's own names, and never has what somebody wrote. */
 export interface LogEntry {
@@ -56,6 +56,9 @@ export const lines = {
   },
   message({ from, seq, conversation }: Message): string {
     return `#${seq} from ${from} in ${conversation}`
+  },
+  change({ kind, by, reaction, message }: Change): string {
+    return `${by} ${kind} #${message.seq} in ${message.conversation}${reaction === undefined ? '' : ` (${reaction})`}`
   },
   outbox({ status, seq, key, error }: Message): string {
     const end = status === 'sent' ? ` as #${seq}` : error ? ` (${error.code})` : ''
