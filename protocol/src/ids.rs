@@ -131,6 +131,8 @@ numbers! {
     Pos;
     /// Counts the changes of a group.
     GroupVersion;
+    /// The number of a change among those of a conversation's messages: 1, 2, 3 … without a gap.
+    ChangeNumber;
     /// Milliseconds since 1970 (UTC), by the relay's clock. For people to read; nothing is ordered by it.
     Time;
 }

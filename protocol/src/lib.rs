@@ -14,8 +14,8 @@ pub mod limits;
 pub use codes::{Class, Code};
 pub use frame::{DecodeError, EncodeError};
 pub use ids::{
-    ConversationId, ConversationKind, DIRECT_MARK, DeviceId, Epoch, GroupVersion, IdError, Key, MENTION_ALL,
-    Pos, Seq, Time, UserId,
+    ChangeNumber, ConversationId, ConversationKind, DIRECT_MARK, DeviceId, Epoch, GroupVersion, IdError, Key,
+    MENTION_ALL, Pos, Seq, Time, UserId,
 };
 
 /// The types generated from `proto/hongyan.proto`.
