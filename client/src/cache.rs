@@ -45,14 +45,28 @@ impl Transaction {
         self.writes.iter().any(|write| matches!(write, Write::Clear))
     }
 
+    /// Whether it empties the cache of this conversation's messages.
+    fn forgets(&self, of: &ConversationId) -> bool {
+        self.writes.iter().any(|write| match write {
+            Write::Clear => true,
+            Write::MessagesBelow(conversation, Seq(u64::MAX)) => conversation == of,
+            _ => false,
+        })
+    }
+
     /// Adds its messages of the range to `found`.
     fn messages(&self, of: &ConversationId, from: Seq, to: Seq, found: &mut SortedMap<u64, Bytes>) {
         for write in &self.writes {
-            if let Write::Message(conversation, seq, record) = write
-                && conversation == of
-                && (from..=to).contains(seq)
-            {
-                found.insert(seq.0, record.clone());
+            match write {
+                Write::Message(conversation, seq, record)
+                    if conversation == of && (from..=to).contains(seq) =>
+                {
+                    found.insert(seq.0, record.clone());
+                }
+                Write::MessagesBelow(conversation, bound) if conversation == of => {
+                    found.retain(|seq, _| *seq >= bound.0);
+                }
+                _ => {}
             }
         }
     }
@@ -141,6 +155,11 @@ impl Cache {
     /// The host's cache still holds, or may give, what is to go.
     pub(crate) fn clears(&self) -> bool {
         self.unsaved().into_iter().any(Transaction::clears)
+    }
+
+    /// The host's cache still holds, or may give, messages of a conversation that are to go.
+    pub(crate) fn is_going(&self, of: &ConversationId) -> bool {
+        self.unsaved().into_iter().any(|transaction| transaction.forgets(of))
     }
 
     /// Messages of the range that are not durable yet.

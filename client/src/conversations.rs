@@ -6,16 +6,19 @@
 
 use hongyan_protocol::limits::OWN_UNREAD_MAX;
 use hongyan_protocol::wire::{self, Content, ConversationState};
-use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, MENTION_ALL, Seq, Time, UserId};
+use hongyan_protocol::{
+    ChangeNumber, ConversationId, ConversationKind, GroupVersion, Key, MENTION_ALL, Seq, Time, UserId,
+};
 use prost::Message as _;
 
+use crate::changes::ChangeCursor;
 use crate::defects::{self, Defect};
 use crate::io::Write;
 use crate::limits::{CACHED_MESSAGES_MAX, CACHED_MESSAGES_STEP, CONVERSATIONS_MAX};
 use crate::logs::LogCursor;
 use crate::records::{ConversationRecord, LogRecord};
 use crate::sorted::{SortedMap, SortedSet};
-use crate::view::{Conversation, Group, Message, Status};
+use crate::view::{Conversation, Group, Message, Reaction, Status};
 
 /// A conversation as it is held here.
 #[derive(Default)]
@@ -40,6 +43,7 @@ pub(crate) struct Line {
     pub(crate) log: Option<LogCursor>,
     /// The newest message above `read_seq` that calls the user; zero when none does.
     pub(crate) called: Seq,
+    pub(crate) changes: ChangeCursor,
 }
 
 impl Line {
@@ -51,6 +55,7 @@ impl Line {
         line.time = line.time.max(Time(record.time));
         line.applied = GroupVersion(record.applied);
         line.called = Seq(record.called);
+        line.changes.hint(ChangeNumber(record.changes_head));
         line.log = record.log.map(|log| LogCursor {
             told: Seq(log.told),
             head: Seq(log.head),
@@ -77,6 +82,7 @@ impl Line {
             left: state.left,
             applied: GroupVersion(state.version),
             log: state.by_log.then(|| LogCursor::at(Seq(state.last_seq))),
+            changes: ChangeCursor::at(ChangeNumber(state.changes)),
             ..Self::default()
         };
         line.tidy();
@@ -99,6 +105,7 @@ impl Line {
                 member_count: group.map_or(0, |group| group.member_count),
                 version: group.map_or(0, |group| group.version.0),
                 by_log: self.log.is_some(),
+                changes: self.changes.told.0,
             }),
             read_pending: self.read_pending,
             time: self.time.0,
@@ -109,6 +116,7 @@ impl Line {
                 ends: log.ends.map(|ends| ends.0),
             }),
             called: self.called.0,
+            changes_head: self.changes.head.0,
         }
         .encode_to_vec()
     }
@@ -125,7 +133,7 @@ impl Line {
             self.own.insert(message.seq);
         }
         self.last_seq = self.last_seq.max(Seq(message.seq));
-        if self.last.as_ref().is_none_or(|last| last.seq < message.seq) {
+        if self.last.as_ref().is_none_or(|last| last.seq <= message.seq) {
             self.time = self.time.max(Time(message.time));
             self.last = Some(message.clone());
         }
@@ -179,6 +187,13 @@ pub(crate) fn view(message: &wire::Message) -> Option<Message> {
         reply_to: seq(message.reply_to),
         mentions: users(&message.mentions),
         status: Status::Sent,
+        edited: time(message.edited),
+        recalled: time(message.recalled),
+        reactions: message
+            .reactions
+            .iter()
+            .map(|one| Reaction { reaction: one.reaction.clone(), users: users(&one.users) })
+            .collect(),
     })
 }
 
@@ -195,6 +210,11 @@ pub(crate) fn content(bytes: &[u8]) -> Content {
 /// Zero on the wire is none.
 pub(crate) fn seq(seq: u64) -> Option<Seq> {
     (seq > 0).then_some(Seq(seq))
+}
+
+/// Zero on the wire is none.
+pub(crate) fn time(time: u64) -> Option<Time> {
+    (time > 0).then_some(Time(time))
 }
 
 /// The ids among them.

@@ -91,6 +91,7 @@ impl Client {
             (Heard::Batch(batch), _) => self.batch(now, batch),
             (Heard::LogHeads(heads), _) => self.log_heads(now, heads),
             (Heard::LogMessages(news), _) => self.log_messages(now, news),
+            (Heard::LogChanges(news), _) => self.log_changes(now, news),
             (Heard::Sent(sent), _) => {
                 let pending = self.answered(request);
                 self.sent(now, pending, &sent);
@@ -101,6 +102,8 @@ impl Client {
             }
             (
                 heard @ (Heard::HistoryPage(_)
+                | Heard::ChangePage(_)
+                | Heard::MessageChanged(_)
                 | Heard::GroupDone(_)
                 | Heard::MemberPage(_)
                 | Heard::DeviceList(_)
@@ -115,6 +118,9 @@ impl Client {
                 match (self.answered(request), heard) {
                     (Some(Pending::Pull(id, asked_at)), Heard::HistoryPage(page)) => {
                         self.pulled(now, &id, asked_at, page);
+                    }
+                    (Some(Pending::PullChanges(id, asked_at)), Heard::ChangePage(page)) => {
+                        self.changes_pulled(now, &id, asked_at, page);
                     }
                     (Some(Pending::Ask(ask)), heard) => self.ask_answered(now, ask, heard),
                     _ => {}
@@ -198,6 +204,7 @@ impl Client {
                 | Pending::Send(_)
                 | Pending::MarkRead(_)
                 | Pending::Pull(..)
+                | Pending::PullChanges(..)
                 | Pending::Ask(_)
                 | Pending::Watch(_),
                 Class::Retry | Class::Stop,
@@ -211,7 +218,9 @@ impl Client {
         match pending {
             Pending::Send(order) => self.send_rejected(now, order, error, retry_after_ms),
             Pending::MarkRead(id) => self.read_rejected(now, &id, &error, retry_after_ms),
-            Pending::Pull(id, _) => self.pull_rejected(now, &id, &error, retry_after_ms),
+            Pending::Pull(id, _) | Pending::PullChanges(id, _) => {
+                self.pull_rejected(now, &id, &error, retry_after_ms);
+            }
             Pending::Watch(users) => self.watch_rejected(now, &users, &error, retry_after_ms),
             Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
             Pending::Renew => {

@@ -164,6 +164,32 @@ impl Client {
         }
     }
 
+    /// A message is another one now, whatever the cache still reads or gave.
+    pub(crate) fn histories_changed(&mut self, of: &ConversationId, message: &wire::Message) {
+        for ask in self.asks.waiting.values_mut() {
+            if let What::History(job) = &mut ask.what
+                && job.conversation == *of
+            {
+                job.take(message.clone());
+            }
+        }
+    }
+
+    /// What the cache has of a conversation is no part of any page any more.
+    pub(crate) fn histories_forget(&mut self, of: &ConversationId) {
+        for ask in self.asks.waiting.values_mut() {
+            if let What::History(job) = &mut ask.what
+                && job.conversation == *of
+            {
+                job.have.clear();
+                if let Stage::Loading { life, .. } = &mut job.stage {
+                    // Of no life at all.
+                    *life = u64::MAX;
+                }
+            }
+        }
+    }
+
     fn job(&mut self, number: u64) -> Option<&mut Job> {
         match &mut self.asks.waiting.get_mut(&number)?.what {
             What::History(job) => Some(job),
@@ -174,16 +200,17 @@ impl Client {
     /// The page's bounds, and what the cache has of it.
     pub(crate) fn begin_history(&mut self, now: Now, number: u64) {
         let ticket = self.cache.ticket();
-        let (clears, life) = (self.cache.clears(), self.queue.life);
+        let life = self.queue.life;
         let Some(What::History(job)) = self.asks.waiting.get_mut(&number).map(|ask| &mut ask.what) else {
             return;
         };
+        let is_going = self.cache.is_going(&job.conversation);
         let head = self.conversations.get(&job.conversation).map_or(Seq::ZERO, |line| line.last_seq);
         if head > Seq::ZERO {
             job.set_range(head);
         }
         match job.range {
-            Some((from, to)) if from <= to && !clears => {
+            Some((from, to)) if from <= to && !is_going => {
                 job.stage = Stage::Loading { ticket, life };
                 let conversation = job.conversation.clone();
                 self.output(Output::Load { ticket, conversation, from: Seq(from), to: Seq(to) });
@@ -212,6 +239,8 @@ impl Client {
                 if trusted
                     && let Ok(message) = wire::Message::decode(record)
                     && message.seq == seq.0
+                    // A change that came while the cache read is newer.
+                    && !job.have.contains_key(&seq.0)
                 {
                     job.take(message);
                 }
@@ -266,7 +295,16 @@ impl Client {
         }
         job.rounds += 1;
         let end = page.messages.is_empty() || job.rounds >= HISTORY_ROUNDS_MAX;
-        let known = self.conversations.get(&id).is_some_and(|line| line.last_seq > Seq::ZERO);
+        let line = self.conversations.get_mut(&id).filter(|line| line.last_seq > Seq::ZERO);
+        let known = line.is_some();
+        // Where what was known of the newest is gone, or older than this.
+        if let (Some(line), Some(newest)) = (line, page.messages.last())
+            && newest.conversation == id.as_str()
+            && line.last.as_ref().map_or(line.last_seq.0, |last| last.seq) == newest.seq
+        {
+            line.last = Some(newest.clone());
+            self.cache.changed(&id);
+        }
         let records: Vec<_> = page
             .messages
             .iter()

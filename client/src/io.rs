@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hongyan_protocol::wire::{Content, DeviceKind};
 use hongyan_protocol::{Class, Code, ConversationId, DeviceId, Key, Seq, Time, UserId};
 
-use crate::view::{Conversation, Device, GroupUpdate, Member, Message, Presence, State};
+use crate::view::{ChangeKind, Conversation, Device, GroupUpdate, Member, Message, Presence, State};
 
 /// Milliseconds of a clock that never jumps (`performance.now()`, `Instant`), from any origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +160,17 @@ pub enum Command {
         /// Whom it calls.
         mentions: Vec<UserId>,
     },
+    /// Change a message of the log. Answered with the message as it is then; what happened comes as an event.
+    Change {
+        /// Where.
+        conversation: ConversationId,
+        /// Which message.
+        seq: Seq,
+        /// The idempotency key; made here when absent.
+        key: Option<Key>,
+        /// What is to become of it.
+        change: Change,
+    },
     /// Forget a failed message.
     Discard(Key),
     /// A page of a conversation, from the cache where it has it. Neither bound: the newest, and after them what
@@ -203,6 +214,8 @@ pub enum Command {
     RemoveMembers(ConversationId, Vec<UserId>),
     /// Leave a group.
     LeaveGroup(ConversationId),
+    /// Give a group another title.
+    RenameGroup(ConversationId, String),
     /// Who is in a group.
     Members {
         /// Which group.
@@ -237,10 +250,24 @@ pub enum Command {
     },
 }
 
+/// What is to become of a message.
+pub enum Change {
+    /// It says this from now on; its sender's.
+    Edit(Content),
+    /// It is taken back; its sender's, or the group's owner's.
+    Recall,
+    /// The user reacts to it.
+    React(String),
+    /// The user does not react so any more.
+    Unreact(String),
+}
+
 /// The answer to a command.
 pub enum Answer {
     /// To [`Command::Send`].
     Sent(Message),
+    /// To [`Command::Change`].
+    Message(Message),
     /// To [`Command::History`], ascending.
     History(Vec<Message>),
     /// To [`Command::Conversations`].
@@ -379,7 +406,26 @@ pub enum Event {
         /// The first that is told again.
         before: Seq,
     },
-    /// A group's membership changed.
+    /// A message of a log was changed; each change once, in their order, and after the message.
+    Change {
+        /// How.
+        kind: ChangeKind,
+        /// Who did it.
+        by: UserId,
+        /// When, by the relay's clock.
+        time: Time,
+        /// Of a reaction.
+        reaction: Option<String>,
+        /// As it is now; later changes may be in it already.
+        message: Message,
+    },
+    /// So much has changed in a conversation that it is not told change by change: what was shown of it is to be read
+    /// anew from its history.
+    ChangesGap {
+        /// Which conversation.
+        conversation: ConversationId,
+    },
+    /// A group's membership or title changed.
     Group(GroupUpdate),
     /// A watched user is as given now.
     Presence(Presence),

@@ -39,6 +39,7 @@
 //! entropy are arguments.
 
 mod cache;
+mod changes;
 mod client;
 mod conversations;
 #[cfg(not(feature = "defects"))]
@@ -71,6 +72,6 @@ pub mod view;
 
 pub use client::Client;
 pub use io::{
-    Answer, ChatError, Command, Config, Event, Generation, HostEvent, Input, Moment, Now, Output, RequestId,
-    Restored, Storage, Ticket, Write,
+    Answer, Change, ChatError, Command, Config, Event, Generation, HostEvent, Input, Moment, Now, Output,
+    RequestId, Restored, Storage, Ticket, Write,
 };

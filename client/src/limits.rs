@@ -56,6 +56,11 @@ pub const LOG_EVENTS_MAX: u64 = 500;
 pub const LOG_NEWEST: u32 = 50;
 /// Messages of a log that are asked for at once.
 pub const LOG_PAGE: u32 = 100;
+/// Changes of messages are told one by one to who lacks at most so many; who lacks more lets go of what is cached of the
+/// conversation.
+pub const CHANGES_EVENTS_MAX: u64 = 200;
+/// Changes of messages that are asked for at once.
+pub const CHANGES_PAGE: u32 = 100;
 
 /// A leader that has not said within this time that it heard another tab's ask is taken for hung, and its lock is
 /// taken away. A page may be busy for longer than a moment; being wrong costs a reconnect, nothing else.

@@ -8,14 +8,14 @@
 //! *Invariant:* `told` moves forward only, by one with each message told, or over a gap that is told.
 
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::{Class, ConversationId, GroupVersion, Seq, wire};
+use hongyan_protocol::{ChangeNumber, Class, ConversationId, GroupVersion, Seq, wire};
 
 use crate::cache::After;
 use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{ChatError, Event, Now};
-use crate::limits::{LOG_EVENTS_MAX, LOG_NEWEST, LOG_PAGE, UNSAVED_ENTRIES_MAX};
+use crate::limits::{CHANGES_PAGE, LOG_EVENTS_MAX, LOG_NEWEST, LOG_PAGE, UNSAVED_ENTRIES_MAX};
 use crate::sending::later;
 use crate::session::Pending;
 use crate::timers::Timer;
@@ -81,6 +81,10 @@ impl Client {
         let Ok(id) = ConversationId::new(&change.conversation) else { return };
         let Some(line) = self.conversations.get_mut(&id) else { return };
         let seq = Seq(change.seq);
+        // Changes of the time by the log may not have been told, or were when nobody knew what they were for.
+        if line.log.is_some() || change.by_log {
+            line.changes.doubt();
+        }
         match (&mut line.log, change.by_log) {
             (None, true) => line.log = Some(LogCursor::since(seq)),
             (Some(log), true) => log.ends = None,
@@ -103,13 +107,14 @@ impl Client {
 
     fn log_head(&mut self, head: wire::LogHead) {
         let Ok(id) = ConversationId::new(&head.conversation) else { return };
-        let seq = Seq(head.last_seq);
+        let (seq, changes) = (Seq(head.last_seq), ChangeNumber(head.changes));
         if self.queue.is_resetting() {
             // Of lines that are yet to come.
-            self.queue.keep_hint(id, seq);
+            self.queue.keep_hint(id, seq, changes);
             return;
         }
         let Some(line) = self.conversations.get_mut(&id).filter(|line| line.log.is_some()) else { return };
+        line.changes.hint(changes);
         if !line.own.contains(&head.called_all) {
             line.call(Seq(head.called_all));
         }
@@ -121,7 +126,7 @@ impl Client {
     }
 
     /// The log is at least so far.
-    fn hint(&mut self, id: &ConversationId, seq: Seq) {
+    pub(crate) fn hint(&mut self, id: &ConversationId, seq: Seq) {
         let Some(line) = self.conversations.get_mut(id) else { return };
         let before = line.last_seq;
         line.hint(seq);
@@ -138,7 +143,7 @@ impl Client {
         for message in news.messages {
             if self.queue.is_resetting() {
                 if let Ok(id) = ConversationId::new(&message.conversation) {
-                    self.queue.keep_hint(id, Seq(message.seq));
+                    self.queue.keep_hint(id, Seq(message.seq), ChangeNumber::ZERO);
                 }
                 continue;
             }
@@ -154,6 +159,7 @@ impl Client {
         let Some(view) = conversations::view(&message) else { return };
         let (id, seq) = (view.conversation.clone(), Seq(message.seq));
         let Some(line) = self.conversations.get_mut(&id) else { return };
+        let is_behind = line.changes.is_behind();
         let Some(log) = &mut line.log else { return };
         if seq <= log.told && !defects::is_on(Defect::LogToldTwice) {
             return;
@@ -167,7 +173,8 @@ impl Client {
         log.told = log.told.max(seq);
         log.head = log.head.max(seq);
         // A page may have told more than the queue has brought, so only a message that is new here is the end of it.
-        let is_over = way == Way::Queue && log.ends.is_some_and(|ends| seq > ends) && !log.has_more();
+        let is_over =
+            way == Way::Queue && log.ends.is_some_and(|ends| seq > ends) && !log.has_more() && !is_behind;
         if is_over {
             line.log = None;
         }
@@ -188,13 +195,30 @@ impl Client {
         {
             return;
         }
-        if self.session.pending.values().any(|(pending, _)| matches!(pending, Pending::Pull(..))) {
+        let is_pull = |pending: &Pending| matches!(pending, Pending::Pull(..) | Pending::PullChanges(..));
+        if self.session.pending.values().any(|(pending, _)| is_pull(pending)) {
             return;
         }
-        let mut lines = self.conversations.iter().filter_map(|(id, line)| Some((id, line.log?)));
-        let found = lines.find(|(_, log)| log.has_more()).map(|(id, log)| (id.clone(), log));
-        drop(lines);
-        let Some((id, log)) = found else { return };
+        let (id, log, changes) = loop {
+            let mut lines = self.conversations.iter().filter_map(|(id, line)| Some((id, line.log?, line)));
+            let found = lines
+                .find(|(_, log, line)| log.has_more() || line.pulls_changes(log.told))
+                .map(|(id, log, line)| (id.clone(), log, line.changes));
+            drop(lines);
+            let Some(found) = found else { return };
+            if !self.skip_changes(&found.0) {
+                break found;
+            }
+        };
+        if !log.has_more() {
+            let page = wire::Changes {
+                conversation: id.as_str().into(),
+                after: changes.told.0,
+                limit: CHANGES_PAGE,
+            };
+            self.request(now, Pending::PullChanges(id, changes.told), Verb::Changes(page));
+            return;
+        }
         let (behind, told) = (log.head.0 - log.told.0, log.told);
         // The wire has no "after nothing": the log's first message comes alone.
         let (before, limit) = match told {
@@ -248,6 +272,7 @@ impl Client {
             // No member any more, as the queue is about to tell.
             log.head = log.told;
             log.unsure = false;
+            self.changes_refused(id);
         } else {
             let until = later(&mut self.random, now, 2, retry_after_ms);
             self.timers.set(Timer::Pulls, until);

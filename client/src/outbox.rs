@@ -88,6 +88,7 @@ impl Entry {
             content: send.content,
             reply_to: send.reply_to,
             mentions: send.mentions,
+            ..wire::Message::default()
         }
     }
 
@@ -102,6 +103,9 @@ impl Entry {
             reply_to: self.reply_to,
             mentions: self.mentions.clone(),
             status: if self.failed.is_some() { Status::Failed } else { Status::Sending },
+            edited: None,
+            recalled: None,
+            reactions: Vec::new(),
         }
     }
 }

@@ -6,10 +6,13 @@
 use bytes::Bytes;
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, ConversationState, GroupChangeKind, ResetCause, entry::Change};
-use hongyan_protocol::{ConversationId, ConversationKind, GroupVersion, Key, Pos, Seq, Time, UserId};
+use hongyan_protocol::{
+    ChangeNumber, ConversationId, ConversationKind, GroupVersion, Key, Pos, Seq, Time, UserId,
+};
 use prost::Message as _;
 
 use crate::cache::After;
+use crate::changes::ChangeCursor;
 use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
@@ -42,7 +45,7 @@ pub(crate) struct Queue {
     pub(crate) life: u64,
     stream: Stream,
     /// How far logs are, heard while a reset is due or its snapshot gathers.
-    hints: SortedMap<ConversationId, Seq>,
+    hints: SortedMap<ConversationId, (Seq, ChangeNumber)>,
 }
 
 /// What the next batch means.
@@ -84,10 +87,10 @@ impl Queue {
     }
 
     /// How far a log is, for when the snapshot is complete.
-    pub(crate) fn keep_hint(&mut self, id: ConversationId, seq: Seq) {
+    pub(crate) fn keep_hint(&mut self, id: ConversationId, seq: Seq, changes: ChangeNumber) {
         if self.hints.len() < CONVERSATIONS_MAX || self.hints.contains_key(&id) {
-            let known = self.hints.get_or_insert_with(id, Seq::default);
-            *known = seq.max(*known);
+            let known = self.hints.get_or_insert_with(id, Default::default);
+            *known = (seq.max(known.0), changes.max(known.1));
         }
     }
 
@@ -166,6 +169,7 @@ impl Client {
                 Some(Change::Read(mark)) => self.apply_read(&mark),
                 Some(Change::Group(change)) => self.apply_group(change),
                 Some(Change::Diffusion(change)) => self.apply_diffusion(&change),
+                Some(Change::MessageChange(change)) => self.apply_change(change, Way::Queue),
                 // A kind of a newer version: it takes its position and means nothing here.
                 None => {}
             }
@@ -281,10 +285,14 @@ impl Client {
         let gone = match kind {
             GroupChangeKind::Removed => concerned,
             GroupChangeKind::Left => concerned || by == self.user,
-            GroupChangeKind::Unspecified | GroupChangeKind::Created | GroupChangeKind::Added => false,
+            GroupChangeKind::Unspecified
+            | GroupChangeKind::Created
+            | GroupChangeKind::Added
+            | GroupChangeKind::Renamed => false,
         };
         let line = self.conversations.entry(&id, &mut self.cache.gathering.writes);
-        let head = Seq(change.last_seq);
+        let (head, changes) = (Seq(change.last_seq), ChangeNumber(change.changes));
+        let mut is_of_now = true;
         // The answer to one's own first message may have come before this: then the conversation is not new, but who
         // is named here joined all the same.
         let joins = matches!(kind, GroupChangeKind::Created | GroupChangeKind::Added)
@@ -306,18 +314,28 @@ impl Client {
             }
         } else if joined {
             line.log = change.by_log.then(|| LogCursor::since(head));
+            is_of_now = line.group.is_none() || line.changes.told == changes;
+            line.changes = ChangeCursor::at(changes);
+            if change.by_log {
+                line.changes.doubt();
+            }
         }
         let changed = conversations::group(change.title, &change.owner, change.member_count, change.version);
         if line.group.as_ref().is_none_or(|group| group.version <= version) {
             line.group.clone_from(&changed);
         }
         let group = changed;
+        if !is_of_now {
+            // What is kept of an earlier membership may have changed since.
+            self.forget_messages(&id);
+        }
         self.cache.changed(&id);
         let kind = match kind {
             GroupChangeKind::Created => GroupUpdateKind::Created,
             GroupChangeKind::Added => GroupUpdateKind::Added,
             GroupChangeKind::Removed => GroupUpdateKind::Removed,
             GroupChangeKind::Left => GroupUpdateKind::Left,
+            GroupChangeKind::Renamed => GroupUpdateKind::Renamed,
             // A newer version's change: the group is shown as it is now, what happened has no name here.
             GroupChangeKind::Unspecified => return,
         };
@@ -387,8 +405,9 @@ impl Client {
             }
         }
         for (id, line) in self.conversations.iter_mut() {
-            if let Some(seq) = self.queue.hints.get(id) {
+            if let Some((seq, changes)) = self.queue.hints.get(id) {
                 line.hint(*seq);
+                line.changes.hint(*changes);
             }
         }
         self.queue.hints.clear();
@@ -465,7 +484,7 @@ impl Client {
     pub(crate) fn confirm_by_queue(&mut self, message: &crate::view::Message) {
         let key: &Key = &message.key;
         if let (Some(order), Some(seq)) = (self.outbox.find(key), message.seq) {
-            self.confirm(order, seq, message.time);
+            self.confirm(order, seq, message.time, true);
         }
     }
 }

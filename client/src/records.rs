@@ -6,7 +6,7 @@
 use hongyan_protocol::wire;
 
 /// Counts the shapes of the records. Another one than this is not read.
-pub(crate) const RECORDS_VERSION: u32 = 2;
+pub(crate) const RECORDS_VERSION: u32 = 3;
 
 /// Cursor, epoch and device.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -51,6 +51,9 @@ pub(crate) struct ConversationRecord {
     /// The newest unread message that calls the user.
     #[prost(uint64, tag = "6")]
     pub(crate) called: u64,
+    /// There are at least so many changes of its messages; those that were told are in the state.
+    #[prost(uint64, tag = "7")]
+    pub(crate) changes_head: u64,
 }
 
 /// How far a group's log was told.

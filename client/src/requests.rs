@@ -5,9 +5,10 @@
 
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, relay_frame::Event as Heard};
-use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, DeviceId, UserId, limits};
+use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, DeviceId, Key, UserId, limits};
 
 use crate::client::Client;
+use crate::conversations;
 use crate::history::Job;
 use crate::io::{Answer, ChatError, Command, Moment, Now, RequestId};
 use crate::limits::{REQUEST_MS, REQUESTS_MAX};
@@ -71,6 +72,7 @@ impl Client {
                     Ok(Answer::Done)
                 }
                 Command::Send { .. }
+                | Command::Change { .. }
                 | Command::Discard(_)
                 | Command::History { .. }
                 | Command::Conversations { .. }
@@ -79,6 +81,7 @@ impl Client {
                 | Command::AddMembers(..)
                 | Command::RemoveMembers(..)
                 | Command::LeaveGroup(_)
+                | Command::RenameGroup(..)
                 | Command::Members { .. }
                 | Command::Watch { .. }
                 | Command::Typing(_)
@@ -94,6 +97,9 @@ impl Client {
             Command::Send { conversation, key, content, reply_to, mentions } => {
                 self.send(now, request, Draft { conversation, key, content, reply_to, mentions });
             }
+            Command::Change { conversation, seq, key, change } => {
+                self.change(now, request, &conversation, seq, key, change);
+            }
             Command::Discard(key) => self.discard(request, &key),
             Command::History { conversation, before, after, limit } => {
                 self.history(now, request, conversation, before, after, limit);
@@ -108,7 +114,7 @@ impl Client {
                     self.reply(request, Err(ChatError::new(Code::BAD_REQUEST)));
                     return;
                 }
-                let key = key.map_or_else(|| self.random.name(), |key| key.as_str().into());
+                let key = self.name_of(key);
                 self.ask_verb(
                     now,
                     request,
@@ -126,6 +132,13 @@ impl Client {
             Command::LeaveGroup(group) => {
                 let verb = wire::LeaveGroup { conversation: group.as_str().into() };
                 self.ask_group(now, request, &group, 0, Verb::LeaveGroup(verb));
+            }
+            Command::RenameGroup(group, title) => {
+                if title.len() > limits::TITLE_BYTES_MAX {
+                    return self.reply(request, Err(ChatError::new(Code::BAD_REQUEST)));
+                }
+                let verb = wire::RenameGroup { conversation: group.as_str().into(), title };
+                self.ask_group(now, request, &group, 0, Verb::RenameGroup(verb));
             }
             Command::Members { conversation, after, limit } => {
                 let verb = wire::Members {
@@ -161,7 +174,12 @@ impl Client {
         self.ask_verb(now, request, verb);
     }
 
-    fn ask_verb(&mut self, now: Now, request: RequestId, verb: Verb) {
+    /// An idempotency key, made here where none was given.
+    pub(crate) fn name_of(&mut self, key: Option<Key>) -> String {
+        key.map_or_else(|| self.random.name(), |key| key.as_str().into())
+    }
+
+    pub(crate) fn ask_verb(&mut self, now: Now, request: RequestId, verb: Verb) {
         if let Some(error) = self.stopped_by() {
             self.reply(request, Err(error));
             return;
@@ -229,6 +247,9 @@ impl Client {
             (What::History(_), Heard::HistoryPage(page)) => return self.history_page(now, number, page),
             (What::Verb(Verb::CreateGroup(_)), Heard::GroupDone(done)) => {
                 ConversationId::new(&done.conversation).map(Answer::Group).ok()
+            }
+            (What::Verb(Verb::ChangeMessage(_)), Heard::MessageChanged(changed)) => {
+                changed.message.as_ref().and_then(conversations::view).map(Answer::Message)
             }
             (What::Verb(Verb::Members(_)), Heard::MemberPage(page)) => {
                 Some(Answer::Members(page.members.iter().filter_map(member).collect(), page.more))

@@ -79,14 +79,20 @@ impl Client {
         self.wanted(now);
     }
 
-    fn check_draft(&self, draft: &Draft) -> Result<(), Code> {
-        if draft.conversation.kind() == ConversationKind::Direct {
-            draft.conversation.users().ok_or(Code::BAD_REQUEST)?;
-            draft.conversation.peer_of(&self.user).ok_or(Code::NOT_A_MEMBER)?;
+    /// The user may be in this conversation, for all that is known here.
+    pub(crate) fn check_member(&self, id: &ConversationId) -> Result<(), Code> {
+        if id.kind() == ConversationKind::Direct {
+            id.users().ok_or(Code::BAD_REQUEST)?;
+            id.peer_of(&self.user).ok_or(Code::NOT_A_MEMBER)?;
         }
-        if self.conversations.get(&draft.conversation).is_some_and(|line| line.left) {
+        if self.conversations.get(id).is_some_and(|line| line.left) {
             return Err(Code::NOT_A_MEMBER);
         }
+        Ok(())
+    }
+
+    fn check_draft(&self, draft: &Draft) -> Result<(), Code> {
+        self.check_member(&draft.conversation)?;
         if draft.content.encoded_len() > self.session.content_bytes_max {
             return Err(Code::CONTENT_TOO_LARGE);
         }
@@ -123,19 +129,23 @@ impl Client {
         self.session.brought();
         // The queue may have told it already.
         if self.outbox.entries.get(&order).is_some_and(|entry| entry.key.as_str() == sent.key) {
-            self.confirm(order, Seq(sent.seq), Time(sent.time));
+            self.confirm(order, Seq(sent.seq), Time(sent.time), false);
         }
         self.pump_outbox(now);
     }
 
     /// The message is in the log: out of the outbox and into the conversation, in one transaction.
-    pub(crate) fn confirm(&mut self, order: u64, seq: Seq, time: Time) {
+    ///
+    /// `is_told`: the log's own word of it came, which may be newer than what was sent.
+    pub(crate) fn confirm(&mut self, order: u64, seq: Seq, time: Time, is_told: bool) {
         let Some(entry) = self.outbox.entries.remove(&order) else { return };
-        let message = entry.sent(&self.user, seq, time);
         let view = Message { seq: Some(seq), time, status: Status::Sent, ..entry.view(&self.user) };
         self.outbox.goes_on(&entry.conversation);
         self.cache.write(Write::OutboxGone(order));
-        self.note_message(&entry.conversation, &message, true);
+        if !is_told {
+            let message = entry.sent(&self.user, seq, time);
+            self.note_message(&entry.conversation, &message, true);
+        }
         self.cache.after(After::Event(Event::Outbox(view.clone(), None)));
         for waiter in entry.waiters {
             self.cache.after(After::Reply(waiter, Ok(Answer::Sent(view.clone()))));

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use hongyan_protocol::wire;
 use hongyan_protocol::wire::client_frame::Verb;
-use hongyan_protocol::{Class, Code, ConversationId, Seq, UserId, VERSION, limits};
+use hongyan_protocol::{ChangeNumber, Class, Code, ConversationId, Seq, UserId, VERSION, limits};
 
 use crate::client::Client;
 use crate::io::{ChatError, Generation, Moment, Now, Output, RequestId};
@@ -47,9 +47,10 @@ pub(crate) enum Pending {
     /// Of this order in the outbox.
     Send(u64),
     MarkRead(ConversationId),
-    /// A page of a group's log.
     /// A page of a log after what was told of it.
     Pull(ConversationId, Seq),
+    /// A page of changes after those that were told.
+    PullChanges(ConversationId, ChangeNumber),
     /// How these users are.
     Watch(Vec<UserId>),
     /// Of this number among the application's requests.

@@ -37,6 +37,34 @@ pub struct Message {
     pub mentions: Vec<UserId>,
     /// Where it is.
     pub status: Status,
+    /// When its content was last edited.
+    pub edited: Option<Time>,
+    /// When it was recalled: its content, mentions and reactions are gone.
+    pub recalled: Option<Time>,
+    /// By first use.
+    pub reactions: Vec<Reaction>,
+}
+
+/// How some react to a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reaction {
+    /// An emoji, or a word of the app's own.
+    pub reaction: String,
+    /// Who reacts so, by first use.
+    pub users: Vec<UserId>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Its sender wrote it anew.
+    Edited,
+    /// It is gone but for who sent it and when.
+    Recalled,
+    /// A member reacts to it.
+    Reacted,
+    /// A member does not react so any more.
+    Unreacted,
 }
 
 /// A line of the conversation list.
@@ -88,7 +116,7 @@ pub struct Member {
     pub owner: bool,
 }
 
-/// What became of a group's membership.
+/// What became of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupUpdateKind {
     /// It was made.
@@ -99,6 +127,8 @@ pub enum GroupUpdateKind {
     Removed,
     /// A user left.
     Left,
+    /// It has another title.
+    Renamed,
 }
 
 /// A change of a group.

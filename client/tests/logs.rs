@@ -54,14 +54,21 @@ fn names(seqs: impl IntoIterator<Item = u64>) -> Vec<String> {
     seqs.into_iter().map(|seq| format!("m{seq}")).collect()
 }
 
-/// The pages that are asked for, with the request's number.
+/// The pages that are asked for, with the request's number. That no message was changed is answered at once.
 fn asked(bed: &mut Bed) -> Vec<(u64, wire::History)> {
-    let frames = bed.frames.drain(..);
-    let pages = frames.filter_map(|frame| match frame.verb {
-        Some(Verb::History(page)) => Some((frame.request, page)),
-        _ => None,
-    });
-    pages.collect()
+    let mut pages = Vec::new();
+    while let Some(frame) = bed.frames.pop_front() {
+        match frame.verb {
+            Some(Verb::History(page)) => pages.push((frame.request, page)),
+            Some(Verb::Changes(page)) => {
+                let none =
+                    wire::ChangePage { conversation: page.conversation, ..wire::ChangePage::default() };
+                bed.say(frame.request, Relay::ChangePage(none));
+            }
+            _ => {}
+        }
+    }
+    pages
 }
 
 /// Answers as the relay does whose log ends with `last`.

@@ -29,6 +29,8 @@ fn short(event: &Event) -> String {
         Event::Conversation(line) => format!("line {} {}", line.id, line.last_seq),
         Event::Group(update) => format!("group {}", update.conversation),
         Event::Gap => "gap".into(),
+        Event::Change { message, .. } => format!("change {}", message.key),
+        Event::ChangesGap { conversation } => format!("changes gap {conversation}"),
         Event::LogGap { conversation, .. } => format!("log gap {conversation}"),
         Event::State(_) | Event::Presence(_) | Event::Typing { .. } => "of the moment".into(),
     }

@@ -405,6 +405,7 @@ fn change(kind: GroupChangeKind, by: &str, users: &[&str], version: u64, last_se
         member_count: 3,
         last_seq,
         by_log: false,
+        changes: 0,
     })
 }
 

@@ -92,6 +92,20 @@ fn message() -> Message {
         content: content().encode_to_vec().into(),
         reply_to: 7,
         mentions: vec!["bob".into(), "carol".into()],
+        ..Message::default()
+    }
+}
+
+/// A message with all that can be told of its changes.
+fn changed_message() -> Message {
+    let reaction = |reaction: &str, users: &[&str]| wire::Reaction {
+        reaction: reaction.into(),
+        users: users.iter().map(|user| (*user).to_owned()).collect(),
+    };
+    Message {
+        edited: 1_790_000_000_500,
+        reactions: vec![reaction("👍", &["bob", "alice"]), reaction("party", &["carol"])],
+        ..message()
     }
 }
 
@@ -109,6 +123,7 @@ fn rows() -> Vec<(&'static str, Expected)> {
     rows.extend(client_rows());
     rows.extend(relay_rows());
     rows.extend(log_rows());
+    rows.extend(change_rows());
     rows.extend(presence_rows());
     rows.extend(newer_rows());
     rows.push(("content", Expected::Content(content())));
@@ -197,6 +212,7 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
         member_count: 3,
         version: 4,
         by_log: false,
+        changes: 0,
     };
     let sent = wire::Sent {
         key: "k1".into(),
@@ -221,6 +237,7 @@ fn relay_rows() -> Vec<(&'static str, Expected)> {
         member_count: 3,
         last_seq: 300,
         by_log: false,
+        changes: 0,
     };
     let reject = wire::Reject { code: 4101, reason: "Slow down.".into(), retry_after_ms: 250 };
     let reset = wire::Reset { epoch: "e-1".into(), pos: 300, cause: wire::ResetCause::CursorAhead.into() };
@@ -269,6 +286,7 @@ fn log_rows() -> Vec<(&'static str, Expected)> {
         member_count: 1_000_000,
         version: 4,
         called_all: 290,
+        changes: 0,
     };
     let state = wire::ConversationState {
         conversation: group(),
@@ -296,6 +314,86 @@ fn log_rows() -> Vec<(&'static str, Expected)> {
     ]
     .map(|(file, frame)| (file, Expected::Relay(frame)))
     .into()
+}
+
+/// What has to do with changes of messages, and of a group's title.
+fn change_rows() -> Vec<(&'static str, Expected)> {
+    let change = wire::ChangeMessage {
+        conversation: group(),
+        seq: 300,
+        key: "k3".into(),
+        kind: wire::MessageChangeKind::Edited.into(),
+        content: content().encode_to_vec().into(),
+        reaction: String::new(),
+    };
+    let reaction = wire::ChangeMessage {
+        kind: wire::MessageChangeKind::Reacted.into(),
+        content: Bytes::new(),
+        reaction: "👍".into(),
+        ..change.clone()
+    };
+    let changes = wire::Changes { conversation: group(), after: 300, limit: 100 };
+    let rename = wire::RenameGroup { conversation: group(), title: "鸿雁".into() };
+    let client = [
+        ("client/change_message", 140, Verb::ChangeMessage(change)),
+        ("client/change_message_reaction", 141, Verb::ChangeMessage(reaction)),
+        ("client/changes", 142, Verb::Changes(changes)),
+        ("client/rename_group", 143, Verb::RenameGroup(rename)),
+    ];
+    let reacted = wire::MessageChange {
+        number: 301,
+        kind: wire::MessageChangeKind::Reacted.into(),
+        by: "bob".into(),
+        time: 1_790_000_000_000,
+        reaction: "👍".into(),
+        message: Some(changed_message()),
+    };
+    let gone =
+        Message { content: Bytes::new(), mentions: Vec::new(), recalled: 1_790_000_000_700, ..message() };
+    let recalled = wire::MessageChange {
+        number: 302,
+        kind: wire::MessageChangeKind::Recalled.into(),
+        reaction: String::new(),
+        message: Some(gone),
+        ..reacted.clone()
+    };
+    let renamed = wire::GroupChange {
+        conversation: group(),
+        kind: wire::GroupChangeKind::Renamed.into(),
+        by: "alice".into(),
+        version: 5,
+        title: "鸿雁".into(),
+        changes: 302,
+        ..wire::GroupChange::default()
+    };
+    let head =
+        wire::LogHead { conversation: group(), last_seq: 300, changes: 302, ..wire::LogHead::default() };
+    let state = wire::ConversationState {
+        conversation: group(),
+        last_seq: 300,
+        changes: 302,
+        ..wire::ConversationState::default()
+    };
+    let changes = vec![reacted.clone(), recalled.clone()];
+    let news = wire::LogChanges { conversation: group(), changes: changes.clone() };
+    let page = wire::ChangePage { conversation: group(), changes, last: 302 };
+    let answer = wire::MessageChanged { key: "k3".into(), message: Some(changed_message()) };
+    let snapshot = wire::Snapshot { conversations: vec![state], done: true };
+    let heads = wire::LogHeads { heads: vec![head] };
+    let relay = [
+        ("relay/batch_message_change", batch(Change::MessageChange(reacted))),
+        ("relay/batch_message_change_recalled", batch(Change::MessageChange(recalled))),
+        ("relay/batch_group_renamed", batch(Change::Group(renamed))),
+        ("relay/log_heads_changes", RelayFrame::push(Event::LogHeads(heads))),
+        ("relay/log_changes", RelayFrame::push(Event::LogChanges(news))),
+        ("relay/message_changed", RelayFrame::of(140, Event::MessageChanged(answer))),
+        ("relay/change_page", RelayFrame::of(142, Event::ChangePage(page))),
+        ("relay/snapshot_changes", RelayFrame::push(Event::Snapshot(snapshot))),
+    ];
+    let client = client
+        .into_iter()
+        .map(|(file, request, verb)| (file, Expected::Client(ClientFrame::of(request, verb))));
+    client.chain(relay.into_iter().map(|(file, frame)| (file, Expected::Relay(frame)))).collect()
 }
 
 /// What has to do with who is there.

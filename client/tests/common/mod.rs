@@ -41,8 +41,7 @@ pub fn log_message(conversation: &ConversationId, seq: u64, from: &str, key: &st
         from: from.into(),
         time: 1_000 + seq,
         content: text(key).encode_to_vec().into(),
-        reply_to: 0,
-        mentions: Vec::new(),
+        ..wire::Message::default()
     }
 }
 
