@@ -122,11 +122,11 @@ fn a_store_of_an_unknown_format_is_refused() {
     let store = MemoryStore::new();
     World::over(store.clone(), CoreConfig::default());
     let mut batch = Batch::default();
-    batch.put(Table::Meta, &b"format"[..], "3");
+    batch.put(Table::Meta, &b"format"[..], "2");
     store.commit(&batch).unwrap();
     let opened = hongyan_relay::core::Relay::open(CoreConfig::default(), store, FakeVerifier, [1; 32]);
     let sentence = opened.err().unwrap().to_string();
-    assert!(sentence.contains("format 3") && sentence.contains("format 2 only"), "{sentence}");
+    assert!(sentence.contains("format 2") && sentence.contains("format 3 only"), "{sentence}");
 }
 
 #[test]

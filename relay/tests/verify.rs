@@ -16,7 +16,7 @@ use hongyan_relay::store::{Batch, MemoryStore, Order, Store, Table};
 
 const BODY: &str = "a body that nobody may see";
 
-/// Direct messages, a group with a change, one that comes by its log, read marks, devices, one of them signed out, and revoked tokens.
+/// Direct messages, some of them changed, a group with a change, one that comes by its log, read marks, devices, one of them signed out, and revoked tokens.
 fn store() -> MemoryStore {
     let queue = QueueConfig { capacity: 1, segment_entries: 2, ..QueueConfig::default() };
     let mut world = World::with(CoreConfig { queue, ..CoreConfig::default() });
@@ -35,6 +35,9 @@ fn store() -> MemoryStore {
     };
     let Answer::Group(large) = world.answered(large) else { panic!("no group") };
     world.send(alice, large.id.as_str(), "large", BODY);
+    world.frame(alice, 3, edit(&conversation, 1, "e", BODY));
+    world.frame(alice, 4, recall(&conversation, 3, "r"));
+    world.frame(bob, 5, react(large.id.as_str(), 1, "b2", "👍"));
     world.frame(bob, 7, Verb::MarkRead(wire::MarkRead { conversation, seq: 2 }));
     world.frame(bob, 8, Verb::LeaveGroup(wire::LeaveGroup { conversation: group }));
     world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
@@ -103,7 +106,7 @@ fn a_row_that_is_missing_is_found_whichever_it_is() {
 
 #[test]
 fn a_row_with_another_row_s_value_or_none_is_found() {
-    for table in [Table::Messages, Table::Keys, Table::Groups] {
+    for table in [Table::Messages, Table::Changes, Table::Keys, Table::Groups] {
         let all = rows(&store(), table);
         for (at, (key, value)) in all.iter().enumerate() {
             let other = &all[(at + 1) % all.len()].1;

@@ -5,8 +5,10 @@
 
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
-use hongyan_protocol::{Pos, Seq, wire};
+use hongyan_protocol::{ChangeNumber, ConversationId, Pos, Seq, wire};
 use prost::Message;
+
+use super::records::ChangeRecord;
 
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
@@ -29,7 +31,7 @@ struct RawBatch {
 struct RawEntry {
     #[prost(uint64, tag = "1")]
     pos: u64,
-    #[prost(oneof = "Change", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "Change", tags = "2, 3, 4, 5, 6")]
     change: Option<Change>,
 }
 
@@ -49,6 +51,9 @@ pub(super) enum Change {
     /// A `wire::Diffusion`.
     #[prost(bytes = "bytes", tag = "5")]
     Diffusion(Bytes),
+    /// A `wire::MessageChange`.
+    #[prost(bytes = "bytes", tag = "6")]
+    OfMessage(Bytes),
 }
 
 impl Change {
@@ -57,15 +62,46 @@ impl Change {
             Change::Message(bytes)
             | Change::Read(bytes)
             | Change::Group(bytes)
-            | Change::Diffusion(bytes) => bytes.len(),
+            | Change::Diffusion(bytes)
+            | Change::OfMessage(bytes) => bytes.len(),
         }
     }
 }
 
+/// A `wire::MessageChange`; `message` is a `wire::Message`.
+pub(super) fn message_change(number: ChangeNumber, record: &ChangeRecord, message: Bytes) -> Bytes {
+    let change = RawMessageChange {
+        number: number.0,
+        kind: record.kind,
+        by: record.by.clone(),
+        time: record.time,
+        reaction: record.reaction.clone(),
+        message,
+    };
+    change.encode_to_vec().into()
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawMessageChange {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(int32, tag = "2")]
+    kind: i32,
+    #[prost(string, tag = "3")]
+    by: String,
+    #[prost(uint64, tag = "4")]
+    time: u64,
+    #[prost(string, tag = "5")]
+    reaction: String,
+    #[prost(bytes = "bytes", tag = "6")]
+    message: Bytes,
+}
+
 /// A frame of a group's log: the same bytes for all who listen.
 pub(super) struct LogFrame {
-    /// Its last message, or the head that it tells.
-    pub(super) last: Seq,
+    /// Its last message, or the head that it tells; `None` of changes, which are for who is a member still.
+    pub(super) last: Option<Seq>,
     pub(super) bytes: Bytes,
 }
 
@@ -73,12 +109,19 @@ impl LogFrame {
     /// Consecutive messages, the last of which is `last`, each a `wire::Message`.
     pub(super) fn messages(messages: Vec<Bytes>, last: Seq, group: Option<wire::LogHead>) -> Self {
         let log_messages = Some(RawLogMessages { messages, group });
-        Self { last, bytes: RawLogFrame { log_messages }.encode_to_vec().into() }
+        let frame = RawLogFrame { log_messages, log_changes: None };
+        Self { last: Some(last), bytes: frame.encode_to_vec().into() }
+    }
+
+    /// Consecutive changes of messages, each a `wire::MessageChange`.
+    pub(super) fn changes(id: &ConversationId, changes: Vec<Bytes>) -> Self {
+        let log_changes = Some(RawLogChanges { conversation: id.as_str().to_owned(), changes });
+        Self { last: None, bytes: RawLogFrame { log_messages: None, log_changes }.encode_to_vec().into() }
     }
 
     /// How far a log is.
     pub(super) fn head(head: wire::LogHead) -> Option<Self> {
-        let last = Seq(head.last_seq);
+        let last = Some(Seq(head.last_seq));
         let heads = wire::LogHeads { heads: vec![head] };
         let bytes = wire::RelayFrame::push(wire::relay_frame::Event::LogHeads(heads)).to_bytes().ok()?;
         Some(Self { last, bytes })
@@ -90,6 +133,17 @@ impl LogFrame {
 struct RawLogFrame {
     #[prost(message, optional, tag = "12")]
     log_messages: Option<RawLogMessages>,
+    #[prost(message, optional, tag = "13")]
+    log_changes: Option<RawLogChanges>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+struct RawLogChanges {
+    #[prost(string, tag = "1")]
+    conversation: String,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    changes: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -141,11 +195,29 @@ mod tests {
         batch.push(Pos(4), Change::Message(message.encode_to_vec().into()));
         batch.push(Pos(5), Change::Read(read.encode_to_vec().into()));
         batch.push(Pos(6), Change::Group(group.encode_to_vec().into()));
+        let record =
+            ChangeRecord {
+                seq: 7, kind: 3, by: "b".into(), time: 5, reaction: "👍".into(), key: "k".into()
+            };
+        let bytes = message.encode_to_vec().into();
+        batch.push(Pos(7), Change::OfMessage(message_change(ChangeNumber(2), &record, bytes)));
         let frame = wire::RelayFrame::from_bytes(batch.finish(Pos(9))).unwrap();
         use wire::entry::Change as Wire;
         let entry = |pos, change| wire::Entry { pos, change: Some(change) };
-        let entries =
-            vec![entry(4, Wire::Message(message)), entry(5, Wire::Read(read)), entry(6, Wire::Group(group))];
+        let change = wire::MessageChange {
+            number: 2,
+            kind: wire::MessageChangeKind::Reacted.into(),
+            by: "b".into(),
+            time: 5,
+            reaction: "👍".into(),
+            message: Some(message.clone()),
+        };
+        let entries = vec![
+            entry(4, Wire::Message(message)),
+            entry(5, Wire::Read(read)),
+            entry(6, Wire::Group(group)),
+            entry(7, Wire::MessageChange(change)),
+        ];
         let expected =
             wire::RelayFrame::push(wire::relay_frame::Event::Batch(wire::Batch { entries, head: 9 }));
         assert!(frame == expected);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hongyan_protocol::wire::relay_frame::Event;
-use hongyan_protocol::{ConversationId, DeviceId, Key, Pos, Seq, Time, UserId};
+use hongyan_protocol::{ChangeNumber, ConversationId, DeviceId, Key, Pos, Seq, Time, UserId};
 
 use super::batches::Change;
 use super::io::{ConnectionId, Ticket};
@@ -33,6 +33,8 @@ pub(super) enum Effect {
     LoggedOut(UserId, DeviceId, Vec<ConnectionId>),
     /// The log has grown.
     Log(ConversationId, Seq),
+    /// The message is durable as it is here, and so is its conversation's change of this number.
+    Changed(ConversationId, Seq, Bytes, ChangeNumber),
     /// What is known of the group is now durable.
     Group(ConversationId, super::conversations::GroupFacts),
     /// The answer to a key can be read from the store.
@@ -76,9 +78,17 @@ impl Pushes {
 pub(super) struct Outcome {
     pub(super) pushes: BTreeMap<UserId, Pushes>,
     /// Messages of groups that come by their logs.
-    pub(super) logs: Vec<(ConversationId, Seq, Bytes)>,
+    pub(super) logs: Vec<(ConversationId, LogNews)>,
     pub(super) effects: Vec<Effect>,
     bytes: usize,
+}
+
+/// What is new of a group that comes by its log, encoded.
+pub(super) enum LogNews {
+    /// A `wire::Message`.
+    Message(Seq, Bytes),
+    /// A `wire::MessageChange`.
+    Change(ChangeNumber, Bytes),
 }
 
 /// A record that a commit changes.
@@ -106,6 +116,8 @@ pub(super) struct Commits {
     /// Overlays of the store: what is not durable yet, or was not when the commit under way began.
     pub(super) keys: BTreeMap<(UserId, Key), PendingKey>,
     pub(super) memberships: BTreeMap<(UserId, ConversationId), Pending<MembershipRecord>>,
+    /// Messages that are changed, each a `wire::Message`.
+    pub(super) messages: BTreeMap<(ConversationId, Seq), Pending<Bytes>>,
     /// Answers that wait.
     waiting: usize,
 }
@@ -178,9 +190,18 @@ impl Commits {
         }
     }
 
-    /// A message of a group that comes by its log.
-    pub(super) fn push_log(&mut self, id: &ConversationId, seq: Seq, message: Bytes) {
-        self.gathering.logs.push((id.clone(), seq, message));
+    /// Something new of a group that comes by its log.
+    pub(super) fn push_log(&mut self, id: &ConversationId, news: LogNews) {
+        self.gathering.logs.push((id.clone(), news));
+    }
+
+    /// A message as it durably is, where the store had this.
+    pub(super) fn durable_message(&self, id: &ConversationId, seq: Seq, stored: Bytes) -> Bytes {
+        if self.messages.is_empty() {
+            return stored;
+        }
+        let pending = self.messages.get(&(id.clone(), seq));
+        pending.and_then(|pending| pending.durable.clone()).unwrap_or(stored)
     }
 
     /// The next commit, when none is under way and there is something to commit. What it brings to a user is one row of
@@ -220,6 +241,12 @@ impl Commits {
     pub(super) fn settle_membership(&mut self, user: &UserId, id: &ConversationId, record: MembershipRecord) {
         let durable = self.durable();
         settle(&mut self.memberships, &(user.clone(), id.clone()), record, durable);
+    }
+
+    /// The same of a message.
+    pub(super) fn settle_message(&mut self, id: &ConversationId, seq: Seq, message: &Bytes) {
+        let durable = self.durable();
+        settle(&mut self.messages, &(id.clone(), seq), message.clone(), durable);
     }
 
     /// The last commit that has ended.

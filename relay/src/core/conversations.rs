@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hongyan_protocol::limits::HELD_MEMBERS_MAX;
-use hongyan_protocol::{ConversationId, GroupVersion, Seq, UserId};
+use hongyan_protocol::{ChangeNumber, ConversationId, GroupVersion, Seq, UserId};
 
 use super::commit::{Commits, Mark};
 use super::defects::{self, Defect};
@@ -21,6 +21,10 @@ use crate::store::{Store, StoreError, Table};
 pub(super) struct Conversation {
     pub(super) assigned: Seq,
     pub(super) durable: Seq,
+    /// The last change of a message, as assigned …
+    pub(super) changes: ChangeNumber,
+    /// … and as durable.
+    pub(super) changes_durable: ChangeNumber,
     /// Whose queues its messages go to, each once, ascending; nobody's when it comes by its log.
     pub(super) users: Arc<[UserId]>,
     pub(super) group: Option<Group>,
@@ -193,7 +197,16 @@ fn load_direct(
         last = last.previous();
     }
     let users = if first == second { [first].into() } else { [first, second].into() };
-    Ok(Conversation { assigned: last, durable: last, users, group: None, commit: Mark::NONE })
+    let changes = ChangeNumber(last_number(store, Table::Changes, id.as_str())?);
+    Ok(Conversation {
+        assigned: last,
+        durable: last,
+        changes,
+        changes_durable: changes,
+        users,
+        group: None,
+        commit: Mark::NONE,
+    })
 }
 
 fn load_group(store: &impl Store, id: &ConversationId) -> Result<Conversation, StoreError> {
@@ -225,9 +238,12 @@ fn load_group(store: &impl Store, id: &ConversationId) -> Result<Conversation, S
     let mode = record.mode();
     let group = Group { durable: facts.clone(), facts, members, mode, commit: Mark::NONE };
     let last = Seq(last_number(store, Table::Messages, id.as_str())?);
+    let changes = ChangeNumber(last_number(store, Table::Changes, id.as_str())?);
     let mut conversation = Conversation {
         assigned: last,
         durable: last,
+        changes,
+        changes_durable: changes,
         users: Arc::default(),
         group: Some(group),
         commit: Mark::NONE,

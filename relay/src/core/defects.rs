@@ -41,6 +41,12 @@ defects! {
     StreamOffByOne = "stream-off-by-one";
     /// After a restart the last seq is given out again.
     SeqTwice = "seq-twice";
+    /// A copy in a queue is told although its message was changed since.
+    CopyToldStale = "copy-told-stale";
+    /// What was recalled stays in the log.
+    RecalledStillThere = "recalled-still-there";
+    /// The changer's other devices do not learn of a change.
+    OwnChangeNotMirrored = "own-change-not-mirrored";
     /// Who was removed still gets the messages.
     RemovedStillTold = "removed-still-told";
     /// Who was removed may still read.

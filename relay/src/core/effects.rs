@@ -37,7 +37,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                     }
                 }
             }
-            Effect::Log(..) | Effect::Key(..) | Effect::Device(..) => {}
+            Effect::Log(..) | Effect::Changed(..) | Effect::Key(..) | Effect::Device(..) => {}
         }
     }
 
@@ -62,6 +62,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 if let Some(conversation) = self.conversations.get_mut(id) {
                     conversation.durable = conversation.durable.max(*seq);
                 }
+            }
+            Effect::Changed(id, seq, message, number) => {
+                if let Some(conversation) = self.conversations.get_mut(id) {
+                    conversation.changes_durable = conversation.changes_durable.max(*number);
+                }
+                self.commits.settle_message(id, *seq, message);
             }
             Effect::Group(id, facts) => {
                 let durable = self.commits.durable();

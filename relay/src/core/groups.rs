@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hongyan_protocol::limits::{GROUP_CHANGE_USERS_MAX, HELD_MEMBERS_MAX};
 use hongyan_protocol::wire::{self, GroupChangeKind};
-use hongyan_protocol::{Code, ConversationId, GroupVersion, Seq, UserId};
+use hongyan_protocol::{ChangeNumber, Code, ConversationId, GroupVersion, Seq, UserId};
 
 use super::batches::Change;
 use super::commit::Mark;
@@ -21,6 +21,23 @@ use super::records::{MemberRecord, MembershipRecord, encode, group_change_key, m
 use super::refusal::Refusal;
 use super::relay::Relay;
 use crate::store::{Store, StoreError, Table};
+
+/// What a change makes of a group.
+struct GroupEdit {
+    kind: GroupChangeKind,
+    /// Who joins or goes.
+    concerned: BTreeSet<UserId>,
+    /// Who owns it then.
+    owner: Option<UserId>,
+    /// Its new title.
+    title: Option<Arc<str>>,
+}
+
+impl GroupEdit {
+    fn of_members(kind: GroupChangeKind, concerned: BTreeSet<UserId>, owner: Option<UserId>) -> Self {
+        Self { kind, concerned, owner, title: None }
+    }
+}
 
 impl<S: Store, V: Verifier> Relay<S, V> {
     /// Makes a group of these, the owner among them; all of it in the commit that gathers.
@@ -51,6 +68,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let conversation = Conversation {
             assigned: Seq::ZERO,
             durable: Seq::ZERO,
+            changes: ChangeNumber::ZERO,
+            changes_durable: ChangeNumber::ZERO,
             users: Arc::new([]),
             group: Some(group),
             commit: Mark::NONE,
@@ -58,7 +77,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.conversations.insert(id.clone(), conversation);
         let memberships = joining.iter().map(|user| (user.clone(), None)).collect();
         let over = self.change_over_due(&id, joining.len())?;
-        self.apply(&id, owner, GroupChangeKind::Created, joining, memberships, Some(owner.clone()));
+        let edit = GroupEdit::of_members(GroupChangeKind::Created, joining, Some(owner.clone()));
+        self.apply(&id, owner, edit, memberships);
         if let Some(over) = over {
             self.change_over(&id, over);
         }
@@ -141,10 +161,35 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         for user in &concerned {
             memberships.insert(user.clone(), self.membership(user, id)?.0);
         }
-        let version = self.apply(id, by, kind, concerned, memberships, owner);
+        let edit = GroupEdit::of_members(kind, concerned, owner);
+        let version = self.apply(id, by, edit, memberships);
         if let Some(over) = over {
             self.change_over(id, over);
         }
+        Ok((version, self.commits.mark()))
+    }
+
+    /// Gives a group another title; the one that it has changes nothing. The version that the group has then, and what
+    /// makes it durable.
+    pub(super) fn rename_group(
+        &mut self,
+        id: &ConversationId,
+        by: &UserId,
+        title: &str,
+    ) -> Result<(GroupVersion, Mark), Refusal> {
+        let Some(Conversation { users, group: Some(group), .. }) = self.conversations.get(id) else {
+            return Err(Refusal::reject(Code::NOT_A_MEMBER));
+        };
+        if *group.facts.title == *title {
+            return Ok((group.facts.version, group.commit));
+        }
+        let (users, owner) = (users.clone(), group.facts.owner.clone());
+        for user in users.iter().chain([by]) {
+            self.users.load(&self.store, user)?;
+        }
+        let kind = GroupChangeKind::Renamed;
+        let edit = GroupEdit { kind, concerned: BTreeSet::new(), owner, title: Some(title.into()) };
+        let version = self.apply(id, by, edit, BTreeMap::new());
         Ok((version, self.commits.mark()))
     }
 
@@ -154,15 +199,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         &mut self,
         id: &ConversationId,
         by: &UserId,
-        kind: GroupChangeKind,
-        concerned: BTreeSet<UserId>,
+        edit: GroupEdit,
         memberships: BTreeMap<UserId, Option<MembershipRecord>>,
-        owner: Option<UserId>,
     ) -> GroupVersion {
+        let GroupEdit { kind, concerned, owner, title } = edit;
         let mark = self.commits.mark();
         let joins = matches!(kind, GroupChangeKind::Created | GroupChangeKind::Added);
         let Some(conversation) = self.conversations.get_mut(id) else { return GroupVersion::ZERO };
-        let last = conversation.assigned;
+        let (last, changes) = (conversation.assigned, conversation.changes);
         let Some(group) = &mut conversation.group else { return GroupVersion::ZERO };
         let version = group.facts.version.next();
         // Told to who is in it before or after: who is removed learns that, and then nothing more. Of a group that
@@ -180,7 +224,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let before = group.facts.member_count;
         let member_count =
             if joins { before.saturating_add(changed) } else { before.saturating_sub(changed) };
-        group.facts = GroupFacts { owner, version, member_count, ..group.facts.clone() };
+        let title = title.unwrap_or_else(|| group.facts.title.clone());
+        group.facts = GroupFacts { owner, version, member_count, title, ..group.facts.clone() };
         group.commit = mark;
         let facts = group.facts.clone();
         if joins || !defects::is_on(Defect::RemovedStillTold) {
@@ -219,6 +264,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             member_count,
             last_seq: last.0,
             by_log: facts.by_log,
+            changes: changes.0,
         });
         self.commits.put(Table::Groups, group_change_key(id, version), change.clone());
         let target = Target::Group(version.0);

@@ -121,6 +121,8 @@ pub struct CoreConfig {
     pub uncommitted_bytes_max: usize,
     /// Members of one group.
     pub group_members_max: usize,
+    /// For so long after it was sent, a message may be edited and recalled by its sender.
+    pub change_within_ms: u64,
     /// Who may watch whose presence.
     pub watch: WatchPolicy,
     /// A device whose socket ended without a goodbye is shown as before for so long: it may be back.
@@ -157,6 +159,7 @@ impl Default for CoreConfig {
             token_leeway_ms: 5_000,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             group_members_max: hongyan_protocol::limits::GROUP_MEMBERS_MAX,
+            change_within_ms: 48 * 3_600_000,
             watch: WatchPolicy::default(),
             lost_hold_ms: 600,
             background_lease_ms: 300_000,

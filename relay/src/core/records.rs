@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | meta | `format`, `epoch` | the number in decimal, the epoch |
 //! | messages | conversation, seq | `wire::Message` |
+//! | changes | conversation, number | [`ChangeRecord`] |
 //! | queue | user, last pos | a row of consecutive references ([`super::queue::rows`]) |
 //! | overflow | user, last pos | a segment: the same, of the queue's older part |
 //! | keys | user, key | [`KeyRecord`] |
@@ -20,14 +21,15 @@
 //! | users | user | [`UserRecord`] |
 
 use bytes::Bytes;
-use hongyan_protocol::{ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
+use hongyan_protocol::wire::MessageChangeKind;
+use hongyan_protocol::{ChangeNumber, ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
 use prost::Message;
 
 use super::queue::Diffusion;
 use crate::store::StoreError;
 
 /// The version of everything this file says. Another number in the store is refused.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// Where [`FORMAT`] stands.
 pub(crate) const META_FORMAT: &[u8] = b"format";
 /// Where the store's epoch stands.
@@ -44,6 +46,29 @@ pub(crate) struct KeyRecord {
     pub(crate) seq: u64,
     #[prost(uint64, tag = "3")]
     pub(crate) time: u64,
+    /// Of a change of the message `seq`; 0 of what is none.
+    #[prost(uint64, tag = "4")]
+    pub(crate) change: u64,
+}
+
+/// A change of a message, besides what the message is now.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(crate) struct ChangeRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) seq: u64,
+    #[prost(enumeration = "MessageChangeKind", tag = "2")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "3")]
+    pub(crate) by: String,
+    #[prost(uint64, tag = "4")]
+    pub(crate) time: u64,
+    /// Of a reaction.
+    #[prost(string, tag = "5")]
+    pub(crate) reaction: String,
+    /// Under which it was asked for.
+    #[prost(string, tag = "6")]
+    pub(crate) key: String,
 }
 
 /// A group. It stays when the last member has left, so that its id is never taken again.
@@ -146,6 +171,10 @@ pub(crate) fn encode(message: &impl Message) -> Bytes {
 
 pub(crate) fn message_key(conversation: &ConversationId, seq: Seq) -> Bytes {
     numbered(conversation.as_str(), seq.0)
+}
+
+pub(crate) fn change_key(conversation: &ConversationId, number: ChangeNumber) -> Bytes {
+    numbered(conversation.as_str(), number.0)
 }
 
 pub(crate) fn queue_key(user: &UserId, pos: Pos) -> Bytes {

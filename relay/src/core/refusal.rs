@@ -44,6 +44,11 @@ impl Refusal {
         Self::Reject(Reject { code: Code::BAD_REQUEST, reason, retry_after_ms: 0 })
     }
 
+    /// Not permitted, with why not.
+    pub(super) fn not_permitted(reason: &'static str) -> Self {
+        Self::Reject(Reject { code: Code::NOT_PERMITTED, reason, retry_after_ms: 0 })
+    }
+
     pub(super) fn rate_limited(retry_after_ms: u64) -> Self {
         Self::Reject(Reject { retry_after_ms, ..Reject::new(Code::RATE_LIMITED) })
     }

@@ -237,8 +237,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         for (user, pushes) in pushes {
             self.deliver(&user, &pushes);
         }
-        for (id, seq, message) in logs {
-            self.logs.push(&id, seq, message);
+        for (id, news) in logs {
+            self.logs.push(&id, news);
         }
         for effect in effects {
             self.run(effect);

@@ -145,10 +145,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                     (state.member_count, state.version) = (facts.member_count, facts.version.0);
                     state.by_log = facts.by_log;
                 }
+                state.changes = conversation.changes_durable.0;
                 conversation.durable.0
             }
             None => {
                 self.group_facts_from_store(id, &mut state)?;
+                state.changes = last_number(&self.store, Table::Changes, id.as_str())?;
                 last_number(&self.store, Table::Messages, id.as_str())?
             }
         };
@@ -185,7 +187,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let (mut scanned, mut bytes) = (0, 0);
         let mut fault = None;
         self.store.scan(Table::Messages, &from, &to, Order::Descending, &mut |_, value| {
-            match decode::<wire::Message>(bytes::Bytes::copy_from_slice(value), "messages") {
+            // Only the last one is told, and of no other its sender changes.
+            let mut message = bytes::Bytes::copy_from_slice(value);
+            if scanned == 0 {
+                message = self.commits.durable_message(id, Seq(state.last_seq), message);
+            }
+            match decode::<wire::Message>(message, "messages") {
                 Ok(message) => {
                     if message.from == user.as_str() && message.seq > state.read_seq {
                         state.own_unread.push(message.seq);

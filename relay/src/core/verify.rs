@@ -8,11 +8,12 @@ mod queues;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use hongyan_protocol::{ConversationId, DeviceId, Epoch, GroupVersion, Key, Seq, UserId, wire};
+use hongyan_protocol::{ChangeNumber, ConversationId, DeviceId, Epoch, GroupVersion, Key, Seq, UserId, wire};
 
 use super::records::{
-    DeviceRecord, FORMAT, GroupRecord, KeyRecord, META_EPOCH, META_FORMAT, MemberRecord, MembershipRecord,
-    UserRecord, group_change_key, group_key, member_key, membership_key, message_key, prefix, prefix_end,
+    ChangeRecord, DeviceRecord, FORMAT, GroupRecord, KeyRecord, META_EPOCH, META_FORMAT, MemberRecord,
+    MembershipRecord, UserRecord, change_key, group_change_key, group_key, member_key, membership_key,
+    message_key, prefix, prefix_end,
 };
 use super::users::last_number;
 use crate::store::{Order, Store, StoreError, Table};
@@ -69,6 +70,7 @@ pub fn verify<S: Store>(store: &S, tell: &mut dyn FnMut(Word<'_>)) -> Summary {
     };
     check.meta();
     check.messages();
+    check.changes();
     check.queues();
     check.groups_and_changes();
     check.each_row(Table::Keys, Check::key_row);
@@ -191,6 +193,24 @@ impl<'s, S: Store> Check<'s, S> {
         });
     }
 
+    fn changes(&mut self) {
+        let mut before: (String, u64) = Default::default();
+        self.walk(Table::Changes, &mut |check, key, value| {
+            let (name, number) = numbered(key)?;
+            let gap = follows(&mut before, name, number);
+            let id = ConversationId::new(name).map_err(|_| "its conversation is no valid id")?;
+            let record: ChangeRecord = decode(value)?;
+            UserId::new(&record.by).map_err(|_| "who made it is no valid id")?;
+            if record.kind() == wire::MessageChangeKind::Unspecified {
+                return Err("it does not say what was changed".into());
+            }
+            if !check.is_in_log(&id, record.seq)? {
+                return Err(format!("it changes message {}, which is not there", record.seq));
+            }
+            gap
+        });
+    }
+
     /// A group's record comes before its changes.
     fn groups_and_changes(&mut self) {
         let mut at: Option<(ConversationId, GroupRecord, u64)> = None;
@@ -275,6 +295,16 @@ impl<'s, S: Store> Check<'s, S> {
             };
         }
         let seq = record.seq;
+        if record.change > 0 {
+            let change = self.get(Table::Changes, &change_key(&id, ChangeNumber(record.change)))?;
+            let change: ChangeRecord = decode(&change.ok_or("the change that it made is not there")?)?;
+            let is_hers = change.by == user && change.key == name;
+            return if is_hers && (change.seq, change.time) == (seq, record.time) {
+                Ok(())
+            } else {
+                Err("its change is another one's, or was made under another key".into())
+            };
+        }
         let Some(message) = self.get(Table::Messages, &message_key(&id, Seq(seq)))? else {
             return Err(format!("its message {seq} is not there"));
         };

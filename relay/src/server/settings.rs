@@ -230,6 +230,8 @@ keys! {
         "Other requests that a user may make at once.";
     "limits.group_members_max", Count(1, hongyan_protocol::limits::GROUP_MEMBERS_MAX as u64), core.group_members_max,
         "Members of one group.";
+    "limits.change_within_ms", Count(0, 1 << 50), core.change_within_ms,
+        "For so long after it was sent, its sender may edit and recall a message; a group's owner may always recall.";
     "limits.connections_max", Count(1, 10_000_000), core.connections_max,
         "Open connections in all.";
     "limits.connections_per_user_max", Count(1, 1_000_000), core.connections_per_user_max,

@@ -23,6 +23,8 @@ pub enum Table {
     Meta,
     /// The logs: (conversation, seq) → message.
     Messages,
+    /// Changes of messages: (conversation, number) → which message, what, by whom.
+    Changes,
     /// The hot parts of queues: (user, last pos) → consecutive references.
     Queue,
     /// The older parts of queues: (user, last pos) → a segment of references.
@@ -45,9 +47,10 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Meta,
         Table::Messages,
+        Table::Changes,
         Table::Queue,
         Table::Overflow,
         Table::Keys,
@@ -65,6 +68,7 @@ impl Table {
         match self {
             Table::Meta => "meta",
             Table::Messages => "messages",
+            Table::Changes => "changes",
             Table::Queue => "queue",
             Table::Overflow => "overflow",
             Table::Keys => "keys",

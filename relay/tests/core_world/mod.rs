@@ -7,7 +7,7 @@ pub mod presence;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
+use hongyan_protocol::wire::{self, MessageChangeKind, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, Time, UserId};
 use hongyan_relay::core::io::{Identity, Verifier};
 use hongyan_relay::core::queries::{Answer, Query, QueryId};
@@ -396,6 +396,38 @@ pub fn history(conversation: &str, before: u64, after: u64, limit: u32) -> Verb 
     Verb::History(wire::History { conversation: conversation.into(), before, after, limit })
 }
 
+pub fn edit(conversation: &str, seq: u64, key: &str, text: &str) -> Verb {
+    Verb::ChangeMessage(wire::ChangeMessage {
+        kind: MessageChangeKind::Edited.into(),
+        content: content(text),
+        ..change(conversation, seq, key)
+    })
+}
+
+pub fn recall(conversation: &str, seq: u64, key: &str) -> Verb {
+    let kind = MessageChangeKind::Recalled.into();
+    Verb::ChangeMessage(wire::ChangeMessage { kind, ..change(conversation, seq, key) })
+}
+
+pub fn react(conversation: &str, seq: u64, key: &str, reaction: &str) -> Verb {
+    let (kind, reaction) = (MessageChangeKind::Reacted.into(), reaction.into());
+    Verb::ChangeMessage(wire::ChangeMessage { kind, reaction, ..change(conversation, seq, key) })
+}
+
+pub fn unreact(conversation: &str, seq: u64, key: &str, reaction: &str) -> Verb {
+    let (kind, reaction) = (MessageChangeKind::Unreacted.into(), reaction.into());
+    Verb::ChangeMessage(wire::ChangeMessage { kind, reaction, ..change(conversation, seq, key) })
+}
+
+fn change(conversation: &str, seq: u64, key: &str) -> wire::ChangeMessage {
+    let (conversation, key) = (conversation.into(), key.into());
+    wire::ChangeMessage { conversation, seq, key, ..wire::ChangeMessage::default() }
+}
+
+pub fn changes(conversation: &str, after: u64) -> Verb {
+    Verb::Changes(wire::Changes { conversation: conversation.into(), after, limit: 0 })
+}
+
 pub fn mark_read(conversation: &str, seq: u64) -> Verb {
     Verb::MarkRead(wire::MarkRead { conversation: conversation.into(), seq })
 }
@@ -426,6 +458,7 @@ pub fn name(event: &Event) -> String {
         Event::Snapshot(_) => "snapshot".into(),
         Event::LogHeads(_) => "log heads".into(),
         Event::LogMessages(_) => "log messages".into(),
+        Event::LogChanges(_) => "log changes".into(),
         Event::Batch(_) => "batch".into(),
         Event::Ping(_) => "ping".into(),
         Event::Pong(_) => "pong".into(),
@@ -442,5 +475,7 @@ pub fn name(event: &Event) -> String {
         Event::DeviceList(_) => "device list".into(),
         Event::SignedOut(_) => "signed out".into(),
         Event::Invisible(_) => "invisible".into(),
+        Event::MessageChanged(_) => "message changed".into(),
+        Event::ChangePage(_) => "change page".into(),
     }
 }

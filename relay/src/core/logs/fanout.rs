@@ -2,13 +2,13 @@
 
 use std::ops::Bound::{Excluded, Unbounded};
 
-use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use hongyan_protocol::wire;
 use hongyan_protocol::{ConversationId, GroupVersion, Seq};
 
 use super::{Log, Logs, Sending, Waiting, head};
 use crate::core::batches::LogFrame;
+use crate::core::commit::LogNews;
 use crate::core::deadlines::Timer;
 use crate::core::defects::{self, Defect};
 use crate::core::io::{ConnectionId, Verifier};
@@ -17,17 +17,25 @@ use crate::core::relay::Relay;
 use crate::store::Store;
 
 impl Logs {
-    /// A message that is durable now.
-    pub(in crate::core) fn push(&mut self, id: &ConversationId, seq: Seq, message: Bytes) {
+    /// Something that is durable now.
+    pub(in crate::core) fn push(&mut self, id: &ConversationId, news: LogNews) {
         let Some(log) = self.groups.get_mut(id) else { return };
         let waiting = &mut log.waiting;
-        waiting.last = seq;
-        if !waiting.overrun {
-            waiting.bytes += message.len();
-            waiting.messages.push((seq, message));
+        match news {
+            LogNews::Message(seq, message) => {
+                waiting.last = seq;
+                waiting.bytes += message.len();
+                waiting.messages.push((seq, message));
+            }
+            LogNews::Change(number, change) => {
+                waiting.last_change = number;
+                waiting.bytes += change.len();
+                waiting.changes.push(change);
+            }
         }
-        if waiting.bytes > LOG_WAITING_BYTES_MAX {
-            *waiting = Waiting { overrun: true, last: seq, ..Waiting::default() };
+        if waiting.overrun || waiting.bytes > LOG_WAITING_BYTES_MAX {
+            let Waiting { last, last_change, .. } = *waiting;
+            *waiting = Waiting { overrun: true, last, last_change, ..Waiting::default() };
         }
         if !self.line.contains(id) {
             self.line.push_back(id.clone());
@@ -74,10 +82,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     fn push_slice(&mut self, id: &ConversationId, budget: &mut usize) -> bool {
         let Some(log) = self.logs.groups.get_mut(id) else { return false };
         if log.sending.is_none() {
-            let group = self.conversations.get(id).and_then(|conversation| {
-                let group = conversation.group.as_ref()?;
-                Some(head(id, conversation.durable, group))
-            });
+            let group = self.conversations.get(id).and_then(|conversation| head(id, conversation));
             let Some(frames) = log.begin(id, group) else { return false };
             log.sending = Some(Sending { frames, after: None });
         }
@@ -109,7 +114,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         until: Option<Seq>,
     ) {
         for frame in frames {
-            if until.is_some_and(|until| frame.last > until) {
+            if until.is_some_and(|until| frame.last.is_none_or(|last| last > until)) {
                 return;
             }
             if !self.has_room_for_news(connection) {
@@ -180,12 +185,14 @@ impl Log {
         if self.waiting.is_empty() {
             return None;
         }
-        let Waiting { messages, overrun, last, .. } = core::mem::take(&mut self.waiting);
+        let Waiting { messages, changes, overrun, last, last_change, .. } =
+            core::mem::take(&mut self.waiting);
         if overrun {
             // What the group is besides is told with the next message.
             let head = wire::LogHead {
                 conversation: id.as_str().to_owned(),
                 last_seq: last.0,
+                changes: last_change.0,
                 ..wire::LogHead::default()
             };
             return Some(LogFrame::head(head).into_iter().collect());
@@ -201,6 +208,15 @@ impl Log {
             page.push(message);
             if page.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_TARGET || messages.peek().is_none() {
                 frames.push(LogFrame::messages(core::mem::take(&mut page), seq, news.take()));
+                bytes = 0;
+            }
+        }
+        let mut changes = changes.into_iter().peekable();
+        while let Some(change) = changes.next() {
+            bytes += change.len() + 8;
+            page.push(change);
+            if page.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_TARGET || changes.peek().is_none() {
+                frames.push(LogFrame::changes(id, core::mem::take(&mut page)));
                 bytes = 0;
             }
         }

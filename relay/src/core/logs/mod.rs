@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use hongyan_protocol::limits::LOG_HEADS_MAX;
 use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, DIRECT_MARK, GroupVersion, Seq, UserId};
+use hongyan_protocol::{ChangeNumber, Code, ConversationId, DIRECT_MARK, GroupVersion, Seq, UserId};
 
 pub(super) use self::change_over::diffusion;
 use super::batches::LogFrame;
-use super::conversations::{Conversation, Group};
+use super::conversations::Conversation;
 use super::io::{ConnectionId, Moment, Verifier};
 use super::records::{MembershipRecord, decode, prefix, second_of};
 use super::relay::Relay;
@@ -54,15 +54,17 @@ struct Sending {
 #[derive(Default)]
 struct Waiting {
     messages: Vec<(Seq, Bytes)>,
+    changes: Vec<Bytes>,
     bytes: usize,
-    /// It was too much: only the head is told.
+    /// It was too much: only the heads are told.
     overrun: bool,
     last: Seq,
+    last_change: ChangeNumber,
 }
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.messages.is_empty() && !self.overrun
+        self.messages.is_empty() && self.changes.is_empty() && !self.overrun
     }
 }
 
@@ -223,8 +225,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut heads = Vec::new();
         for id in groups {
             let conversation = self.conversations.load(&self.store, id, &user)?;
-            let Some(Conversation { durable, group: Some(group), .. }) = conversation else { continue };
-            heads.push(head(id, *durable, group));
+            if let Some(head) = conversation.and_then(|conversation| head(id, conversation)) {
+                heads.push(head);
+            }
         }
         while !heads.is_empty() {
             let rest = heads.split_off(heads.len().min(LOG_HEADS_MAX));
@@ -235,15 +238,17 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 }
 
-fn head(id: &ConversationId, last: Seq, group: &Group) -> wire::LogHead {
-    let facts = &group.durable;
-    wire::LogHead {
+/// How far a group is, and what it is; `None` of what is no group.
+fn head(id: &ConversationId, conversation: &Conversation) -> Option<wire::LogHead> {
+    let facts = &conversation.group.as_ref()?.durable;
+    Some(wire::LogHead {
         conversation: id.as_str().to_owned(),
-        last_seq: last.0,
+        last_seq: conversation.durable.0,
         title: facts.title.as_ref().to_owned(),
         owner: facts.owner.as_ref().map(|owner| owner.as_str().to_owned()).unwrap_or_default(),
         member_count: facts.member_count,
         version: facts.version.0,
         called_all: facts.called_all.0,
-    }
+        changes: conversation.changes_durable.0,
+    })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use hongyan_protocol::wire::{self, ResetCause};
-use hongyan_protocol::{ConversationId, GroupVersion, Pos, Seq, UserId};
+use hongyan_protocol::{ChangeNumber, ConversationId, GroupVersion, Pos, Seq, UserId};
 
 use super::rows::{Reference, Row, Target};
 use crate::core::batches::{BatchBuilder, Change};
@@ -92,7 +92,11 @@ impl Messages {
             .filter(|reference| reference.copy.is_none())
             .filter_map(|reference| match reference.target {
                 Target::Message(seq) => Some((&reference.conversation, Seq(seq))),
-                Target::Read(_) | Target::Group(_) | Target::LogBegins(_) | Target::LogEnds(_) => None,
+                Target::Read(_)
+                | Target::Group(_)
+                | Target::Change(_)
+                | Target::LogBegins(_)
+                | Target::LogEnds(_) => None,
             })
             .collect();
         wanted.sort_unstable();
@@ -180,6 +184,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             let what = if gap { "begins after" } else { "ends before" };
             return Err(StoreError::Damaged(format!("the queue of {user} {what} entry {}", sent.next())));
         }
+        self.drop_stale_copies(&mut references)?;
         let mut messages = Messages::read(&self.store, &references)?;
         let (mut batch, mut last) = (BatchBuilder::default(), sent);
         for reference in references {
@@ -191,6 +196,26 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             batch.push(last, change);
         }
         Ok(Some((last, batch)))
+    }
+
+    /// What a message was when it was written is told only where no message of its conversation was ever changed: else
+    /// the log is asked how it is now, so that nobody is told what was recalled.
+    fn drop_stale_copies(&self, references: &mut [Reference]) -> Result<(), StoreError> {
+        let mut known: BTreeMap<ConversationId, bool> = BTreeMap::new();
+        for reference in references.iter_mut().filter(|reference| reference.copy.is_some()) {
+            let is_changed = match known.get(&reference.conversation) {
+                Some(is_changed) => *is_changed,
+                None => {
+                    let is_changed = self.has_changes(&reference.conversation)?;
+                    known.insert(reference.conversation.clone(), is_changed);
+                    is_changed
+                }
+            };
+            if is_changed && !defects::is_on(Defect::CopyToldStale) {
+                reference.copy = None;
+            }
+        }
+        Ok(())
     }
 
     fn change_of(
@@ -207,11 +232,15 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             (Target::Message(seq), None) => {
                 let key = (conversation, Seq(seq));
                 let message = match messages.0.remove(&key) {
-                    Some(message) => Some(message),
-                    None => self.store.get(Table::Messages, &message_key(&key.0, key.1))?,
+                    Some(message) => Some(self.commits.durable_message(&key.0, key.1, message)),
+                    None => self.message_durable(&key.0, key.1)?,
                 };
                 message.map(Change::Message).ok_or_else(|| damaged("points to a message that is not there"))
             }
+            (Target::Change(number), _) => self
+                .change_durable(&conversation, ChangeNumber(number))?
+                .map(Change::OfMessage)
+                .ok_or_else(|| damaged("points to a change of a message that is not there")),
             (Target::Group(version), _) => self
                 .store
                 .get(Table::Groups, &group_change_key(&conversation, GroupVersion(version)))?

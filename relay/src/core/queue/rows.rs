@@ -25,6 +25,8 @@ pub enum Target {
     Read(u64),
     /// The group's change that made this version.
     Group(u64),
+    /// The change of a message with this number.
+    Change(u64),
     /// The group's messages after this seq come by its log.
     LogBegins(u64),
     /// The group's messages after this seq come by the queue again.
@@ -91,8 +93,9 @@ const READ: u64 = 2;
 const GROUP: u64 = 3;
 const NEXT_MESSAGE_COPY: u64 = 4;
 const MESSAGE_COPY: u64 = 5;
-const LOG_BEGINS: u64 = 6;
-const LOG_ENDS: u64 = 7;
+/// With two numbers: the seq, and whether messages come by the log from there on.
+const LOG: u64 = 6;
+const CHANGE: u64 = 7;
 
 /// The last number of each kind in one conversation.
 #[derive(Clone, Copy, Default)]
@@ -100,6 +103,7 @@ struct Last {
     message: u64,
     read: u64,
     group: u64,
+    change: u64,
 }
 
 impl Reference {
@@ -153,13 +157,14 @@ impl Row {
                     stored.steps.push(step(&mut last.group, version));
                     GROUP
                 }
-                Target::LogBegins(seq) => {
-                    stored.steps.push(step(&mut last.message, seq));
-                    LOG_BEGINS
+                Target::Change(number) => {
+                    stored.steps.push(step(&mut last.change, number));
+                    CHANGE
                 }
-                Target::LogEnds(seq) => {
+                Target::LogBegins(seq) | Target::LogEnds(seq) => {
                     stored.steps.push(step(&mut last.message, seq));
-                    LOG_ENDS
+                    stored.steps.push(i64::from(matches!(target, Target::LogBegins(_))));
+                    LOG
                 }
             };
             if let (Some(copy), NEXT_MESSAGE | MESSAGE) = (copy, kind) {
@@ -210,8 +215,12 @@ impl Row {
                     Target::Read(number(&mut last.read)?)
                 }
                 GROUP => Target::Group(number(&mut last.group)?),
-                LOG_BEGINS => Target::LogBegins(number(&mut last.message)?),
-                LOG_ENDS => Target::LogEnds(number(&mut last.message)?),
+                CHANGE => Target::Change(number(&mut last.change)?),
+                LOG => match (number(&mut last.message)?, number(&mut 0)?) {
+                    (seq, 1) => Target::LogBegins(seq),
+                    (seq, 0) => Target::LogEnds(seq),
+                    _ => return Err(damaged("says neither that a log begins nor that it ends")),
+                },
                 _ => return Err(damaged("has an entry of a kind that this version does not know")),
             };
             let copy = match kind {
@@ -268,7 +277,7 @@ mod tests {
 
     fn drawn() -> impl Strategy<Value = Drawn> {
         let number = prop_oneof![0..5_u64, any::<u64>(), Just(u64::MAX)];
-        (0..20_usize, 0..5_u8, number, prop::option::of(prop::collection::vec(any::<u8>(), 0..40)))
+        (0..20_usize, 0..6_u8, number, prop::option::of(prop::collection::vec(any::<u8>(), 0..40)))
     }
 
     fn references(drawn: Vec<Drawn>) -> Vec<Reference> {
@@ -278,6 +287,7 @@ mod tests {
                 1 => (Target::Read(number), None),
                 2 => (Target::Group(number), None),
                 3 => (Target::LogBegins(number), None),
+                4 => (Target::Change(number), None),
                 _ => (Target::LogEnds(number), None),
             };
             Reference { conversation: conversation(n), target, copy }

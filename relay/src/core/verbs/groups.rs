@@ -7,6 +7,7 @@ use hongyan_protocol::wire::{self, GroupChangeKind, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, GroupVersion, Key, UserId};
 
 use super::Caller;
+use super::send::first_answer;
 use crate::core::commit::Mark;
 use crate::core::conversations::Group;
 use crate::core::io::Verifier;
@@ -23,17 +24,17 @@ pub(super) fn create<S: Store, V: Verifier>(
 ) -> Result<(), Refusal> {
     relay.may_write()?;
     let key = Key::new(&body.key)?;
-    if body.title.is_empty() || body.title.len() > TITLE_BYTES_MAX {
-        return Err(Refusal::bad("A group's title is empty or too long."));
-    }
+    check_title(&body.title)?;
     let mut joining = users(&body.members)?;
     joining.insert(caller.user.clone());
     if relay.answer_known_key(caller, &key)? {
         return Ok(());
     }
     let id = relay.make_group(body.title, &caller.user, joining, Diffusion::Auto)?;
-    let record = KeyRecord { conversation: id.as_str().to_owned(), seq: 0, time: relay.now.time.0 };
-    relay.remember_key(caller, key, &record);
+    let record =
+        KeyRecord { conversation: id.as_str().to_owned(), time: relay.now.time.0, ..KeyRecord::default() };
+    let answer = first_answer(&key, &record);
+    relay.remember_key(caller, key, &record, answer);
     Ok(())
 }
 
@@ -69,6 +70,20 @@ pub(super) fn remove<S: Store, V: Verifier>(
     relay.change_for(caller, &id, GroupChangeKind::Removed, named, owner)
 }
 
+pub(super) fn rename<S: Store, V: Verifier>(
+    relay: &mut Relay<S, V>,
+    caller: &Caller,
+    body: wire::RenameGroup,
+) -> Result<(), Refusal> {
+    relay.may_write()?;
+    let id = group_id(&body.conversation)?;
+    check_title(&body.title)?;
+    relay.owned_group(&id, &caller.user)?;
+    let (version, mark) = relay.rename_group(&id, &caller.user, &body.title)?;
+    relay.group_done(caller, &id, version, mark);
+    Ok(())
+}
+
 pub(super) fn leave<S: Store, V: Verifier>(
     relay: &mut Relay<S, V>,
     caller: &Caller,
@@ -95,6 +110,13 @@ pub(super) fn leave<S: Store, V: Verifier>(
         owner = relay.heir(&id, &caller.user)?;
     }
     relay.change_for(caller, &id, GroupChangeKind::Left, BTreeSet::from([caller.user.clone()]), owner)
+}
+
+fn check_title(title: &str) -> Result<(), Refusal> {
+    if title.is_empty() || title.len() > TITLE_BYTES_MAX {
+        return Err(Refusal::bad("A group's title is empty or too long."));
+    }
+    Ok(())
 }
 
 /// The users named in a request, each once.

@@ -34,53 +34,63 @@ pub(super) fn history<S: Store, V: Verifier>(
     };
     let end = last.next();
     let messages = if body.after > 0 {
-        page(&relay.store, &id, Seq(body.after).next(), end, Order::Ascending, limit)?
+        relay.page(&id, Seq(body.after).next(), end, Order::Ascending, limit)?
     } else {
         let before = if body.before > 0 { end.min(Seq(body.before)) } else { end };
-        page(&relay.store, &id, Seq(1), before, Order::Descending, limit)?
+        relay.page(&id, Seq(1), before, Order::Descending, limit)?
     };
     let page = wire::HistoryPage { conversation: body.conversation, messages, last_seq: last.0 };
     relay.answer(caller.connection, caller.request, Event::HistoryPage(page));
     Ok(())
 }
 
-/// Messages with `from` ≤ seq < `to` from one end, in ascending order whichever end it is.
-fn page(
-    store: &impl Store,
-    id: &ConversationId,
-    from: Seq,
-    to: Seq,
-    order: Order,
-    limit: usize,
-) -> Result<Vec<wire::Message>, StoreError> {
-    let mut messages: Vec<wire::Message> = Vec::new();
-    if from >= to {
-        return Ok(messages);
-    }
-    let mut expected = if order == Order::Ascending { from } else { to.previous() };
-    let mut bytes = 0;
-    let mut fault = None;
-    store.scan(Table::Messages, &message_key(id, from), &message_key(id, to), order, &mut |_, value| {
-        match decode::<wire::Message>(Bytes::copy_from_slice(value), "messages") {
-            Ok(message) if message.seq == expected.0 => {
-                bytes += value.len();
-                messages.push(message);
-                expected = if order == Order::Ascending { expected.next() } else { expected.previous() };
-            }
-            Ok(_) => fault = Some(missing(id, expected)),
-            Err(error) => fault = Some(error),
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// Messages with `from` ≤ seq < `to` from one end, in ascending order whichever end it is.
+    fn page(
+        &self,
+        id: &ConversationId,
+        from: Seq,
+        to: Seq,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<wire::Message>, StoreError> {
+        let mut messages: Vec<wire::Message> = Vec::new();
+        if from >= to {
+            return Ok(messages);
         }
-        fault.is_none() && messages.len() < limit && bytes < BATCH_BYTES_TARGET
-    })?;
-    match fault {
-        Some(error) => return Err(error),
-        None if messages.is_empty() => return Err(missing(id, expected)),
-        None => {}
+        let mut expected = if order == Order::Ascending { from } else { to.previous() };
+        let mut bytes = 0;
+        let mut fault = None;
+        self.store.scan(
+            Table::Messages,
+            &message_key(id, from),
+            &message_key(id, to),
+            order,
+            &mut |_, value| {
+                let message = self.commits.durable_message(id, expected, Bytes::copy_from_slice(value));
+                match decode::<wire::Message>(message, "messages") {
+                    Ok(message) if message.seq == expected.0 => {
+                        bytes += value.len();
+                        messages.push(message);
+                        expected =
+                            if order == Order::Ascending { expected.next() } else { expected.previous() };
+                    }
+                    Ok(_) => fault = Some(missing(id, expected)),
+                    Err(error) => fault = Some(error),
+                }
+                fault.is_none() && messages.len() < limit && bytes < BATCH_BYTES_TARGET
+            },
+        )?;
+        match fault {
+            Some(error) => return Err(error),
+            None if messages.is_empty() => return Err(missing(id, expected)),
+            None => {}
+        }
+        if order == Order::Descending {
+            messages.reverse();
+        }
+        Ok(messages)
     }
-    if order == Order::Descending {
-        messages.reverse();
-    }
-    Ok(messages)
 }
 
 fn missing(id: &ConversationId, seq: Seq) -> StoreError {

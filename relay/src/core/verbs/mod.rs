@@ -2,6 +2,7 @@
 //!
 //! *How to add a verb:* its message in the `.proto`, a row here, its handler in a file beside this one.
 
+mod changes;
 mod devices;
 mod groups;
 mod hello;
@@ -66,11 +67,14 @@ verbs! {
     Pong, Free, session::pong;
     Bye, Free, session::bye;
     Send, Sends, send::send;
+    ChangeMessage, Sends, changes::change;
+    Changes, Requests, changes::page;
     MarkRead, Requests, mark_read::mark_read;
     History, Requests, history::history;
     CreateGroup, Requests, groups::create;
     AddMembers, Requests, groups::add;
     RemoveMembers, Requests, groups::remove;
+    RenameGroup, Requests, groups::rename;
     LeaveGroup, Requests, groups::leave;
     Members, Requests, members::members;
     SetAway, Free, presence::set_away;

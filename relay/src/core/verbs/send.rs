@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hongyan_protocol::limits::MENTIONS_MAX;
 use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, Key, MENTION_ALL, Seq, UserId};
@@ -10,7 +11,7 @@ use prost::Message as _;
 
 use super::Caller;
 use crate::core::batches::Change;
-use crate::core::commit::{Effect, PendingKey};
+use crate::core::commit::{Effect, LogNews, PendingKey};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::queue::Diffusion;
@@ -76,18 +77,20 @@ pub(super) fn send<S: Store, V: Verifier>(
         content: body.content,
         reply_to: body.reply_to,
         mentions: body.mentions,
+        ..wire::Message::default()
     });
     relay.commits.put(Table::Messages, message_key(&id, seq), message.clone());
     relay.commits.then(Effect::Log(id.clone(), seq));
-    let record = KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0 };
-    relay.remember_key(caller, key, &record);
+    let record = KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0, change: 0 };
+    let answer = first_answer(&key, &record);
+    relay.remember_key(caller, key, &record, answer);
     if is_new_direct {
         for user in users.iter() {
             relay.put_membership(user, &id, None, MembershipRecord::default());
         }
     }
     if by_log {
-        relay.commits.push_log(&id, seq, message.clone());
+        relay.commits.push_log(&id, LogNews::Message(seq, message.clone()));
     }
     let copies = relay.config.diffusion.copies(mode, users.len(), message.len());
     let copy = copies.then(|| message.clone());
@@ -103,17 +106,23 @@ pub(super) fn send<S: Store, V: Verifier>(
 }
 
 fn check(body: &wire::Send, content_bytes_max: usize) -> Result<(), Refusal> {
-    if body.content.len() > content_bytes_max {
-        return Err(Refusal::reject(Code::CONTENT_TOO_LARGE));
-    }
-    if wire::Content::decode(body.content.clone()).is_err() {
-        return Err(Refusal::bad("The content cannot be read."));
-    }
+    check_content(&body.content, content_bytes_max)?;
     if body.mentions.len() > MENTIONS_MAX {
         return Err(Refusal::bad("The message mentions too many users."));
     }
     for user in &body.mentions {
         UserId::new(user)?;
+    }
+    Ok(())
+}
+
+/// What people write must be a `Content` within the limit.
+pub(super) fn check_content(content: &Bytes, content_bytes_max: usize) -> Result<(), Refusal> {
+    if content.len() > content_bytes_max {
+        return Err(Refusal::reject(Code::CONTENT_TOO_LARGE));
+    }
+    if wire::Content::decode(content.clone()).is_err() {
+        return Err(Refusal::bad("The content cannot be read."));
     }
     Ok(())
 }
@@ -147,13 +156,16 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return Ok(false);
         };
         let record: KeyRecord = decode(record, "keys")?;
-        self.answer(caller.connection, caller.request, answer_of(key, &record));
+        let answer = match record.change {
+            0 => first_answer(key, &record),
+            _ => self.changed_before(key, &record)?,
+        };
+        self.answer(caller.connection, caller.request, answer);
         Ok(true)
     }
 
     /// Keeps what a key was answered, and answers when that is durable.
-    pub(super) fn remember_key(&mut self, caller: &Caller, key: Key, record: &KeyRecord) {
-        let answer = answer_of(&key, record);
+    pub(super) fn remember_key(&mut self, caller: &Caller, key: Key, record: &KeyRecord, answer: Event) {
         let commit = self.commits.mark();
         self.commits.put(Table::Keys, key_key(&caller.user, &key), encode(record));
         self.commits.then(Effect::Key(caller.user.clone(), key.clone()));
@@ -166,8 +178,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 }
 
-/// The same for the same key, always.
-fn answer_of(key: &Key, record: &KeyRecord) -> Event {
+/// What a send, or the making of a group, is answered: the same for the same key, always.
+pub(super) fn first_answer(key: &Key, record: &KeyRecord) -> Event {
     let conversation = record.conversation.clone();
     if record.seq == 0 {
         return Event::GroupDone(wire::GroupDone { conversation, version: 1 });

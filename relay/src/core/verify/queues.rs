@@ -1,9 +1,9 @@
 //! The queues: rows without a gap, and references to what is there.
 
 use bytes::Bytes;
-use hongyan_protocol::{ConversationId, Pos, Seq, UserId};
+use hongyan_protocol::{ConversationId, Pos, Seq, UserId, wire};
 
-use super::{Check, Fault, follows, numbered, words};
+use super::{Check, Fault, decode, follows, numbered, words};
 use crate::core::queue::rows::{Reference, Row, Target};
 use crate::core::records::message_key;
 use crate::store::{Store, Table};
@@ -60,13 +60,14 @@ impl<S: Store> Check<'_, S> {
                 Err(format!("it points to message {seq}, which is not there"))
             }
             Target::Message(seq) => match copy {
-                Some(copy)
-                    if self.get(Table::Messages, &message_key(id, Seq(seq)))?.as_ref() != Some(copy) =>
-                {
+                Some(copy) if !self.is_copy(id, seq, copy)? => {
                     Err(format!("its copy of message {seq} is not what the log has"))
                 }
                 _ => Ok(()),
             },
+            Target::Change(number) if number > self.head(Table::Changes, id.as_str())? => {
+                Err(format!("it points to change {number} of a message, which is not there"))
+            }
             Target::Read(seq) if seq > self.head(Table::Messages, id.as_str())? => {
                 Err(format!("its read mark {seq} is beyond the log"))
             }
@@ -78,7 +79,22 @@ impl<S: Store> Check<'_, S> {
             {
                 Err(format!("its group changes over at {seq}, beyond the log"))
             }
-            Target::Read(_) | Target::Group(_) | Target::LogBegins(_) | Target::LogEnds(_) => Ok(()),
+            Target::Read(_)
+            | Target::Group(_)
+            | Target::Change(_)
+            | Target::LogBegins(_)
+            | Target::LogEnds(_) => Ok(()),
         }
+    }
+
+    /// Whether this is the message as it is, or as it was before it was changed.
+    fn is_copy(&self, id: &ConversationId, seq: u64, copy: &Bytes) -> Result<bool, Fault> {
+        let Some(stored) = self.get(Table::Messages, &message_key(id, Seq(seq)))? else { return Ok(false) };
+        if stored == *copy {
+            return Ok(true);
+        }
+        let (stored, copy): (wire::Message, wire::Message) = (decode(&stored)?, decode(copy)?);
+        let is_changed = stored.edited > 0 || stored.recalled > 0 || !stored.reactions.is_empty();
+        Ok(is_changed && (&stored.from, &stored.key, stored.time) == (&copy.from, &copy.key, copy.time))
     }
 }

@@ -1,0 +1,320 @@
+//! Changes of messages: who may, what becomes of the message, and who is told.
+
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+
+mod core_world;
+
+use core_world::*;
+use hongyan_protocol::limits::{CHANGE_PAGE_MAX, REACTIONS_MAX};
+use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
+use hongyan_protocol::{Code, ConversationId};
+use hongyan_relay::core::queries::{Answer, Query};
+use hongyan_relay::core::queue::Diffusion;
+use hongyan_relay::core::{ConnectionId, CoreConfig};
+
+/// A message in words: `text`, `text*` once it was edited, `-` when it was recalled, and then its reactions.
+fn words(message: &wire::Message) -> String {
+    let mut words = if message.recalled > 0 { "-".to_owned() } else { text(message) };
+    if message.recalled > 0 {
+        assert!(message.content.is_empty() && message.mentions.is_empty() && message.reactions.is_empty());
+    } else if message.edited > 0 {
+        words.push('*');
+    }
+    for reaction in &message.reactions {
+        assert!(!reaction.users.is_empty());
+        words.push_str(&format!(" {}:{}", reaction.reaction, reaction.users.join("+")));
+    }
+    words
+}
+
+fn told(change: &wire::MessageChange) -> String {
+    let message = change.message.as_ref().unwrap();
+    format!("#{} {} {}", change.number, change.by, words(message))
+}
+
+/// What came: messages by the queue, `>` by the log; changes as `#number who message`, by the log with `>` before.
+fn heard(world: &mut World, connection: ConnectionId) -> Vec<String> {
+    let mut heard = Vec::new();
+    for event in world.take(connection) {
+        match event {
+            Event::Batch(batch) => {
+                for entry in batch.entries {
+                    match entry.change {
+                        Some(Change::Message(message)) => heard.push(words(&message)),
+                        Some(Change::MessageChange(change)) => heard.push(told(&change)),
+                        _ => {}
+                    }
+                }
+            }
+            Event::LogMessages(news) => {
+                heard.extend(news.messages.iter().map(|message| format!(">{}", words(message))));
+            }
+            Event::LogChanges(news) => {
+                heard.extend(news.changes.iter().map(|change| format!(">{}", told(change))));
+            }
+            Event::LogHeads(heads) => {
+                heard.extend(heads.heads.iter().map(|head| format!("={}/{}", head.last_seq, head.changes)));
+            }
+            _ => {}
+        }
+    }
+    heard
+}
+
+/// Makes a change, and gives the message that was answered.
+fn changed(world: &mut World, connection: ConnectionId, verb: Verb) -> String {
+    match world.call(connection, verb) {
+        Event::MessageChanged(done) => words(&done.message.unwrap()),
+        event => panic!("not changed but {}", name(&event)),
+    }
+}
+
+fn log(world: &mut World, connection: ConnectionId, conversation: &str) -> Vec<String> {
+    match world.call(connection, history(conversation, 0, 0, 0)) {
+        Event::HistoryPage(page) => page.messages.iter().map(words).collect(),
+        event => panic!("no page but {}", name(&event)),
+    }
+}
+
+#[test]
+fn a_change_reaches_all_devices_of_both_and_the_log_has_what_is_now() {
+    let mut world = World::new();
+    let [alice, tablet, bob] =
+        [("alice", "a1"), ("alice", "a2"), ("bob", "b")].map(|(user, device)| world.login(user, device));
+    let chat = direct("alice", "bob");
+    for (key, text) in [("1", "one"), ("2", "two"), ("3", "three")] {
+        world.send(alice, &chat, key, text);
+    }
+    for connection in [alice, tablet, bob] {
+        assert_eq!(heard(&mut world, connection), ["one", "two", "three"]);
+    }
+    assert_eq!(changed(&mut world, alice, edit(&chat, 1, "e", "uno")), "uno*");
+    assert_eq!(changed(&mut world, bob, react(&chat, 1, "r", "👍")), "uno* 👍:bob");
+    assert_eq!(changed(&mut world, alice, react(&chat, 1, "r", "👍")), "uno* 👍:bob+alice");
+    assert_eq!(changed(&mut world, bob, unreact(&chat, 1, "u", "👍")), "uno* 👍:alice");
+    assert_eq!(changed(&mut world, alice, recall(&chat, 2, "c")), "-");
+    let all = [
+        "#1 alice uno*",
+        "#2 bob uno* 👍:bob",
+        "#3 alice uno* 👍:bob+alice",
+        "#4 bob uno* 👍:alice",
+        "#5 alice -",
+    ];
+    for connection in [alice, tablet, bob] {
+        assert_eq!(heard(&mut world, connection), all);
+    }
+    assert_eq!(log(&mut world, bob, &chat), ["uno* 👍:alice", "-", "three"]);
+
+    // Who comes later is told of each, with the message as it is by now, and never of what was recalled.
+    let phone = world.login("bob", "b2");
+    let now = "uno* 👍:alice";
+    let late: Vec<String> = [now, "-", "three"]
+        .map(String::from)
+        .into_iter()
+        .chain((1..=4).map(|number| format!("#{number} {} {now}", ["alice", "bob"][1 - number % 2])))
+        .chain(["#5 alice -".into()])
+        .collect();
+    assert_eq!(heard(&mut world, phone), late);
+}
+
+#[test]
+fn a_repeated_change_is_answered_and_made_once() {
+    let mut world = World::new();
+    let (alice, bob) = (world.login("alice", "a"), world.login("bob", "b"));
+    let chat = direct("alice", "bob");
+    world.send(alice, &chat, "1", "one");
+    world.auto_commit = false;
+    let first = world.ask(bob, react(&chat, 1, "r", "+"));
+    let again = world.ask(bob, react(&chat, 1, "r", "+"));
+    // What changes nothing waits for what made it so.
+    let nothing = world.ask(bob, react(&chat, 1, "other", "+"));
+    assert!(world.answer(bob, first).is_none() && world.answer(bob, nothing).is_none());
+    world.commit_all();
+    world.auto_commit = true;
+    for request in [first, again, nothing] {
+        let Some(Event::MessageChanged(done)) = world.answer(bob, request) else { panic!("not answered") };
+        assert_eq!(words(&done.message.unwrap()), "one +:bob");
+    }
+    assert_eq!(changed(&mut world, alice, edit(&chat, 1, "e", "uno")), "uno* +:bob");
+    // Long after, and after others.
+    assert_eq!(changed(&mut world, bob, react(&chat, 1, "r", "+")), "uno* +:bob");
+    assert_eq!(changed(&mut world, bob, unreact(&chat, 1, "u", "-")), "uno* +:bob");
+    assert_eq!(changed(&mut world, alice, edit(&chat, 1, "e2", "uno")), "uno* +:bob");
+    assert_eq!(heard(&mut world, alice), ["one", "#1 bob one +:bob", "#2 alice uno* +:bob"]);
+}
+
+#[test]
+fn a_change_is_told_when_it_is_durable_even_if_the_engine_shows_it() {
+    let mut world = World::new();
+    let (alice, bob) = (world.login("alice", "a"), world.login("bob", "b"));
+    let chat = direct("alice", "bob");
+    world.send(alice, &chat, "1", "one");
+    world.auto_commit = false;
+    world.ask(alice, edit(&chat, 1, "e", "uno"));
+    world.ask(alice, recall(&chat, 1, "r"));
+    let (_, batch) = world.pending.front().unwrap().clone();
+    hongyan_relay::store::Store::commit(&world.store, &batch).unwrap();
+    assert_eq!(log(&mut world, bob, &chat), ["one"]);
+    world.commit();
+    let phone = world.login("bob", "b2");
+    assert_eq!(heard(&mut world, bob), ["one", "#1 alice uno*"]);
+    assert_eq!(heard(&mut world, phone), ["uno*", "#1 alice uno*"]);
+    let (_, batch) = world.pending.front().unwrap().clone();
+    hongyan_relay::store::Store::commit(&world.store, &batch).unwrap();
+    assert_eq!(log(&mut world, bob, &chat), ["uno*"]);
+    let Event::ChangePage(page) = world.call(bob, changes(&chat, 0)) else { panic!("no page") };
+    assert_eq!(page.changes.iter().map(told).collect::<Vec<_>>(), ["#1 alice uno*"]);
+    world.commit_all();
+    assert_eq!(log(&mut world, bob, &chat), ["-"]);
+    assert_eq!(heard(&mut world, phone), ["#2 alice -"]);
+}
+
+#[test]
+fn who_may_not_change_is_refused_and_so_is_what_cannot_be() {
+    let mut world = World::with(CoreConfig { change_within_ms: 1_000, ..CoreConfig::default() });
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|user| world.login(user, user));
+    let chat = direct("alice", "bob");
+    world.send(alice, &chat, "1", "one");
+    let cases = [
+        (bob, edit(&chat, 1, "k", "mine"), Code::NOT_PERMITTED),
+        (bob, recall(&chat, 1, "k"), Code::NOT_PERMITTED),
+        (carol, edit(&chat, 1, "k", "mine"), Code::NOT_A_MEMBER),
+        (carol, react(&chat, 1, "k", "+"), Code::NOT_A_MEMBER),
+        (carol, changes(&chat, 0), Code::NOT_A_MEMBER),
+        (carol, react("gnone", 1, "k", "+"), Code::NOT_A_MEMBER),
+        (alice, edit(&chat, 0, "k", "none"), Code::BAD_REQUEST),
+        (alice, edit(&chat, 2, "k", "none"), Code::BAD_REQUEST),
+        (alice, edit(&chat, u64::MAX, "k", "none"), Code::BAD_REQUEST),
+        (alice, react(&chat, 1, "", "+"), Code::BAD_REQUEST),
+        (alice, react(&chat, 1, "k", ""), Code::BAD_REQUEST),
+        (alice, react(&chat, 1, "k", &"+".repeat(65)), Code::BAD_REQUEST),
+        (alice, react(&chat, 1, "k", "a\nb"), Code::BAD_REQUEST),
+        (alice, edit(&chat, 1, "k", &"long".repeat(20_000)), Code::CONTENT_TOO_LARGE),
+        (
+            alice,
+            Verb::ChangeMessage(wire::ChangeMessage {
+                conversation: chat.clone(),
+                seq: 1,
+                key: "k".into(),
+                ..Default::default()
+            }),
+            Code::BAD_REQUEST,
+        ),
+    ];
+    for (n, (connection, verb, code)) in cases.into_iter().enumerate() {
+        assert_eq!(world.refused(connection, verb), code, "case {n}");
+    }
+    world.pass(1_001);
+    assert_eq!(world.refused(alice, edit(&chat, 1, "k", "late")), Code::NOT_PERMITTED);
+    assert_eq!(world.refused(alice, recall(&chat, 1, "k")), Code::NOT_PERMITTED);
+    // Reactions are never late.
+    assert_eq!(changed(&mut world, bob, react(&chat, 1, "k", "+")), "one +:bob");
+
+    // A group's owner may recall at any time, and what was recalled changes no more.
+    let group = world.group(alice, "g", &["bob", "carol"]);
+    world.send(bob, &group, "1", "rude");
+    world.pass(2_000);
+    assert_eq!(world.refused(carol, recall(&group, 1, "k1")), Code::NOT_PERMITTED);
+    assert_eq!(changed(&mut world, alice, recall(&group, 1, "k1")), "-");
+    assert_eq!(changed(&mut world, alice, recall(&group, 1, "k2")), "-");
+    assert_eq!(changed(&mut world, bob, recall(&group, 1, "k3")), "-");
+    assert_eq!(world.refused(bob, edit(&group, 1, "k4", "polite")), Code::NOT_PERMITTED);
+    assert_eq!(world.refused(carol, react(&group, 1, "k4", "+")), Code::NOT_PERMITTED);
+    assert_eq!(heard(&mut world, carol), ["rude", "#1 alice -"]);
+}
+
+#[test]
+fn reactions_are_bounded() {
+    let mut world = World::new();
+    let alice = world.login("alice", "a");
+    let chat = direct("alice", "alice");
+    world.send(alice, &chat, "1", "one");
+    for n in 0..REACTIONS_MAX {
+        if n % 50 == 49 {
+            world.pass(10_000);
+        }
+        changed(&mut world, alice, react(&chat, 1, &format!("k{n}"), &format!("r{n}")));
+    }
+    world.pass(10_000);
+    assert_eq!(world.refused(alice, react(&chat, 1, "k", "more")), Code::TOO_MANY_REACTIONS);
+    changed(&mut world, alice, unreact(&chat, 1, "k", "r7"));
+    changed(&mut world, alice, react(&chat, 1, "again", "more"));
+    // Pages of changes, all of them with what the message is now.
+    let mut after = 0;
+    let mut numbers = Vec::new();
+    loop {
+        let Event::ChangePage(page) = world.call(alice, changes(&chat, after)) else { panic!("no page") };
+        assert!(page.changes.len() <= CHANGE_PAGE_MAX);
+        assert_eq!(page.last, REACTIONS_MAX as u64 + 2);
+        let Some(last) = page.changes.last() else { break };
+        after = last.number;
+        numbers.extend(page.changes.iter().map(|change| change.number));
+    }
+    assert!(numbers.iter().copied().eq(1..=REACTIONS_MAX as u64 + 2));
+}
+
+/// Nothing is written per member: who is connected is pushed the change, who is not learns how far changes are.
+#[test]
+fn changes_of_a_group_by_its_log_are_pushed_and_pulled() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let large = Query::CreateGroup {
+        title: "Geese".into(),
+        owner: user("alice"),
+        members: vec![user("bob"), user("carol")],
+        mode: Diffusion::Log,
+    };
+    let Answer::Group(group) = world.answered(large) else { panic!("no group") };
+    let group = ConversationId::as_str(&group.id).to_owned();
+    world.send(bob, &group, "1", "one");
+    changed(&mut world, bob, edit(&group, 1, "e", "uno"));
+    changed(&mut world, alice, react(&group, 1, "r", "+"));
+    let all = [">one", ">#1 bob uno*", ">#2 alice uno* +:alice"];
+    assert_eq!(heard(&mut world, alice), all);
+    assert_eq!(heard(&mut world, bob), all);
+    let carol = world.login("carol", "carol");
+    assert_eq!(heard(&mut world, carol), ["=1/2"]);
+    let Event::ChangePage(page) = world.call(carol, changes(&group, 1)) else { panic!("no page") };
+    assert_eq!(page.changes.iter().map(told).collect::<Vec<_>>(), ["#2 alice uno* +:alice"]);
+    // Who is removed is told nothing of later changes, and pulls nothing.
+    world.auto_commit = false;
+    world.ask(alice, remove(&group, &["carol"]));
+    world.ask(bob, recall(&group, 1, "c"));
+    world.commit_all();
+    world.auto_commit = true;
+    assert_eq!(heard(&mut world, alice), [">#3 bob -"]);
+    assert!(heard(&mut world, carol).is_empty());
+    assert_eq!(world.refused(carol, changes(&group, 0)), Code::NOT_A_MEMBER);
+
+    // Back to the queues: the next change comes by them.
+    let back = hongyan_relay::core::queries::GroupQuery::SetMode(Diffusion::Reference);
+    let id = ConversationId::new(&group).unwrap();
+    world.answered(Query::Group(id, back));
+    world.send(alice, &group, "2", "two");
+    changed(&mut world, alice, edit(&group, 2, "e2", "due"));
+    assert_eq!(heard(&mut world, bob), [">#3 bob -", "two", "#4 alice due*"]);
+}
+
+#[test]
+fn a_group_is_renamed_by_its_owner() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let group = world.group(alice, "g", &["bob"]);
+    let rename = |title: &str| {
+        Verb::RenameGroup(wire::RenameGroup { conversation: group.clone(), title: title.into() })
+    };
+    assert_eq!(world.refused(bob, rename("Ducks")), Code::NOT_PERMITTED);
+    assert_eq!(world.refused(alice, rename("")), Code::BAD_REQUEST);
+    assert_eq!(world.refused(alice, rename(&"long".repeat(70))), Code::BAD_REQUEST);
+    world.entries(bob);
+    let done = |event| match event {
+        Event::GroupDone(done) => done.version,
+        event => panic!("not done but {}", name(&event)),
+    };
+    assert_eq!(done(world.call(alice, rename("Swans"))), 2);
+    assert_eq!(done(world.call(alice, rename("Swans"))), 2, "the same title changes nothing");
+    let entries = world.entries(bob);
+    let change = group_change(&entries[0]).unwrap();
+    assert_eq!((entries.len(), change.title.as_str(), change.version), (1, "Swans", 2));
+    assert!(change.kind() == wire::GroupChangeKind::Renamed && change.member_count == 2);
+}
