@@ -129,13 +129,25 @@ impl Line {
 
     /// A message of the log is known now. Seeing it again changes nothing.
     pub(crate) fn take(&mut self, message: &wire::Message, own: bool) {
-        if own && !defects::is_on(Defect::OwnUnread) {
-            self.own.insert(message.seq);
+        if own {
+            self.take_own(Seq(message.seq));
         }
         self.last_seq = self.last_seq.max(Seq(message.seq));
         if self.last.as_ref().is_none_or(|last| last.seq <= message.seq) {
             self.time = self.time.max(Time(message.time));
             self.last = Some(message.clone());
+        }
+        self.tidy();
+    }
+
+    /// A message of the log is one's own.
+    pub(crate) fn take_own(&mut self, seq: Seq) {
+        if !defects::is_on(Defect::OwnUnread) {
+            self.own.insert(seq.0);
+        }
+        if self.called == seq {
+            // The head of a log tells of a call, and not whose it is.
+            self.called = Seq::ZERO;
         }
         self.tidy();
     }

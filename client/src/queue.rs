@@ -235,10 +235,7 @@ impl Client {
         let before = line.last_seq;
         line.take(message, own);
         let seq = Seq(message.seq);
-        if own && line.called == seq {
-            // The head of a log tells of a call, and not whose it is.
-            line.called = Seq::ZERO;
-        } else if !own && conversations::calls(message, &self.user) {
+        if !own && conversations::calls(message, &self.user) {
             line.call(seq);
         }
         let now_at = line.last_seq;

@@ -143,8 +143,18 @@ impl Client {
         self.outbox.goes_on(&entry.conversation);
         self.cache.write(Write::OutboxGone(order));
         if !is_told {
-            let message = entry.sent(&self.user, seq, time);
-            self.note_message(&entry.conversation, &message, true);
+            match self.conversations.get_mut(&entry.conversation) {
+                // The first answer came again, and what was told meanwhile (a snapshot, a head) is newer than what was
+                // sent: the message may have been changed since.
+                Some(line) if seq <= line.last_seq => {
+                    line.take_own(seq);
+                    self.cache.changed(&entry.conversation);
+                }
+                _ => {
+                    let message = entry.sent(&self.user, seq, time);
+                    self.note_message(&entry.conversation, &message, true);
+                }
+            }
         }
         self.cache.after(After::Event(Event::Outbox(view.clone(), None)));
         for waiter in entry.waiters {

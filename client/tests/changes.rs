@@ -755,3 +755,39 @@ proptest! {
         prop_assert_eq!(last.flatten().map_or(0, |time| time.0), world.messages.last().copied().unwrap_or(0));
     }
 }
+
+/// The relay answers a send that was repeated as it did at first; what is known of the log since is newer than what was
+/// sent. Found by the simulated world.
+#[test]
+fn the_answer_to_a_repeated_send_does_not_bring_back_what_was_sent() {
+    let mut bed = Bed::online();
+    let chat = with("bob");
+    bed.send(&chat, "k1");
+    let (_, send) = bed.sent();
+    // The answer was lost with the connection; meanwhile the message was changed, and the queue begins anew.
+    bed.close(Code(1006));
+    bed.go_online(3);
+    bed.say(0, Relay::Reset(wire::Reset { epoch: "e1".into(), pos: 3, ..wire::Reset::default() }));
+    let now = wire::Message {
+        edited: 5,
+        content: text("edited").encode_to_vec().into(),
+        ..log_message(&chat, 1, "alice", "k1")
+    };
+    let state = wire::ConversationState {
+        conversation: chat.as_str().into(),
+        last_seq: 1,
+        own_unread: vec![1],
+        last_message: Some(now),
+        changes: 1,
+        ..wire::ConversationState::default()
+    };
+    bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: vec![state], done: true }));
+    let (request, again) = bed.sent();
+    assert_eq!(again.key, send.key);
+    bed.confirm(request, &again, 1);
+    assert_eq!(bed.outbox_events().last().map(|event| event.1), Some(hongyan_client::view::Status::Sent));
+    let line = bed.line(&chat);
+    assert_eq!((line.last.unwrap().content.text.as_str(), line.unread), ("edited", 0));
+    let kept = bed.disk.load(&chat, Seq(1), Seq(1));
+    assert!(kept.iter().all(|(_, record)| wire::Message::decode(record.clone()).unwrap().edited == 5));
+}

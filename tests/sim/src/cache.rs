@@ -35,6 +35,8 @@ struct OutboxRecord {
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 struct ConversationRecord {
+    #[prost(message, optional, tag = "1")]
+    state: Option<wire::ConversationState>,
     #[prost(message, optional, tag = "5")]
     log: Option<LogRecord>,
 }
@@ -125,6 +127,25 @@ impl Cache {
     pub(crate) fn log(&self, of: &ConversationId) -> Option<u64> {
         let record = ConversationRecord::decode(self.conversations.get(of)?.clone()).ok()?;
         record.log.map(|log| log.told)
+    }
+
+    /// How far the changes of each conversation's messages were told.
+    #[must_use]
+    pub(crate) fn changes(&self) -> BTreeMap<String, u64> {
+        let lines = self.conversations.iter().filter_map(|(id, record)| {
+            let state = ConversationRecord::decode(record.clone()).ok()?.state?;
+            Some((id.as_str().to_owned(), state.changes))
+        });
+        lines.collect()
+    }
+
+    /// All messages, as they are kept.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (&ConversationId, Seq, wire::Message)> {
+        self.messages.iter().flat_map(|(id, messages)| {
+            messages.iter().filter_map(move |(seq, record)| {
+                Some((id, *seq, wire::Message::decode(record.clone()).ok()?))
+            })
+        })
     }
 
     /// How far the logs of groups were told.

@@ -27,6 +27,8 @@ pub(crate) enum Asked {
     Outsider,
     /// A page of this conversation.
     Page(ConversationId),
+    /// A change of a message.
+    Change,
     /// To watch users.
     Watch,
     /// The answer is kept for the step that asked.
@@ -70,6 +72,8 @@ pub(crate) struct Told {
     pub(crate) list_epoch: String,
     /// The last message told of each group, in worlds where groups may come by their logs.
     pub(crate) logs: BTreeMap<String, u64>,
+    /// The last change told of each conversation's messages.
+    pub(crate) changes: BTreeMap<String, u64>,
     /// The read marks as they were told last.
     pub(crate) reads: BTreeMap<String, u64>,
     /// What waits in the outbox, as the application knows it.
@@ -355,6 +359,7 @@ impl World {
                     self.app_answered(index, presences);
                 }
             }
+            Some(Asked::Change) => self.change_answered(index, answer),
             Some(Asked::Call) => device.answer = Some(answer),
             Some(Asked::Other) => {}
         }

@@ -25,6 +25,8 @@ pub struct Tables {
     rows: BTreeMap<Table, BTreeMap<Bytes, Bytes>>,
     /// The queues as commits brought them, by user and last position: also what was moved or dropped since.
     pub queues: BTreeMap<Bytes, Bytes>,
+    /// Messages as they ever were, by conversation and seq, the first state first.
+    pub states: BTreeMap<Bytes, Vec<Bytes>>,
 }
 
 impl Deref for Tables {
@@ -94,6 +96,7 @@ impl SimStore {
         let store = Self::new();
         let mut batch = Batch::default();
         store.lock().medium.synced.queues.clone_from(&tables.queues);
+        store.lock().medium.synced.states.clone_from(&tables.states);
         for (table, rows) in &**tables {
             for (key, value) in rows {
                 batch.put(*table, key.clone(), value.clone());
@@ -342,6 +345,12 @@ fn apply(tables: &mut Tables, batch: &Batch) {
                 tables.queues.range(key.slice(..user)..).take_while(|(at, _)| at.starts_with(&key[..user]));
             if newest.last().is_none_or(|(last, _)| last < key) {
                 tables.queues.insert(key.clone(), value.clone());
+            }
+        }
+        if let (Table::Messages, Some(value)) = (table, value) {
+            let states = tables.states.entry(key.clone()).or_default();
+            if !states.contains(value) {
+                states.push(value.clone());
             }
         }
         let rows = tables.rows.entry(*table).or_default();

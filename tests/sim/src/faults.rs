@@ -85,6 +85,11 @@ faults! {
     LogPushLost, "log-push-lost", "a push of a log came without what is before it";
     LogPulled, "log-pulled", "what was missing of a log was pulled";
     Called, "called", "a message that calls a member came by her queue and by the log";
+    Changed, "changed", "a device was told that a message was changed";
+    ChangeRefused, "change-refused", "a change came too late, or of a message that was recalled";
+    ChangeRepeated, "change-repeated", "a change came twice, and was answered with its first result";
+    ChangePulled, "change-pulled", "changes of messages that were missing were pulled";
+    ToldChanged, "told-changed", "a message was told late, as it was changed meanwhile";
     GoodbyeLost, "goodbye-lost", "a goodbye was lost on its socket";
     BeaconLost, "beacon-lost", "a beacon was lost, and so was what went on the socket";
     BeaconLate, "beacon-late", "a beacon came when the lease was over, or another connection's";

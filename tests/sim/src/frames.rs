@@ -43,6 +43,12 @@ impl World {
                     self.mattered(Fault::SendRepeated);
                 }
             }
+            Some(Verb::ChangeMessage(change)) => {
+                let is_new = self.watch.keys.insert((user.unwrap_or_default(), change.key));
+                if !is_new {
+                    self.mattered(Fault::ChangeRepeated);
+                }
+            }
             _ => {}
         }
     }
@@ -70,6 +76,12 @@ impl World {
             relay_frame::Event::Batch(batch) => self.watch_told_batch(id, &user, &batch),
             relay_frame::Event::HistoryPage(page) => self.watch_told_page(&user, &page),
             relay_frame::Event::LogMessages(news) => self.watch_told_log(&user, &news.messages),
+            relay_frame::Event::LogChanges(news) => {
+                self.watch_told_changes(&user, &news.conversation, &news.changes, false);
+            }
+            relay_frame::Event::ChangePage(page) => {
+                self.watch_told_changes(&user, &page.conversation, &page.changes, true);
+            }
             relay_frame::Event::Welcome(welcome) => {
                 self.presence_welcome(id);
                 let head = self.relay.store.look(|tables| truth::head(tables, &user));
@@ -131,17 +143,23 @@ impl World {
             .look(|tables| truth::queue(tables, user, first.pos.saturating_sub(1)).take(count).collect());
         for (at, entry) in batch.entries.iter().enumerate() {
             let told = match &entry.change {
-                Some(Change::Message(message)) => (message.conversation.clone(), Some(message.seq)),
-                Some(Change::Read(read)) => (read.conversation.clone(), None),
-                Some(Change::Group(group)) => (group.conversation.clone(), None),
+                Some(Change::Message(message)) => (message.conversation.clone(), Some(message.seq), None),
+                Some(Change::Read(read)) => (read.conversation.clone(), None, None),
+                Some(Change::Group(group)) => (group.conversation.clone(), None, None),
                 Some(Change::Diffusion(change)) => {
                     self.coverage.mattered(if change.by_log { Fault::LogBegan } else { Fault::LogEnded });
-                    (change.conversation.clone(), None)
+                    (change.conversation.clone(), None, None)
+                }
+                Some(Change::MessageChange(change)) => {
+                    let of = change.message.as_ref().map(|message| message.conversation.clone());
+                    (of.unwrap_or_default(), None, Some(change.number))
                 }
                 None => continue,
             };
-            let durable = durable.get(at).map(|entry| (entry.pos, entry.conversation.clone(), entry.message));
-            if durable != Some((entry.pos, told.0.clone(), told.1)) {
+            let durable = durable.get(at);
+            let durable =
+                durable.map(|entry| (entry.pos, entry.conversation.clone(), entry.message, entry.change));
+            if durable != Some((entry.pos, told.0.clone(), told.1, told.2)) {
                 return self.broke(
                     "R4",
                     format!("{user} is told what is durable in the queue, {durable:?}"),
@@ -149,6 +167,7 @@ impl World {
                 );
             }
         }
+        self.watch_told_entries(user, batch);
         for entry in &batch.entries {
             if let Some(Change::Message(message)) = &entry.change
                 && message.mentions.iter().any(|called| called == user)
@@ -236,6 +255,9 @@ impl World {
             }
             Some(relay_frame::Event::LogMessages(news)) => self.watch_log_came(index, &news.messages),
             Some(relay_frame::Event::HistoryPage(page)) => self.watch_page_came(index, &page),
+            Some(relay_frame::Event::ChangePage(page)) if !page.changes.is_empty() => {
+                self.mattered(Fault::ChangePulled);
+            }
             Some(relay_frame::Event::Watched(watched)) => self.app_arrives(index, &watched.presences),
             Some(relay_frame::Event::Presence(presence)) => self.app_arrives(index, &[presence]),
             Some(relay_frame::Event::Typed(typed)) => self.typing_arrived(index, &typed),

@@ -17,6 +17,7 @@
 
 mod cache;
 pub mod chance;
+mod changes;
 mod clock;
 pub mod defects;
 mod device;

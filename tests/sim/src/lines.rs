@@ -41,6 +41,18 @@ pub(crate) fn told(event: &relay_frame::Event) -> String {
                 news.messages.first().map_or((String::new(), 0), |it| (it.conversation.clone(), it.seq));
             format!("{} messages of the log of {} from {}", news.messages.len(), first.0, first.1)
         }
+        relay_frame::Event::LogChanges(news) => {
+            let first = news.changes.first().map_or(0, |change| change.number);
+            format!("{} changes in {} from {first}", news.changes.len(), news.conversation)
+        }
+        relay_frame::Event::ChangePage(page) => {
+            let first = page.changes.first().map_or(0, |change| change.number);
+            format!("a page of {} changes in {} from {first}", page.changes.len(), page.conversation)
+        }
+        relay_frame::Event::MessageChanged(changed) => {
+            let message = changed.message.as_ref();
+            message.map_or("changed".into(), |it| format!("changed {} of {}", it.seq, it.conversation))
+        }
         relay_frame::Event::Ping(_) => "ping".into(),
         relay_frame::Event::Pong(_) => "pong".into(),
     }
@@ -54,6 +66,9 @@ pub(crate) fn said(verb: &Verb) -> Option<String> {
         Verb::Ack(ack) => Some(format!("ack {}", ack.cursor)),
         Verb::MarkRead(mark) => Some(format!("mark {} of {}", mark.seq, mark.conversation)),
         Verb::Send(send) => Some(format!("send to {}", send.conversation)),
+        Verb::Changes(changes) => {
+            Some(format!("changes of {} after {}", changes.conversation, changes.after))
+        }
         Verb::Bye(bye) if bye.logout => Some("bye, and logs out".into()),
         Verb::Bye(bye) => Some(format!("bye, back in {} ms, certainly: {}", bye.returns_in_ms, bye.returns)),
         Verb::SetAway(away) => Some(format!("away: {}", away.away)),

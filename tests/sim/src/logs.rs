@@ -58,12 +58,14 @@ impl World {
     pub(crate) fn watch_told_log(&mut self, user: &str, messages: &[wire::Message]) {
         for message in messages {
             let (id, seq) = (&message.conversation, message.seq);
-            let (stored, members, is_member) = self.relay.store.look(|tables| {
+            let (is_stored, members, is_member) = self.relay.store.look(|tables| {
                 let changes = truth::group_changes(tables, id);
                 let is_member = truth::is_member(tables, id, user);
-                (truth::message(tables, id, seq), truth::members_at(&changes, seq), is_member)
+                // It waits its turn, and may be changed meanwhile; that is pushed after it.
+                let is_stored = truth::states(tables, id, seq).any(|state| state == *message);
+                (is_stored, truth::members_at(&changes, seq), is_member)
             });
-            if stored.as_ref() != Some(message) {
+            if !is_stored {
                 let told = (seq, truth::text(message));
                 return self.broke(
                     "R4",
@@ -105,9 +107,7 @@ impl World {
     pub(crate) fn watch_group_message(&mut self, index: usize, message: &Message) {
         let (id, seq) = (message.conversation.as_str().to_owned(), message.seq.map_or(0, |seq| seq.0));
         let text = &message.content.text;
-        let is_there = |tables: &crate::disk::Tables| {
-            truth::message(tables, &id, seq).is_some_and(|stored| truth::text(&stored) == *text)
-        };
+        let is_there = |tables: &crate::disk::Tables| truth::said(tables, &id, seq, text);
         if !self.relay.store.look(is_there) && !self.archive.values().any(is_there) {
             return self.broke(
                 "R4",

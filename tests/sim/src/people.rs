@@ -83,6 +83,7 @@ impl World {
             if !self.scenario.skip.contains(&step) && self.breach.is_none() {
                 self.step(chance);
                 self.presence_step(step);
+                self.change_step(step);
                 self.look_around();
             }
         }

@@ -10,6 +10,7 @@ use hongyan_relay::core::{ConnectionId, CoreConfig, Relay, Ticket};
 use hongyan_relay::store::StoreError;
 
 use crate::chance::Chance;
+use crate::changes::CHANGE_WITHIN_MS;
 use crate::clock::Clock;
 use crate::disk::{Left, SimStore, Tables};
 use crate::faults::Fault;
@@ -107,6 +108,9 @@ impl World {
         if self.shape.strict && self.faulty && !self.scenario.without.contains(&Fault::RateLimited) {
             (config.sends_per_second, config.sends_burst) = (2, 4);
             (config.requests_per_second, config.requests_burst) = (4, 12);
+        }
+        if self.scenario.changes {
+            config.change_within_ms = CHANGE_WITHIN_MS;
         }
         // Each start may take another way, and nobody may notice.
         let mut chance = Chance::new(self.scenario.seed, 1_000 + u64::from(self.relay.life));

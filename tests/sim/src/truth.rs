@@ -28,17 +28,24 @@ impl RowRecord {
         let first = last.saturating_add(1).saturating_sub(self.entries.len() as u64);
         let mut steps = self.steps.into_iter();
         let mut messages = vec![0_u64; self.conversations.len()];
+        let mut changes = messages.clone();
         (first..).zip(self.entries).filter_map(move |(pos, entry)| {
             let (index, kind) = (usize::try_from(entry >> 3).ok()?, entry & 7);
             let conversation = self.conversations.get(index)?.clone();
             // Of the other kinds the number is of no interest here.
             let step = if matches!(kind, 0 | 4) { 1 } else { steps.next()?.cast_unsigned() };
-            // Where a group changes over is told as the distance from a message.
-            if matches!(kind, 0 | 1 | 4..) {
+            // Where a group changes over is told as the distance from a message, and which way as a number more.
+            if matches!(kind, 0 | 1 | 4..7) {
                 messages[index] = messages[index].wrapping_add(step);
             }
+            match kind {
+                6 => drop(steps.next()),
+                7 => changes[index] = changes[index].wrapping_add(step),
+                _ => {}
+            }
             let message = matches!(kind, 0 | 1 | 4 | 5).then(|| messages[index]);
-            Some(Entry { pos, conversation, message })
+            let change = (kind == 7).then(|| changes[index]);
+            Some(Entry { pos, conversation, message, change })
         })
     }
 }
@@ -83,6 +90,24 @@ pub(crate) struct Entry {
     pub(crate) conversation: String,
     /// The message's number; `None` for a read mark or a group's change.
     pub(crate) message: Option<u64>,
+    /// The number of the change of a message.
+    pub(crate) change: Option<u64>,
+}
+
+/// A change of a message.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub(crate) struct ChangeRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) seq: u64,
+    #[prost(int32, tag = "2")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "3")]
+    pub(crate) by: String,
+    #[prost(uint64, tag = "4")]
+    pub(crate) time: u64,
+    #[prost(string, tag = "5")]
+    pub(crate) reaction: String,
 }
 
 pub(crate) fn prefix(id: &str) -> Vec<u8> {
@@ -174,6 +199,30 @@ pub(crate) fn message(tables: &Tables, conversation: &str, seq: u64) -> Option<w
     wire::Message::decode(value.clone()).ok()
 }
 
+/// A message as it was at any time.
+pub(crate) fn states<'a>(
+    tables: &'a Tables,
+    conversation: &str,
+    seq: u64,
+) -> impl Iterator<Item = wire::Message> + use<'a> {
+    let states = tables.states.get(&numbered(conversation, seq)[..]).into_iter().flatten();
+    states.filter_map(|state| wire::Message::decode(state.clone()).ok())
+}
+
+/// Whether a message ever said this.
+#[must_use]
+pub(crate) fn said(tables: &Tables, conversation: &str, seq: u64, words: &str) -> bool {
+    states(tables, conversation, seq).any(|message| text(&message) == words)
+}
+
+/// The changes of a conversation's messages after a number, by number.
+#[must_use]
+pub(crate) fn changes(tables: &Tables, conversation: &str, after: u64) -> Vec<(u64, ChangeRecord)> {
+    rows(tables, Table::Changes, conversation, numbered(conversation, after.saturating_add(1)))
+        .map(|(key, value)| (number(key), ChangeRecord::decode(value.clone()).unwrap_or_default()))
+        .collect()
+}
+
 /// The last number of a log.
 #[must_use]
 pub(crate) fn log_head(tables: &Tables, conversation: &str) -> u64 {
@@ -187,11 +236,12 @@ pub(crate) fn text(message: &wire::Message) -> String {
     wire::Content::decode(message.content.clone()).unwrap_or_default().text
 }
 
-/// All logs.
+/// All logs, each message as it was written.
 #[must_use]
 pub(crate) fn logs(tables: &Tables) -> BTreeMap<String, Vec<wire::Message>> {
     let mut logs: BTreeMap<String, Vec<wire::Message>> = BTreeMap::new();
-    for value in tables.get(&Table::Messages).into_iter().flat_map(BTreeMap::values) {
+    for key in tables.get(&Table::Messages).into_iter().flat_map(BTreeMap::keys) {
+        let Some(value) = tables.states.get(key).and_then(|states| states.first()) else { continue };
         let message = wire::Message::decode(value.clone()).unwrap_or_default();
         logs.entry(message.conversation.clone()).or_default().push(message);
     }
@@ -262,7 +312,7 @@ pub(crate) fn members_at(changes: &[wire::GroupChange], seq: u64) -> BTreeSet<St
             GroupChangeKind::Removed | GroupChangeKind::Left => {
                 members.retain(|user| !change.users.contains(user));
             }
-            GroupChangeKind::Unspecified => {}
+            GroupChangeKind::Renamed | GroupChangeKind::Unspecified => {}
         }
     }
     members

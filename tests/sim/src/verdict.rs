@@ -7,6 +7,7 @@ use hongyan_client::view::{Conversation, Message, SessionStatus, Status};
 use hongyan_client::{Answer, Command, HostEvent};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, Seq, wire};
 
+use crate::changes::shown;
 use crate::device::Device;
 use crate::network::Link;
 use crate::truth;
@@ -67,6 +68,7 @@ impl World {
                 return;
             }
             self.judge_told(index);
+            self.judge_cached(index);
             self.judge_lists(index, &logs);
         }
         self.judge_cold(&logs);
@@ -138,6 +140,7 @@ impl World {
                 let link = self.link_of(device.index).and_then(|id| self.links.get(&id));
                 device.is_quiet()
                     && self.logs_are_told(device.index)
+                    && self.changes_are_told(device.index)
                     && (meta.epoch.as_str(), meta.cursor) == (self.relay.epoch.as_str(), head)
                     && link.is_some_and(|link| link.at_relay == Some(self.relay.life) && link.is_alive())
                     && self.marks_are_told(device)
@@ -169,6 +172,12 @@ impl World {
             if !self.logs_are_told(index) {
                 let logs = self.devices[index].cache().logs();
                 words.push(format!("device {index} is not told all of its groups' logs: {logs:?}"));
+            }
+        }
+        for index in 0..self.devices.len() {
+            if !self.changes_are_told(index) {
+                let changes = self.devices[index].cache().changes();
+                words.push(format!("device {index} is not told all changes of messages: {changes:?}"));
             }
         }
         if !self.relay.is_quiet() {
@@ -441,25 +450,28 @@ impl World {
                 );
             }
         }
-        let expected: Vec<_> =
-            log.iter().map(|message| (message.seq, message.from.clone(), truth::text(message))).collect();
-        let Some(mut shown) = self.history(index, &line.id) else { return };
+        let expected: Vec<_> = log
+            .iter()
+            .filter_map(|message| self.relay.store.look(|tables| truth::message(tables, &id, message.seq)))
+            .map(|message| (message.seq, message.from.clone(), shown(&message)))
+            .collect();
+        let Some(mut history) = self.history(index, &line.id) else { return };
         for _ in 0..5 {
-            if shown == expected || self.devices[index].is_online() {
+            if history == expected || self.devices[index].is_online() {
                 break;
             }
             // Its connection ended meanwhile (a token did): an offline device shows what its cache has.
             self.pass(3_000);
             let Some(again) = self.history(index, &line.id) else { return };
-            shown = again;
+            history = again;
         }
-        if shown != expected {
-            let at = shown.iter().zip(&expected).position(|(one, other)| one != other);
-            let at = at.unwrap_or(shown.len().min(expected.len()));
+        if history != expected {
+            let at = history.iter().zip(&expected).position(|(one, other)| one != other);
+            let at = at.unwrap_or(history.len().min(expected.len()));
             self.broke(
                 "R5",
                 format!("{whose} reads as its log of {head}: {:?}", expected.get(at)),
-                format!("{:?} in a history of {}", shown.get(at), shown.len()),
+                format!("{:?} in a history of {}", history.get(at), history.len()),
             );
         }
     }
@@ -505,7 +517,9 @@ impl World {
             }
             let mut page: Vec<_> = page
                 .into_iter()
-                .filter_map(|message| Some((message.seq?.0, message.from.to_string(), message.content.text)))
+                .filter_map(|message| {
+                    Some((message.seq?.0, message.from.to_string(), crate::changes::seen(&message)))
+                })
                 .collect();
             let Some((first, ..)) = page.first() else { return Some(log) };
             let first = *first;

@@ -6,6 +6,7 @@ use hongyan_client::view::{Message, SessionStatus, Status};
 use hongyan_client::{Answer, ChatError, Event};
 use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, Seq};
 
+use crate::changes::AppChange;
 use crate::device::Gap;
 use crate::disk::Tables;
 use crate::faults::Fault;
@@ -58,6 +59,7 @@ impl World {
             received: meta.cursor,
             list_epoch: meta.epoch.clone(),
             logs: device.disk.logs(),
+            changes: device.disk.changes(),
             ..Default::default()
         };
         if !goes_back && before.0 == meta.epoch && before.1 > meta.cursor {
@@ -131,11 +133,8 @@ impl World {
         let discarded = device.discarded.clone();
         for text in outbox_before.difference(&after).filter(|text| !discarded.contains(*text)) {
             let Some(sending) = self.watch.sends.get(text).cloned() else { continue };
-            let is_there = |tables: &Tables| {
-                tables
-                    .get(&hongyan_relay::store::Table::Messages)
-                    .is_some_and(|rows| rows.values().any(|row| contains(row, text)))
-            };
+            let is_there =
+                |tables: &Tables| tables.states.values().flatten().any(|state| contains(state, text));
             if !sending.lost && !self.relay.store.look(is_there) && !self.archive.values().any(is_there) {
                 return self.broke(
                     "R6",
@@ -170,12 +169,17 @@ impl World {
                 let told = &mut self.devices[index].told;
                 told.reads.clear();
                 told.logs.clear();
+                told.changes.clear();
                 told.lines.clear();
                 match told.gaps.pop_front() {
                     Some(gap) => (told.epoch, told.pos) = (gap.epoch, gap.pos),
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
+            Event::Change { kind, by, time, reaction, message } => {
+                self.watch_change(index, &AppChange { kind, by, time, reaction, message });
+            }
+            Event::ChangesGap { conversation } => self.watch_changes_gap(index, conversation.as_str()),
             Event::LogGap { conversation, after, before } => {
                 self.watch_log_gap(index, conversation.as_str(), after.0, before.0);
             }
@@ -213,16 +217,16 @@ impl World {
                 let is_told =
                     |entry: &truth::Entry| entry.message.is_some() && !self.is_by_logs(&entry.conversation);
                 let entry = truth::queue(tables, user, pos).find(is_told)?;
-                let stored = truth::message(tables, &entry.conversation, entry.message?)?;
-                Some((entry, truth::text(&stored)))
+                let said = truth::said(tables, &entry.conversation, entry.message?, &message.content.text);
+                Some((entry, said))
             });
-            let Some(Some((entry, text))) = entry else { continue };
-            if (entry.conversation.as_str(), entry.message) == wanted && text == message.content.text {
+            let Some(Some((entry, is_said))) = entry else { continue };
+            if (entry.conversation.as_str(), entry.message) == wanted && is_said {
                 let told = &mut self.devices[index].told;
                 (told.epoch, told.pos) = (epoch, entry.pos);
                 return;
             }
-            next = Some((entry, text));
+            next = Some((entry, is_said));
         }
         self.broke(
             "R2",
@@ -271,9 +275,7 @@ impl World {
         match answer {
             Ok(Answer::Sent(message)) => {
                 let (id, seq) = (message.conversation.as_str(), message.seq.map_or(0, |seq| seq.0));
-                let is_there = |tables: &Tables| {
-                    truth::message(tables, id, seq).is_some_and(|message| truth::text(&message) == text)
-                };
+                let is_there = |tables: &Tables| truth::said(tables, id, seq, text);
                 if !self.relay.store.look(is_there) && !self.archive.values().any(is_there) {
                     return self.broke(
                         "R4",
@@ -312,10 +314,7 @@ impl World {
             );
         }
         let is_of = |tables: &Tables| {
-            shown.iter().all(|(seq, text)| {
-                truth::message(tables, conversation.as_str(), *seq)
-                    .is_some_and(|message| truth::text(&message) == *text)
-            })
+            shown.iter().all(|(seq, text)| truth::said(tables, conversation.as_str(), *seq, text))
         };
         if !self.relay.store.look(is_of) && !self.archive.values().any(is_of) {
             self.broke(
