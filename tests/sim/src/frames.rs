@@ -200,13 +200,7 @@ impl World {
             );
         }
         for message in &page.messages {
-            if self
-                .relay
-                .store
-                .look(|tables| truth::message(tables, &page.conversation, message.seq))
-                .as_ref()
-                != Some(message)
-            {
+            if message.conversation != page.conversation || !self.is_as_now(message) {
                 let told = (message.seq, truth::text(message));
                 return self.broke("R4", "a page of history is durable", format!("{user} was told {told:?}"));
             }
@@ -247,6 +241,8 @@ impl World {
                     if gap.may_be_quiet && device.told.received == 0 {
                         (device.told.epoch, device.told.pos) = (gap.epoch.clone(), gap.pos);
                         device.told.began = Some(gap.clone());
+                        // The list says which changes it holds.
+                        device.told.changes.clear();
                     } else {
                         device.told.gaps.push_back(gap.clone());
                     }
