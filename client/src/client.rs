@@ -389,13 +389,15 @@ impl Client {
     }
 
     /// Puts a frame on the open socket. Frames are within their limit because what is in them was checked; one
-    /// that is not is left out, and its request fails by its deadline.
-    pub(crate) fn transmit(&mut self, request: u64, verb: Verb) {
+    /// that is not is left out, and its request fails by its deadline. Gives the verb back.
+    pub(crate) fn transmit(&mut self, request: u64, verb: Verb) -> Option<Verb> {
+        let frame = ClientFrame::of(request, verb);
         if let Some(generation) = self.session.socket
-            && let Ok(bytes) = ClientFrame::of(request, verb).to_bytes()
+            && let Ok(bytes) = frame.to_bytes()
         {
             self.outputs.push_back(Output::Transmit(generation, bytes));
         }
+        frame.verb
     }
 }
 

@@ -37,7 +37,9 @@ impl Client {
     fn say_bye(&mut self, bye: wire::Bye) {
         self.acknowledge();
         match self.session.phase {
-            Phase::Greeting | Phase::Online => self.transmit(0, Verb::Bye(bye)),
+            Phase::Greeting | Phase::Online => {
+                self.transmit(0, Verb::Bye(bye));
+            }
             Phase::Fresh | Phase::Waiting | Phase::Token | Phase::Dialling | Phase::Stopped => {}
         }
     }

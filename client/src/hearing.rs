@@ -11,12 +11,12 @@ use crate::session::{Pending, Phase};
 use crate::timers::Timer;
 
 impl Client {
-    /// Sends a request, and remembers what its answer is for.
-    pub(crate) fn request(&mut self, now: Now, pending: Pending, verb: Verb) {
+    /// Sends a request, and remembers what its answer is for. Gives the verb back.
+    pub(crate) fn request(&mut self, now: Now, pending: Pending, verb: Verb) -> Option<Verb> {
         self.session.requests += 1;
         let request = self.session.requests;
         self.session.pending.insert(request, (pending, now.moment));
-        self.transmit(request, verb);
+        self.transmit(request, verb)
     }
 
     /// Sends what wants no answer. It has a number all the same: a relay that refuses it (an older one does not know
@@ -27,7 +27,7 @@ impl Client {
     }
 
     pub(crate) fn forget_resume(&mut self) {
-        self.session.pending.retain(|_, (pending, _)| *pending != Pending::Resume);
+        self.session.pending.retain(|_, (pending, _)| !matches!(pending, Pending::Resume));
     }
 
     pub(crate) fn frame_came(&mut self, now: Now, generation: Generation, bytes: Bytes) {
@@ -63,7 +63,9 @@ impl Client {
     fn heard(&mut self, now: Now, request: u64, heard: Heard) {
         match (heard, self.session.phase) {
             (Heard::Welcome(welcome), Phase::Greeting) => self.welcome(now, welcome),
-            (Heard::Ping(ping), _) => self.transmit(0, Verb::Pong(wire::Pong { nonce: ping.nonce })),
+            (Heard::Ping(ping), _) => {
+                self.transmit(0, Verb::Pong(wire::Pong { nonce: ping.nonce }));
+            }
             (Heard::Reject(reject), _) => self.rejected(now, request, reject),
             (Heard::Retire(retire), _) => {
                 self.hang_up(Code(1000));
@@ -149,7 +151,7 @@ impl Client {
             return;
         }
         self.timers.clear(Timer::Hello);
-        self.session.pending.retain(|_, (pending, _)| *pending != Pending::Hello);
+        self.session.pending.retain(|_, (pending, _)| !matches!(pending, Pending::Hello));
         self.session.phase = Phase::Online;
         self.session.reason = None;
         self.session.online_since = now.moment;

@@ -29,6 +29,11 @@
 //! - [`Command::Watch`] is answered at once without a connection, with what is known, and waits for the relay while a
 //!   connection is there or on its way. What the answer holds is not told as an event again.
 //! - What was heard of watched users is shown [`limits::PRESENCE_STALE_MS`] beyond the connection, then as unknown.
+//! - A change of a message is asked like any request, for [`limits::REQUEST_MS`]: it does not go to the outbox, and is
+//!   applied only when the queue or the log tells it. In a group by its log one of a message that was not told yet waits
+//!   for that message; so each change is told after its message, and no older state follows a newer one.
+//! - Who lacks more than [`limits::CHANGES_EVENTS_MAX`] changes of a conversation, or joins a group again after some, lets go
+//!   of its cached messages and is told so.
 //! - The codes that end a session (superseded, kicked, token revoked, outdated) stop the client wherever they come.
 //! - After a stop other than by closing or logging out, sends are still taken into the outbox: the next process
 //!   sends them.

@@ -21,8 +21,8 @@ use crate::view::{Device, Member};
 
 /// What is asked of the relay.
 pub(crate) enum What {
-    /// A verb that is put on the wire as it is, and may be put there again.
-    Verb(Verb),
+    /// A verb that is put on the wire as it is, and may be put there again; `None` while it is being put there.
+    Verb(Option<Verb>),
     /// A page of history.
     History(Box<Job>),
     /// That these users were heard of; it is for `presence` to ask.
@@ -184,7 +184,7 @@ impl Client {
             self.reply(request, Err(error));
             return;
         }
-        self.ask(now, request, What::Verb(verb));
+        self.ask(now, request, What::Verb(Some(verb)));
     }
 
     /// Takes a request among those that wait; the number is its own.
@@ -225,8 +225,8 @@ impl Client {
             .iter_mut()
             .filter(|(_, ask)| !ask.in_flight && ask.not_before <= now.moment)
             .filter_map(|(number, ask)| {
-                let verb = match &ask.what {
-                    What::Verb(verb) => Some(verb.clone()),
+                let verb = match &mut ask.what {
+                    What::Verb(verb) => verb.take(),
                     What::History(job) => job.verb(),
                     What::Watch(_) => None,
                 }?;
@@ -235,7 +235,10 @@ impl Client {
             })
             .collect();
         for (number, verb) in due {
-            self.request(now, Pending::Ask(number), verb);
+            let verb = self.request(now, Pending::Ask(number), verb);
+            if let Some(What::Verb(kept)) = self.asks.waiting.get_mut(&number).map(|ask| &mut ask.what) {
+                *kept = verb;
+            }
         }
     }
 
@@ -245,20 +248,20 @@ impl Client {
         ask.in_flight = false;
         let answer = match (&ask.what, heard) {
             (What::History(_), Heard::HistoryPage(page)) => return self.history_page(now, number, page),
-            (What::Verb(Verb::CreateGroup(_)), Heard::GroupDone(done)) => {
+            (What::Verb(Some(Verb::CreateGroup(_))), Heard::GroupDone(done)) => {
                 ConversationId::new(&done.conversation).map(Answer::Group).ok()
             }
-            (What::Verb(Verb::ChangeMessage(_)), Heard::MessageChanged(changed)) => {
+            (What::Verb(Some(Verb::ChangeMessage(_))), Heard::MessageChanged(changed)) => {
                 changed.message.as_ref().and_then(conversations::view).map(Answer::Message)
             }
-            (What::Verb(Verb::Members(_)), Heard::MemberPage(page)) => {
+            (What::Verb(Some(Verb::Members(_))), Heard::MemberPage(page)) => {
                 Some(Answer::Members(page.members.iter().filter_map(member).collect(), page.more))
             }
-            (What::Verb(Verb::Devices(_)), Heard::DeviceList(list)) => {
+            (What::Verb(Some(Verb::Devices(_))), Heard::DeviceList(list)) => {
                 Some(Answer::Devices(list.devices.into_iter().filter_map(device).collect()))
             }
-            (What::Verb(Verb::SignOut(_)), Heard::SignedOut(_))
-            | (What::Verb(Verb::SetInvisible(_)), Heard::Invisible(_)) => Some(Answer::Done),
+            (What::Verb(Some(Verb::SignOut(_))), Heard::SignedOut(_))
+            | (What::Verb(Some(Verb::SetInvisible(_))), Heard::Invisible(_)) => Some(Answer::Done),
             (What::Verb(_), Heard::GroupDone(_)) => Some(Answer::Done),
             // An answer to something else than was asked.
             (What::Verb(_) | What::History(_) | What::Watch(_), _) => None,

@@ -67,6 +67,12 @@
 //!     `a_hello_that_came_too_late_is_said_again_ever_more_rarely`
 //! 20. Other tabs are told before each save what it will tell —
 //!     `each_transaction_is_announced_right_before_its_save_with_all_that_will_be_told`
+//! 21. Each change of a message is told once, in its order and after the message; what is cached and shown is of now —
+//!     `messages_and_changes_are_told_once_and_what_is_cached_is_of_now`,
+//!     `a_change_that_comes_while_a_page_is_made_is_in_it`
+//! 22. What may have changed unnoticed is let go of, and that is told —
+//!     `who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so`,
+//!     `who_joins_again_keeps_what_is_cached_only_if_nothing_has_changed`
 
 use crate::io::Input;
 use crate::session::Phase;
