@@ -94,8 +94,7 @@ impl Client {
         }
         line.changes = ChangeCursor { told: number, head: line.changes.head.max(number), awaits: Seq::ZERO };
         if line.last.as_ref().map_or(line.last_seq.0, |last| last.seq) == message.seq {
-            line.time = line.time.max(Time(message.time));
-            line.last = Some(message.clone());
+            line.show(&message);
         }
         if message.recalled > 0 && line.called == seq {
             line.called = Seq::ZERO;

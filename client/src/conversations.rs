@@ -134,10 +134,15 @@ impl Line {
         }
         self.last_seq = self.last_seq.max(Seq(message.seq));
         if self.last.as_ref().is_none_or(|last| last.seq <= message.seq) {
-            self.time = self.time.max(Time(message.time));
-            self.last = Some(message.clone());
+            self.show(message);
         }
         self.tidy();
+    }
+
+    /// The newest message that came here, as it is now.
+    pub(crate) fn show(&mut self, message: &wire::Message) {
+        self.time = self.time.max(Time(message.time));
+        self.last = Some(message.clone());
     }
 
     /// A message of the log is one's own.

@@ -302,7 +302,7 @@ impl Client {
             && newest.conversation == id.as_str()
             && line.last.as_ref().map_or(line.last_seq.0, |last| last.seq) == newest.seq
         {
-            line.last = Some(newest.clone());
+            line.show(newest);
             self.cache.changed(&id);
         }
         let records: Vec<_> = page

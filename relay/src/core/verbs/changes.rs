@@ -74,6 +74,13 @@ pub(super) fn change<S: Store, V: Verifier>(
     let number = conversation.changes.next();
     conversation.changes = number;
     conversation.commit = commit;
+    let recalls_call = message.recalled > 0
+        && conversation.group.as_ref().is_some_and(|group| group.facts.called_all == seq);
+    if recalls_call && let Some(group) = &mut conversation.group {
+        group.facts.called_all = Seq::ZERO;
+        group.commit = commit;
+        relay.put_group(&id);
+    }
     let bytes = encode(&message);
     relay.put_message(&id, seq, stored, bytes.clone());
     relay.commits.put(Table::Changes, change_key(&id, number), encode(&record));
