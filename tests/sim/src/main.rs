@@ -21,6 +21,7 @@ npm run sim -- [options]
                   nobody watches who is there
   --long-queues   queues keep everything
   --without-logs  groups come by the queues
+  --without-ends  nobody ends a session
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -79,6 +80,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
             "--without-presence" => options.scenario.presence = false,
             "--long-queues" => options.scenario.queues = false,
             "--without-logs" => options.scenario.logs = false,
+            "--without-ends" => options.scenario.ends = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

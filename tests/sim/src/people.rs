@@ -83,7 +83,9 @@ impl World {
             if !self.scenario.skip.contains(&step) && self.breach.is_none() {
                 self.step(chance);
                 self.presence_step(step);
+                self.ends_step(step);
                 self.look_around();
+                self.look_at_ends();
             }
         }
         self.heal();

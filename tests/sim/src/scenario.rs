@@ -25,6 +25,8 @@ pub struct Scenario {
     pub queues: bool,
     /// Small groups come by their logs, if the seed says so.
     pub logs: bool,
+    /// Sessions are ended, if the seed says so.
+    pub ends: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -41,6 +43,7 @@ impl Scenario {
             presence: true,
             queues: true,
             logs: true,
+            ends: true,
             defect: None,
         }
     }
@@ -61,6 +64,12 @@ impl Scenario {
     #[must_use]
     pub fn without_logs(self) -> Self {
         Self { logs: false, ..self }
+    }
+
+    /// The same with sessions that nobody ends.
+    #[must_use]
+    pub fn without_ends(self) -> Self {
+        Self { ends: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -93,6 +102,9 @@ impl fmt::Display for Scenario {
         }
         if !self.logs {
             write!(f, " --without-logs")?;
+        }
+        if !self.ends {
+            write!(f, " --without-ends")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;
