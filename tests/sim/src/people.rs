@@ -399,7 +399,7 @@ impl World {
         self.schedule(at, Happening::DeviceStarts(index));
     }
 
-    fn log_out(&mut self, index: usize) {
+    pub(crate) fn log_out(&mut self, index: usize) {
         if self.devices[index].client.is_none() {
             return;
         }

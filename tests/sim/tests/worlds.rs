@@ -142,3 +142,12 @@ fn a_page_that_came_second_is_not_the_end_of_a_log() {
 fn what_a_device_sees_counts_when_it_is_connected() {
     check_world(Scenario::new(1_795_714_745_023_785));
 }
+
+/// A sign-out that could not be written was refused, and answered as done all the same; one whose commit was under way
+/// was shown to who asked (`relay/tests/core_storage.rs` and `relay/tests/core_ends_seen.rs` have them without a world).
+#[test]
+fn a_sign_out_is_told_when_it_is_durable() {
+    for seed in [76, 602, 1_854, 2_148, 2_234] {
+        check_whole_world(&Scenario::new(seed));
+    }
+}

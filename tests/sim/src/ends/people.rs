@@ -52,23 +52,27 @@ impl World {
             return;
         }
         let index = chance.index(self.devices.len());
-        let (user, target) = (self.devices[index].user.clone(), self.other_device(index, &mut chance));
-        match chance.weighted(DOINGS) {
-            Doing::SignOut if self.may_end(Fault::SignedOut) => {
-                let Some(target) = target else { return };
+        let user = self.devices[index].user.clone();
+        let other = self.other_device(index, &mut chance);
+        let target = self.id_of(other);
+        match (chance.weighted(DOINGS), target) {
+            (Doing::SignOut, Some(target)) if self.may_end(Fault::SignedOut) => {
                 self.note(|| format!("device {index} signs out {target:?}"));
                 self.ask(index, Command::SignOut(target), Asked::Other);
+                self.logs_out_too(other, &mut chance);
             }
-            Doing::ServerSignsOut if self.may_end(Fault::SignedOut) => {
-                let Some(target) = target else { return };
+            (Doing::ServerSignsOut, Some(target)) if self.may_end(Fault::SignedOut) => {
                 self.server_asks(Wanted::SignOut(user, target));
+                self.logs_out_too(other, &mut chance);
             }
-            Doing::Kick if self.may_end(Fault::Kicked) => {
+            (Doing::Kick, target) if self.may_end(Fault::Kicked) => {
                 let target = target.filter(|_| chance.percent(50));
                 self.server_asks(Wanted::Kick(user, target));
             }
-            Doing::Revoke if self.may_end(Fault::TokenRevoked) => self.server_asks(Wanted::Revoke(user)),
-            Doing::List => {
+            (Doing::Revoke, _) if self.may_end(Fault::TokenRevoked) => {
+                self.server_asks(Wanted::Revoke(user));
+            }
+            (Doing::List, _) => {
                 let asked = Asked::Devices(self.relay.epoch.clone(), self.signed_out_of(user.as_str()));
                 self.ask(index, Command::Devices, asked);
             }
@@ -89,11 +93,23 @@ impl World {
         may
     }
 
-    /// A device of the same user, this one too, by the id that it has or comes back with.
-    fn other_device(&self, index: usize, chance: &mut Chance) -> Option<DeviceId> {
+    /// Now and then a device that is signed out logs out itself at the same moment.
+    fn logs_out_too(&mut self, index: usize, chance: &mut Chance) {
+        if chance.percent(20) && self.may_end(Fault::Logout) {
+            self.log_out(index);
+        }
+    }
+
+    /// A device of the same user, or this one.
+    fn other_device(&self, index: usize, chance: &mut Chance) -> usize {
         let own = self.devices.iter().filter(|device| device.user == self.devices[index].user);
-        let own: Vec<_> = own.collect();
-        let device = *chance.pick(&own);
+        let own: Vec<_> = own.map(|device| device.index).collect();
+        *chance.pick(&own)
+    }
+
+    /// The id that a device has, or comes back with.
+    fn id_of(&self, index: usize) -> Option<DeviceId> {
+        let device = &self.devices[index];
         let running = device.client.as_ref().and_then(Client::device).cloned();
         running.or_else(|| DeviceId::new(&device.disk.meta().device).ok())
     }
