@@ -143,6 +143,12 @@ fn what_a_device_sees_counts_when_it_is_connected() {
     check_world(Scenario::new(1_795_714_745_023_785));
 }
 
+/// The checker expected a kick's cause although the same commit brought the device's own logout.
+#[test]
+fn a_logout_at_the_moment_of_a_sign_out_may_be_told() {
+    check_whole_world(&Scenario::new(20_013_473));
+}
+
 /// A sign-out that could not be written was refused, and answered as done all the same; one whose commit was under way
 /// was shown to who asked (`relay/tests/core_storage.rs` and `relay/tests/core_ends_seen.rs` have them without a world).
 #[test]

@@ -123,6 +123,8 @@ pub(crate) struct Known {
     hiding: Vec<(String, u32)>,
     /// Users of whom the relay has ended a device's session within the present input.
     pub(crate) kicked: BTreeSet<String>,
+    /// Users with a device whose own logout became durable within it: which end was the last nobody knows here.
+    pub(crate) logged_out: BTreeSet<String>,
     /// The relay stops, and tells nothing any more.
     pub(crate) stops: bool,
     pub(crate) shown: BTreeMap<String, Shown>,
@@ -327,8 +329,7 @@ impl Known {
         self.dirty |= self.hiding.extract_if(.., |(_, left)| *left == 0).count() > 0;
         for (by, connections, _) in self.logouts.extract_if(.., |(.., left)| *left == 0) {
             self.dirty = true;
-            // Which of the two was the last nobody knows here.
-            self.kicked.remove(&by.user);
+            self.logged_out.insert(by.user.clone());
             // It may have logged in again meanwhile.
             if self.leases.iter().any(|lease| lease.is_of(&by) && !connections.contains(&lease.connection)) {
                 continue;

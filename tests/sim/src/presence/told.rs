@@ -188,6 +188,7 @@ impl World {
             self.judge_told_presence(id, &watcher, presence, &contacts_before);
         }
         self.tellings.known.kicked.clear();
+        self.tellings.known.logged_out.clear();
     }
 
     // ------------------------------------------------------------ frames
@@ -349,7 +350,9 @@ impl World {
     fn judge_kicked(&mut self, watcher: &str, presence: &wire::Presence) {
         let (user, known) = (&presence.user, &self.tellings.known);
         // What could not be read when she came is read now, and may say something else.
-        let is_sure = known.kicked.contains(user) && self.tellings.read_failed_at.is_none();
+        let is_sure = known.kicked.contains(user)
+            && !known.logged_out.contains(user)
+            && self.tellings.read_failed_at.is_none();
         let is_seen = watcher == user || !known.may_be_hidden(user);
         let is_gone = presence.status() == wire::PresenceStatus::Offline;
         if is_sure && is_seen && is_gone && presence.cause() != wire::PresenceCause::Kicked {
