@@ -77,6 +77,10 @@ defects! {
     PresenceNeverStale = "presence-never-stale";
     /// Who is told to write is never told to have ceased, unless a message comes.
     TypingNeverEnds = "typing-never-ends";
+    /// A device that was signed out keeps what it has.
+    SignedOutKeepsCache = "signed-out-keeps-cache";
+    /// A client whose session was ended from elsewhere comes back by itself.
+    ComesBackByItself = "comes-back-by-itself";
 }
 
 #[cfg(feature = "defects")]

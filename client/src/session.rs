@@ -9,6 +9,7 @@ use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::{ChangeNumber, Class, Code, ConversationId, Seq, UserId, VERSION, limits};
 
 use crate::client::Client;
+use crate::defects::{self, Defect};
 use crate::io::{ChatError, Generation, Moment, Now, Output, RequestId};
 use crate::limits::{
     ANSWER_SLOW_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DIAL_MS, HELLO_MS, HIDDEN_IDLE_MS, PROBE_MS,
@@ -345,10 +346,10 @@ impl Client {
             self.lose(now, error, Class::Reconnect, retry_after_ms);
             return;
         }
-        if error.code == Code::LOGGED_OUT {
+        if error.code == Code::LOGGED_OUT && !defects::is_on(Defect::SignedOutKeepsCache) {
             self.forget_everything(&error);
         }
-        let class = error.class();
+        let class = if defects::is_on(Defect::ComesBackByItself) { Class::Reconnect } else { error.class() };
         self.lose(now, error, class, retry_after_ms);
     }
 

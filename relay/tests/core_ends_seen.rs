@@ -84,6 +84,26 @@ fn of_a_signed_out_mini_program_it_is_known_that_it_is_gone() {
     assert_eq!(statuses(&mut world, web), ["mini-too online", "web online"]);
 }
 
+/// The simulated world's seed 1854: a watcher was told of a sign-out whose commit was under way.
+#[test]
+fn of_who_has_no_lease_a_sign_out_is_seen_once_it_is_durable() {
+    let mut world = World::new();
+    let bob = world.bob_watches_alice();
+    let mini = login_as(&mut world, "alice", "mini", DeviceKind::Miniprogram);
+    world.cut(mini);
+    world.wait_alive(bob, 2_000);
+    world.auto_commit = false;
+    world.query(Query::SignOut(user("alice"), DeviceId::new("mini").unwrap()));
+    assert_eq!(seen(&world.watch(bob, &["alice"])[0]), "unknown no-channel");
+    // Also when another device comes and goes meanwhile.
+    let web = world.login("alice", "web");
+    world.frame(web, 0, bye(0, false));
+    assert_eq!(seen(&world.watch(bob, &["alice"])[0]), "unknown no-channel");
+    world.commit_all();
+    assert_eq!(world.saw(bob).last().unwrap(), "offline closed");
+    assert_eq!(seen(&world.watch(bob, &["alice"])[0]), "offline closed");
+}
+
 #[test]
 fn a_superseded_device_makes_no_flap() {
     let devices_max = DevicesMax { web: 1, ..DevicesMax::default() };

@@ -4,12 +4,15 @@
 
 mod core_world;
 
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
 use core_world::*;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
 use hongyan_relay::core::queue::{Diffusion, DiffusionConfig};
 use hongyan_relay::core::{CoreConfig, Input};
-use hongyan_relay::store::{Batch, MemoryStore, Store, Table};
+use hongyan_relay::store::{Batch, MemoryStore, Order, Store, StoreError, Table};
 
 #[test]
 fn a_drain_commits_what_was_accepted() {
@@ -169,5 +172,71 @@ fn what_is_not_used_leaves_memory_and_is_found_again() {
         assert_eq!(world.send(alice, &direct("alice", &peer), &format!("again {n}"), "y").seq, 2);
         let connection = world.login(&peer, "p");
         assert_eq!(world.texts(connection), ["x", "y"]);
+    }
+}
+
+/// A store of which one read fails.
+#[derive(Clone)]
+struct Worn {
+    store: MemoryStore,
+    /// So many reads pass before that.
+    passes: Arc<Mutex<Option<usize>>>,
+}
+
+impl Worn {
+    fn read(&self) -> Result<(), StoreError> {
+        let mut passes = self.passes.lock().unwrap();
+        *passes = match *passes {
+            Some(0) => {
+                *passes = None;
+                return Err(StoreError::Engine("a sector is bad".into()));
+            }
+            passes => passes.map(|left| left - 1),
+        };
+        Ok(())
+    }
+}
+
+impl Store for Worn {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.read()?;
+        self.store.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.read()?;
+        self.store.scan(table, from, to, order, visit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.store.commit(batch)
+    }
+}
+
+/// The simulated world's seed 76: of two reads the second failed, the sign-out was refused, and it was answered as done.
+#[test]
+fn a_sign_out_that_could_not_be_written_is_answered_as_refused_only() {
+    for passes in 0..6 {
+        let store = Worn { store: MemoryStore::new(), passes: Arc::default() };
+        let mut world = World::over(store.clone(), CoreConfig::default());
+        let (here, there) = (world.login("alice", "here"), world.login("alice", "there"));
+        world.pass(5_000);
+        *store.passes.lock().unwrap() = Some(passes);
+        let request = world.ask(here, Verb::SignOut(wire::SignOut { device: "there".into() }));
+        world.pass(5_000);
+        *store.passes.lock().unwrap() = None;
+        let events = world.take(here);
+        let is_done = events.iter().any(|event| matches!(event, Event::SignedOut(_)));
+        let is_refused = events.iter().any(|event| matches!(event, Event::Reject(_)));
+        assert!(is_done != is_refused, "request {request}, {passes} reads");
+        let is_ended = world.closed.get(&there) == Some(&Code::LOGGED_OUT);
+        assert_eq!(is_ended, is_done, "{passes} reads");
     }
 }

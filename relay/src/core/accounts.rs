@@ -8,6 +8,7 @@ use hongyan_protocol::wire::{self, DeviceKind, PresenceStatus};
 use hongyan_protocol::{Code, DeviceId, UserId};
 
 use super::commit::{Effect, Mark};
+use super::defects::{self, Defect};
 use super::io::{ConnectionId, Moment, Verifier};
 use super::limits::SIGNED_OUT_KEPT_MS;
 use super::records::DeviceRecord;
@@ -101,13 +102,22 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if !self.knows_device(user, device)? {
             return Ok(false);
         }
-        if self.has_sign_out(user, device)? {
+        // What may fail comes first: a sign-out that is refused is not answered as well.
+        let record = self.device_record(user, device)?.unwrap_or_default();
+        if record.signed_out > 0 {
             let mark = self.device_records_mark(user);
             self.run_at(mark, answer);
         } else {
             // The answer may go to the device itself, so it comes before the end.
-            self.commits.then(answer);
-            self.put_sign_out(user, device)?;
+            if defects::is_on(Defect::SignOutToldEarly) {
+                self.run(answer);
+            } else {
+                self.commits.then(answer);
+            }
+            if defects::is_on(Defect::SignedOutEarly) {
+                self.close_sessions(user, Code::LOGGED_OUT, |session| session.device == *device);
+            }
+            self.put_sign_out(user, device, record);
         }
         Ok(true)
     }
@@ -127,7 +137,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
         let mut devices: Vec<_> = since.into_iter().map(|(device, since)| (since, device)).collect();
         devices.sort_unstable();
-        devices.truncate((devices.len() + 1).saturating_sub(max));
+        if defects::is_on(Defect::NewestSuperseded) {
+            devices.reverse();
+        }
+        let others_max = if defects::is_on(Defect::DevicesMaxOffByOne) { max } else { max - 1 };
+        devices.truncate(devices.len().saturating_sub(others_max));
         of_kind()
             .filter(|(_, session)| devices.iter().any(|(_, device)| **device == session.device))
             .map(|(connection, _)| connection)

@@ -97,6 +97,30 @@ defects! {
     WatchOutlivesGroup = "watch-outlives-group";
     /// Of who is invisible it is told that she types.
     InvisibleStillTypes = "invisible-still-types";
+    /// Who signs a device out is answered when that is accepted.
+    SignOutToldEarly = "sign-out-told-early";
+    /// A device is told that it is signed out when that is accepted.
+    SignedOutEarly = "signed-out-early";
+    /// A device that was signed out is let in again.
+    SignedOutLetIn = "signed-out-let-in";
+    /// The sessions of a device that was signed out go on.
+    SignedOutGoesOn = "signed-out-goes-on";
+    /// A logout forgets that the device was signed out.
+    LogoutForgetsSignOut = "logout-forgets-sign-out";
+    /// The app's server is told of a revocation when that is accepted.
+    RevocationToldEarly = "revocation-told-early";
+    /// A revoked token is taken, at hello and for a renewal.
+    RevokedTaken = "revoked-taken";
+    /// Connections whose token was revoked go on.
+    RevokedGoesOn = "revoked-goes-on";
+    /// The kick of one device ends all of its user's sessions.
+    KickEndsAll = "kick-ends-all";
+    /// A session that the relay ended leaves its lease.
+    EndLeavesLease = "end-leaves-lease";
+    /// One device more of a kind may be connected than the policy lets.
+    DevicesMaxOffByOne = "devices-max-off-by-one";
+    /// Of the devices of a kind the newest has to go.
+    NewestSuperseded = "newest-superseded";
 }
 
 #[cfg(feature = "defects")]

@@ -181,6 +181,20 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(records)
     }
 
+    /// The same as it may be shown to others: a sign-out that is not durable yet was none.
+    pub(super) fn shown_device_records(
+        &self,
+        user: &UserId,
+    ) -> Result<BTreeMap<DeviceId, DeviceRecord>, StoreError> {
+        let mut records = self.device_records(user)?;
+        for (_, device) in self.devices.sign_outs.iter().filter(|(of, _)| of == user) {
+            if let Some(record) = records.get_mut(device) {
+                record.signed_out = 0;
+            }
+        }
+        Ok(records)
+    }
+
     /// The same with cursors as the commit that gathers leaves them.
     pub(super) fn device_cursors(
         &self,
@@ -239,15 +253,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(is_waiting || self.device_record(user, device)?.is_some())
     }
 
-    /// Signs a device out with the commit that gathers. It is known until its time by a record that stays.
-    pub(super) fn put_sign_out(&mut self, user: &UserId, device: &DeviceId) -> Result<(), StoreError> {
-        let record = self.device_record(user, device)?.unwrap_or_default();
+    /// Signs a device of this record out with the commit that gathers. It is known until its time by a record that
+    /// stays.
+    pub(super) fn put_sign_out(&mut self, user: &UserId, device: &DeviceId, record: DeviceRecord) {
         // 0 would say that it is not signed out, and a clock may stand there.
         let record = DeviceRecord { signed_out: self.now.time.0.max(1), ..record };
         self.put_device_record(user, device, Some(record));
         self.devices.sign_outs.insert((user.clone(), device.clone()));
         self.commits.then(Effect::SignedOut(user.clone(), device.clone()));
-        Ok(())
     }
 
     /// Whether the device is signed out, be it with a commit that has not ended. Its record then stays whatever else

@@ -4,6 +4,7 @@ use hongyan_protocol::wire::{self, PresenceCause, relay_frame::Event};
 use hongyan_protocol::{Code, DeviceId, UserId};
 
 use super::commit::{Effect, Mark};
+use super::defects::{self, Defect};
 use super::io::{ConnectionId, Output, Verifier};
 use super::queries::{Answer, QueryId};
 use super::relay::Relay;
@@ -18,6 +19,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             Effect::LoggedOut(user, device, connections) => self.logged_out(&user, &device, connections),
             Effect::SignedOut(user, device) => {
                 self.end_device(&user, &device, PresenceCause::Kicked);
+                if defects::is_on(Defect::SignedOutGoesOn) {
+                    return;
+                }
                 self.close_sessions(&user, Code::LOGGED_OUT, |session| session.device == device);
             }
             Effect::User(user, record) => self.end_revoked(&user, record),

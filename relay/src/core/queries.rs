@@ -8,6 +8,7 @@ use hongyan_protocol::{Code, ConversationId, DeviceId, Time, UserId, wire};
 
 use super::commit::{Effect, Mark};
 use super::counters::Counters;
+use super::defects::{self, Defect};
 pub use super::group_queries::{GroupQuery, GroupShown};
 use super::io::Verifier;
 use super::presence::Eyes;
@@ -107,7 +108,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 .map(|known| (!known).then_some((Mark::NONE, Answer::NoSuchDevice))),
             Query::Kick(user, device) => {
                 let count = self.close_sessions(&user, Code::KICKED, |session| {
-                    device.as_ref().is_none_or(|device| session.device == *device)
+                    defects::is_on(Defect::KickEndsAll)
+                        || device.as_ref().is_none_or(|device| session.device == *device)
                 });
                 Ok(Some((Mark::NONE, Answer::Kicked(count))))
             }

@@ -431,7 +431,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.users.disconnect(&session.user, connection);
             self.forget_watches(connection, &session.watching);
             self.forget_listening(connection, &session.listening);
-            self.lease_lost(connection, end);
+            if end != End::Kicked || !defects::is_on(Defect::EndLeavesLease) {
+                self.lease_lost(connection, end);
+            }
             if defects::is_on(Defect::OldGoodbyeEndsNew) {
                 let is_same =
                     |other: &Session| (&other.user, &other.device) == (&session.user, &session.device);

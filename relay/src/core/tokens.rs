@@ -3,6 +3,7 @@
 use hongyan_protocol::{Code, Time, UserId};
 
 use super::commit::Mark;
+use super::defects::{self, Defect};
 use super::io::{Identity, Verifier};
 use super::records::UserRecord;
 use super::refusal::Refusal;
@@ -37,11 +38,19 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         // The clock may have been set back.
         record.revoked_before = record.revoked_before.max(self.now.time.0);
         self.put_user_record(user, record)?;
-        Ok((Time(record.revoked_before), self.user_record_mark(user)))
+        let mark = if defects::is_on(Defect::RevocationToldEarly) {
+            Mark::NONE
+        } else {
+            self.user_record_mark(user)
+        };
+        Ok((Time(record.revoked_before), mark))
     }
 
     /// The record is durable: sessions whose token it revokes end.
     pub(super) fn end_revoked(&mut self, user: &UserId, record: UserRecord) {
+        if defects::is_on(Defect::RevokedGoesOn) {
+            return;
+        }
         self.close_sessions(user, Code::TOKEN_REVOKED, |session| record.revokes(session.issued));
     }
 }

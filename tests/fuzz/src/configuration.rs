@@ -95,7 +95,10 @@ fn line(program: &mut Program<'_>, file: &mut String) {
 fn secrets(program: &mut Program<'_>) -> String {
     let before = program.text(&["a:", "", "a:b,", "a b:", "\\", ":"]);
     // Before a colon and a longer text the secret would be an id like any other.
-    let after: String = program.text(&["", ",", ",a:short", "\n"]).chars().take(SECRET.len() / 2).collect();
+    let mut after = program.text(&["", ",", ",a:short", "\n"]);
+    while after.len() > SECRET.len() / 2 {
+        after.pop();
+    }
     format!("{before}{SECRET}{after}")
 }
 

@@ -42,7 +42,10 @@ pub(crate) fn query(program: &mut Program<'_>, groups: &[String]) -> Query {
             };
             Query::Group(group, query)
         }
-        _ => Query::Presence(vec![user; program.small() as usize % 300]),
+        _ => match program.small() as usize % 301 {
+            300 => Query::Counters,
+            count => Query::Presence(vec![user; count]),
+        },
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct Meta {
     #[prost(string, tag = "2")]
     user: String,
     #[prost(string, tag = "3")]
-    device: String,
+    pub(crate) device: String,
     /// The queue's epoch.
     #[prost(string, tag = "4")]
     pub(crate) epoch: String,
@@ -153,6 +153,15 @@ impl Cache {
     pub(crate) fn logs(&self) -> BTreeMap<String, u64> {
         let ids = self.conversations.keys();
         ids.filter_map(|id| Some((id.as_str().to_owned(), self.log(id)?))).collect()
+    }
+
+    /// Nothing is in it.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.meta.is_none()
+            && self.conversations.is_empty()
+            && self.messages.is_empty()
+            && self.outbox.is_empty()
     }
 
     /// Where the cache is in the queue.

@@ -31,6 +31,8 @@ pub(crate) enum Asked {
     Change,
     /// To watch users.
     Watch,
+    /// The devices of its user, of which these had been signed out, in this epoch.
+    Devices(String, BTreeSet<String>),
     /// The answer is kept for the step that asked.
     Call,
     Other,
@@ -360,6 +362,11 @@ impl World {
                 }
             }
             Some(Asked::Change) => self.change_answered(index, answer),
+            Some(Asked::Devices(epoch, signed_out)) => {
+                if let Ok(Answer::Devices(list)) = answer {
+                    self.ends_listed(&epoch, &signed_out, &list);
+                }
+            }
             Some(Asked::Call) => device.answer = Some(answer),
             Some(Asked::Other) => {}
         }
@@ -421,7 +428,7 @@ impl World {
     fn token_wanted(&mut self, life: Life) {
         let lasts = self.chance.weighted(&[(3, 6_000), (3, 30_000), (4, 3_600_000)]);
         let ends = BEGIN_MS + self.now + lasts;
-        let token = Ok(format!("{}@{ends}", self.devices[life.0].user));
+        let token = Ok(self.token(&self.devices[life.0].user, ends));
         let fails = &mut self.devices[life.0].provider_fails;
         if *fails > 0 {
             *fails -= 1;

@@ -76,6 +76,8 @@ struct Inner {
     reads_until_fault: Option<u64>,
     /// … and how often one failed since.
     read_faults: u64,
+    /// Every second fault is of the other kind.
+    faults_ever: u64,
     seen_early: u64,
 }
 
@@ -180,7 +182,11 @@ impl Inner {
             Some(0) => {
                 self.reads_until_fault = None;
                 self.read_faults += 1;
-                Err(StoreError::Engine("the simulated disk could not be read".into()))
+                self.faults_ever += 1;
+                Err(match self.faults_ever % 2 {
+                    0 => StoreError::Damaged("the simulated disk gave something else".into()),
+                    _ => StoreError::Engine("the simulated disk could not be read".into()),
+                })
             }
             Some(rest) => {
                 *rest -= 1;

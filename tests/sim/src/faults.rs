@@ -112,6 +112,14 @@ faults! {
     NotAContact, "not-a-contact", "one who is no contact asked to watch, and was refused";
     ContactLost, "contact-lost", "a watch ended because its user was no contact any more";
     Stale, "stale", "what was seen of others became unknown without a connection";
+    SignedOut, "signed-out", "a device learned on its connection that it was signed out";
+    SignedOutAway, "signed-out-away", "a hello was refused because its device had been signed out";
+    Kicked, "kicked", "a kicked device stopped, and its user began anew";
+    TokenRevoked, "token-revoked", "a device learned that its token was revoked";
+    RevokedRefused, "revoked-refused", "a hello or a renewal was refused because its token was revoked";
+    Superseded, "superseded", "a device had to go for another one of its kind";
+    EndLost, "end-lost", "the relay was killed in the commit of a sign-out or a revocation, which was lost";
+    EndKept, "end-kept", "the relay was killed in such a commit, which was kept, before it told anybody";
     TypingTold, "typing-told", "a member was told that another one types";
 }
 

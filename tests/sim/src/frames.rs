@@ -84,6 +84,7 @@ impl World {
             }
             relay_frame::Event::Welcome(welcome) => {
                 self.presence_welcome(id);
+                self.ends_welcome(id);
                 let head = self.relay.store.look(|tables| truth::head(tables, &user));
                 if welcome.head > head {
                     self.broke(
@@ -97,7 +98,10 @@ impl World {
             relay_frame::Event::Reject(reject) => match u16::try_from(reject.code).map(Code) {
                 Ok(Code::RATE_LIMITED) => self.mattered(Fault::RateLimited),
                 Ok(Code::TOKEN_EXPIRED) => self.mattered(Fault::TokenExpired),
-                Ok(code) => self.presence_rejected(id, code),
+                Ok(code) => {
+                    self.presence_rejected(id, code);
+                    self.ends_rejected(id, code);
+                }
                 Err(_) => {}
             },
             relay_frame::Event::Watched(watched) => {
@@ -107,7 +111,11 @@ impl World {
             }
             relay_frame::Event::Presence(presence) => self.presence_told(id, &user, presence),
             relay_frame::Event::Typed(typed) => self.typing_told(&user, &typed),
-            relay_frame::Event::Renewed(_) => self.mattered(Fault::TokenRenewed),
+            relay_frame::Event::Renewed(_) => {
+                self.mattered(Fault::TokenRenewed);
+                self.ends_renewed(id);
+            }
+            relay_frame::Event::SignedOut(told) => self.ends_signed_out(&user, &told.device),
             _ => {}
         }
     }

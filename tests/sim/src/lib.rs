@@ -22,6 +22,7 @@ mod clock;
 pub mod defects;
 mod device;
 pub mod disk;
+mod ends;
 pub mod faults;
 mod frames;
 mod lines;

@@ -23,6 +23,7 @@ npm run sim -- [options]
   --without-logs  groups come by the queues
   --without-changes
                   messages stay as they were written
+  --without-ends  nobody ends a session
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -82,6 +83,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
             "--long-queues" => options.scenario.queues = false,
             "--without-logs" => options.scenario.logs = false,
             "--without-changes" => options.scenario.changes = false,
+            "--without-ends" => options.scenario.ends = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hongyan_client as client;
 use hongyan_client::Generation;
 use hongyan_protocol::Code;
+use hongyan_protocol::wire::{RelayFrame, relay_frame};
 use hongyan_relay::core as relay;
 use hongyan_relay::core::ConnectionId;
 
@@ -208,8 +209,13 @@ impl World {
         let (Some(life), true) = (link.device, link.at_device) else { return };
         let generation = link.generation;
         if self.devices[life.0].life == life.1 && self.devices[life.0].client.is_some() {
+            let hears = self.can_hear_ends(life, generation);
+            let refused = if hears { refused(&bytes) } else { None };
             self.watch_down(id, life.0, &bytes);
             self.device_input(life.0, client::Input::Frame(generation, bytes));
+            if let Some(code) = refused {
+                self.ends_heard(life, code);
+            }
             if self.devices[life.0].life == life.1 {
                 self.app_is_told(life.0);
             }
@@ -229,7 +235,11 @@ impl World {
             self.links.remove(&id);
         }
         if let (Some(life), true) = (life, was_there) {
+            let hears = self.can_hear_ends(life, generation);
             self.life_input(life, client::Input::Closed { generation, code, reason: String::new() });
+            if hears {
+                self.ends_heard(life, code);
+            }
         }
     }
 
@@ -278,5 +288,13 @@ impl World {
             let lane = if fault == Fault::SilentUp { &mut link.up } else { &mut link.down };
             lane.dead.get_or_insert(fault);
         }
+    }
+}
+
+/// The code that a frame refuses something with.
+fn refused(bytes: &Bytes) -> Option<Code> {
+    match RelayFrame::from_bytes(bytes.clone()).ok()?.event? {
+        relay_frame::Event::Reject(reject) => u16::try_from(reject.code).ok().map(Code),
+        _ => None,
     }
 }

@@ -84,7 +84,9 @@ impl World {
                 self.step(chance);
                 self.presence_step(step);
                 self.change_step(step);
+                self.ends_step(step);
                 self.look_around();
+                self.look_at_ends();
             }
         }
         self.heal();
@@ -398,7 +400,7 @@ impl World {
         self.schedule(at, Happening::DeviceStarts(index));
     }
 
-    fn log_out(&mut self, index: usize) {
+    pub(crate) fn log_out(&mut self, index: usize) {
         if self.devices[index].client.is_none() {
             return;
         }

@@ -18,16 +18,23 @@ use crate::queues::Tended;
 use crate::truth;
 use crate::world::{Happening, World};
 
-/// Knows a token `user@end`; everything else is forged.
+/// Knows a token `user@end` or `user@end@issued`; everything else is forged.
 pub(crate) struct OpenVerifier;
 
 impl Verifier for OpenVerifier {
     fn verify(&self, token: &str) -> Result<Identity, String> {
-        let (user, expires) = token.split_once('@').ok_or("The token has no end.")?;
+        let (user, ends) = token.split_once('@').ok_or("The token has no end.")?;
         let user = UserId::new(user).map_err(|error| error.to_string())?;
+        let expires = ends.split('@').next().unwrap_or_default();
         let expires = Time(expires.parse().map_err(|_| "The token's end is no number.")?);
-        Ok(Identity { user, expires, issued: None })
+        let issued = Some(issued(token)).filter(|issued| *issued > 0).map(Time);
+        Ok(Identity { user, expires, issued })
     }
+}
+
+/// When a token was issued; 0 when it does not say.
+pub(crate) fn issued(token: &str) -> u64 {
+    token.split('@').nth(2).and_then(|issued| issued.parse().ok()).unwrap_or(0)
 }
 
 /// The machine and the process.
@@ -124,6 +131,12 @@ impl World {
         if let Some(shape) = &self.shape.logs {
             shape.configure(&mut config);
         }
+        if let Some(shape) = &self.shape.ends
+            && self.faulty
+            && !self.scenario.without.contains(&Fault::Superseded)
+        {
+            shape.configure(&mut config);
+        }
         config
     }
 
@@ -140,6 +153,7 @@ impl World {
                 self.relay.epoch = core.epoch().as_str().to_owned();
                 self.relay.core = Some(core);
                 self.presence_starts(&config);
+                self.ends_start();
                 let life = self.relay.life;
                 self.note(|| format!("the relay starts, life {life}"));
             }
@@ -167,6 +181,7 @@ impl World {
             self.relay.latest = self.relay.latest.max(clock.time(self.now));
             if self.relay.core.is_some() {
                 self.presence_input(&input);
+                self.ends_input(&input);
             }
             let has_committed = matches!(input, relay::Input::Committed(_, Ok(())));
             let Some(core) = &mut self.relay.core else { return };
@@ -188,11 +203,12 @@ impl World {
                     }
                     relay::Output::Close(link, code) => {
                         self.presence_closed(link, code);
+                        self.ends_closed(link, code);
                         self.relay_closes(link, code);
                         inputs.push_back(relay::Input::Closed(link));
                     }
                     relay::Output::Commit(ticket, batch) => self.commit(ticket, &batch),
-                    relay::Output::Answer(..) => {}
+                    relay::Output::Answer(id, answer) => self.ends_answered(id, answer),
                     relay::Output::Drained => {
                         self.note(|| "the relay has drained".into());
                         self.relay_ends(Code::GOING_AWAY);
@@ -209,6 +225,7 @@ impl World {
                 }
             }
             self.presence_settles(has_committed);
+            self.ends_settle(has_committed);
         }
     }
 
@@ -245,6 +262,7 @@ impl World {
         let life = self.relay.life;
         self.relay.store.write(batch);
         self.presence_commit(batch);
+        self.ends_commit(batch);
         self.watch_tending(batch);
         self.relay.synced = false;
         let full = self.now < self.relay.disk_full_until;
@@ -304,6 +322,7 @@ impl World {
         }
         self.relay.tended = None;
         self.relay.resets.clear();
+        self.ends_stop(left, synced);
         match left {
             Left::Lost => self.mattered(Fault::CommitLost),
             Left::Torn => self.mattered(Fault::CommitTorn),
@@ -375,6 +394,7 @@ impl World {
         {
             return self.broke("R9", "a backup can be given a new epoch", "it was refused");
         }
+        self.ends_restored();
         self.relay.store = store;
         self.relay.epoch = self.relay.store.look(truth::epoch);
         self.note(|| "a backup is restored".into());

@@ -27,6 +27,8 @@ pub struct Scenario {
     pub logs: bool,
     /// Messages are changed.
     pub changes: bool,
+    /// Sessions are ended, if the seed says so.
+    pub ends: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -44,6 +46,7 @@ impl Scenario {
             queues: true,
             logs: true,
             changes: true,
+            ends: true,
             defect: None,
         }
     }
@@ -70,6 +73,12 @@ impl Scenario {
     #[must_use]
     pub fn without_changes(self) -> Self {
         Self { changes: false, ..self }
+    }
+
+    /// The same with sessions that nobody ends.
+    #[must_use]
+    pub fn without_ends(self) -> Self {
+        Self { ends: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -105,6 +114,9 @@ impl fmt::Display for Scenario {
         }
         if !self.changes {
             write!(f, " --without-changes")?;
+        }
+        if !self.ends {
+            write!(f, " --without-ends")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hongyan_protocol::wire::{self, GroupChangeKind};
-use hongyan_relay::store::Table;
+use hongyan_relay::store::{Batch, Table};
 use prost::Message as _;
 
 use crate::disk::Tables;
@@ -68,6 +68,8 @@ struct DeviceRecord {
 struct UserRecord {
     #[prost(bool, tag = "1")]
     invisible: bool,
+    #[prost(uint64, tag = "2")]
+    revoked_before: u64,
 }
 
 /// A conversation as one user has it.
@@ -256,7 +258,43 @@ pub(crate) fn memberships(tables: &Tables, user: &str) -> BTreeMap<String, Membe
         .collect()
 }
 
-/// A user's devices: user, id, kind, and how each has ended.
+/// A user's devices that are signed out.
+pub(crate) fn signed_out<'a>(tables: &'a Tables, user: &str) -> impl Iterator<Item = String> + use<'a> {
+    rows(tables, Table::Devices, user, prefix(user))
+        .filter(|(_, value)| DeviceRecord::decode((*value).clone()).unwrap_or_default().signed_out > 0)
+        .map(|(key, _)| second(key))
+}
+
+/// Up to when a user's tokens are revoked; 0 when none is.
+#[must_use]
+pub(crate) fn revoked_before(tables: &Tables, user: &str) -> u64 {
+    let row = tables.get(&Table::Users).and_then(|rows| rows.get(&prefix(user)[..]));
+    row.map_or(0, |value| UserRecord::decode(value.clone()).unwrap_or_default().revoked_before)
+}
+
+/// What a batch says of devices that are signed out, by user and id, and of revoked tokens.
+#[must_use]
+pub(crate) fn ends_in(batch: &Batch) -> (BTreeSet<(String, String)>, BTreeMap<String, u64>) {
+    let (mut signed_out, mut revoked) = (BTreeSet::new(), BTreeMap::new());
+    for (table, key, value) in &batch.changes {
+        let Some(value) = value.clone() else { continue };
+        let first = key.split(|byte| *byte == 0).next().unwrap_or_default();
+        let user = String::from_utf8_lossy(first).into_owned();
+        match table {
+            Table::Devices if DeviceRecord::decode(value.clone()).unwrap_or_default().signed_out > 0 => {
+                signed_out.insert((user, second(key)));
+            }
+            Table::Users => {
+                let until = UserRecord::decode(value).unwrap_or_default().revoked_before;
+                revoked.insert(user, until);
+            }
+            _ => {}
+        }
+    }
+    (signed_out, revoked)
+}
+
+/// A user's devices that are not signed out: user, id, kind, and how each has ended.
 #[must_use]
 pub(crate) fn devices(tables: &Tables, user: &str) -> Vec<(String, String, i32, i32)> {
     let rows = tables.get(&Table::Devices).into_iter();
@@ -265,8 +303,10 @@ pub(crate) fn devices(tables: &Tables, user: &str) -> Vec<(String, String, i32, 
     });
     rows.map(|(key, value)| {
         let record = DeviceRecord::decode(value.clone()).unwrap_or_default();
-        (user.to_owned(), second(key), record.kind, record.ended)
+        (user.to_owned(), second(key), record)
     })
+    .filter(|(.., record)| record.signed_out == 0)
+    .map(|(user, device, record)| (user, device, record.kind, record.ended))
     .collect()
 }
 

@@ -9,6 +9,7 @@ use hongyan_protocol::{Code, ConversationId, ConversationKind, Seq, wire};
 
 use crate::changes::shown;
 use crate::device::Device;
+use crate::ends::ENDS;
 use crate::network::Link;
 use crate::truth;
 use crate::world::World;
@@ -25,6 +26,7 @@ impl World {
         (self.relay.commit_fails, self.relay.commit_takes_ms, self.relay.disk_full_until) = (false, 0, 0);
         self.relay.clock.offset_ms = 0;
         self.relay.clock.set_rate(self.now, 1_000);
+        self.lift_policy();
         if !self.relay.is_up() {
             self.relay_starts();
         }
@@ -59,6 +61,7 @@ impl World {
         }
         self.pass(1_500);
         self.look_around();
+        self.look_at_ends();
         self.judge_presence();
         let logs = self.relay.store.look(truth::logs);
         self.judge_queues(&logs);
@@ -133,6 +136,7 @@ impl World {
         // A frame of a connection that is gone may still come in, and change something.
         let is_calm = |link: &Link| link.up.under_way == 0 || link.up.dead.is_some();
         self.relay.is_quiet()
+            && self.ends.is_quiet()
             && self.links.values().all(is_calm)
             && self.devices.iter().all(|device| {
                 let head = self.relay.store.look(|tables| truth::head(tables, device.user.as_str()));
@@ -186,14 +190,16 @@ impl World {
         words.join("; ")
     }
 
-    /// A client that was closed or logged out is started again by its user. Nothing else may stop one.
+    /// A client that was closed or logged out, or whose session was ended, is started again by its user. Nothing else
+    /// may stop one.
     fn restart_the_stopped(&mut self) {
         for index in 0..self.devices.len() {
             let Some(client) = &self.devices[index].client else { continue };
             let state = client.state();
             if state.status == SessionStatus::Stopped && self.devices[index].saving.is_none() {
                 let reason = state.reason.map(|error| error.code);
-                if !matches!(reason, Some(Code::CLOSED | Code::LOGGED_OUT)) {
+                let is_ended = self.shape.ends.is_some() && reason.is_some_and(|code| ENDS.contains(&code));
+                if !is_ended && !matches!(reason, Some(Code::CLOSED | Code::LOGGED_OUT)) {
                     return self.broke(
                         "R3",
                         format!("device {index} goes on, because its user is in good standing"),

@@ -8,12 +8,14 @@ use hongyan_client::Generation;
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, Seq, UserId};
 use hongyan_relay::core::ConnectionId;
+use hongyan_relay::core::queries::QueryId;
 
 use crate::cache::Cache;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::disk::Tables;
+use crate::ends::{Ends, EndsShape};
 use crate::faults::{Coverage, Fault};
 use crate::logs::LogShape;
 use crate::network::Link;
@@ -63,6 +65,8 @@ pub(crate) enum Happening {
     Takeover(Life),
     /// A change of this user's presence must have been told.
     PresenceDue(String),
+    /// The app's server waits no longer for an answer.
+    OrderDue(QueryId),
 }
 
 /// What is decided of a world before anything happens.
@@ -82,6 +86,8 @@ pub(crate) struct Shape {
     pub(crate) queue: Option<QueueShape>,
     /// Small groups come by their logs.
     pub(crate) logs: Option<LogShape>,
+    /// Sessions are ended.
+    pub(crate) ends: Option<EndsShape>,
 }
 
 /// One world.
@@ -106,6 +112,7 @@ pub struct World {
     pub(crate) groups: Vec<ConversationId>,
     pub(crate) watch: Watch,
     pub(crate) tellings: Tellings,
+    pub(crate) ends: Ends,
     pub(crate) coverage: Coverage,
     pub(crate) breach: Option<Breach>,
     trace: Option<VecDeque<String>>,
@@ -126,6 +133,7 @@ impl World {
             presence: PresenceShape::of(seed).filter(|_| scenario.presence),
             queue: QueueShape::of(seed).filter(|_| scenario.queues),
             logs: LogShape::of(seed).filter(|_| scenario.logs),
+            ends: EndsShape::of(seed).filter(|_| scenario.ends),
         };
         let clock = Clock::new(0, chance.below(1_000_000), 1_000, 0);
         let mut world = Self {
@@ -143,6 +151,7 @@ impl World {
             groups: Vec::new(),
             watch: Watch::default(),
             tellings: Tellings::default(),
+            ends: Ends::default(),
             coverage: Coverage::default(),
             breach: None,
             trace: trace.then(VecDeque::new),
@@ -273,6 +282,7 @@ impl World {
             }
             Happening::Takeover(_) => {}
             Happening::PresenceDue(user) => self.presence_due(&user),
+            Happening::OrderDue(id) => self.order_due(id),
         }
     }
 

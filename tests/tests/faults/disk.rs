@@ -192,13 +192,19 @@ fn damage_is_a_sentence_and_an_exit_code() {
     let is_journal = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
     let entries = fs::read_dir(relay.data.join("store")).unwrap();
     let journal = entries.map(|entry| entry.unwrap().path()).find(is_journal).unwrap();
-    let mut bytes = fs::read(&journal).unwrap();
-    bytes[40] ^= 1;
-    fs::write(&journal, bytes).unwrap();
-    for _ in 0..2 {
-        let (status, log) = relay.try_start().unwrap_err();
-        assert!(status.code() == Some(2) && log.contains("hongyan-relay: The data can't be opened"), "{log}");
-        let (code, printed) = relay.verify();
-        assert!(code == Some(1) && printed.contains("The store is damaged: "), "{printed}");
+    let whole = fs::read(&journal).unwrap();
+    let flipped = [&whole[..40], &[whole[40] ^ 1], &whole[41..]].concat();
+    for damaged in [flipped, whole[..40].to_vec(), Vec::new()] {
+        fs::write(&journal, damaged).unwrap();
+        for _ in 0..2 {
+            let (status, log) = relay.try_start().unwrap_err();
+            let refuses = status.code() == Some(2) && log.contains("hongyan-relay: The data can't be opened");
+            assert!(refuses, "{log}");
+            let (code, printed) = relay.verify();
+            assert!(code == Some(1) && printed.contains("The store is damaged: "), "{printed}");
+        }
     }
+    // It refused, and changed nothing.
+    fs::write(&journal, whole).unwrap();
+    relay.start();
 }

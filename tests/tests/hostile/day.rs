@@ -1,28 +1,32 @@
 //! An ordinary day: people write, read, come from other devices and networks, and the relay restarts. Nothing of it
 //! is in the log at its highest level (promise R10).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hongyan_client::Command;
+use hongyan_client::{Answer, Command};
 use hongyan_protocol::limits::CONTENT_BYTES_MAX;
 use hongyan_protocol::wire::{self, client_frame::Verb};
 use hongyan_protocol::{Code, UserId};
 use hongyan_tests::host::users;
 use hongyan_tests::tokens::{seconds_now, token_until};
 use hongyan_tests::{Host, MemoryCache, RelayProcess, Setup, setup};
+use prost::Message as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hellos::forged_token;
-use crate::raw::{BINARY, PATIENCE, Peer, frame, hello};
-use crate::scene::{BODY, ED_PUBLIC, FAR_ADDRESS, TITLE, assert_nothing_private, good_token};
+use crate::raw::{BINARY, PATIENCE, Peer, frame, head, hello};
+use crate::scene::{API_SECRET, BODY, ED_PUBLIC, FAR_ADDRESS, TITLE, assert_nothing_private, good_token};
 
 /// Tokens are renewed when half of this is over.
 const TOKEN_SECONDS: u64 = 4;
 
 pub(crate) async fn passes() {
     let public = format!("e1:{ED_PUBLIC}");
-    let settings = [("log", "trace"), ("tokens.eddsa", &public), ("trusted_proxies", "127.0.0.0/8")];
+    let api = format!("app:{API_SECRET}");
+    let settings =
+        [("log", "trace"), ("tokens.eddsa", &public), ("trusted_proxies", "127.0.0.0/8"), ("api.keys", &api)];
     let mut relay = RelayProcess::start(&settings);
     let address = relay.address();
     let short = |user| {
@@ -71,6 +75,27 @@ pub(crate) async fn passes() {
     let mut peer = Peer::open(address).await;
     peer.write(&frame(BINARY, BODY.as_bytes())).await;
     assert_eq!(peer.closed().await, Code::BAD_FRAME.0);
+    // They see who is there and who writes; a page goes by a beacon; bob signs a device of his out; the app's server
+    // asks who is there, and ends what is left.
+    bob.command(Command::Watch { by: 0, users: users(&["alice", "mallory"]) }).await.unwrap();
+    alice.command(Command::Typing(direct.clone())).await.unwrap();
+    alice.command(Command::SetInvisible(true)).await.unwrap();
+    let mut page = Peer::open(address).await;
+    let ticket = page.say_hello(hello("mallory", good_token("mallory"))).await.bye_ticket;
+    let beacon = wire::Beacon { ticket, bye: Some(wire::Bye::default()) }.encode_to_vec();
+    assert_eq!(http(address, "POST /bye", &[], &beacon).await, 204);
+    let Ok(Answer::Devices(devices)) = bob.command(Command::Devices).await else { panic!("no devices") };
+    assert_eq!(devices.len(), 2);
+    bob.command(Command::SignOut(devices[1].device.clone())).await.unwrap();
+    let key = format!("Authorization: Bearer {API_SECRET}");
+    for (request, status) in [
+        ("GET /api/v1/presence?user=alice&user=mallory", 200),
+        ("GET /api/v1/users/alice/devices", 200),
+        ("POST /api/v1/users/mallory/kick", 200),
+        ("POST /api/v1/users/mallory/revoke-tokens", 200),
+    ] {
+        assert_eq!(http(address, request, &[&key], &[]).await, status, "{request}");
+    }
     // Long enough that alice's token was renewed on the open connection, which else would have ended.
     while begun.elapsed() < Duration::from_secs(TOKEN_SECONDS) {
         alice.send(&direct, &format!("{BODY} and on")).await.unwrap();
@@ -84,6 +109,17 @@ pub(crate) async fn passes() {
     assert!(log.contains("The relay has stopped."), "the log is kept to its end:\n{log}");
     assert_nothing_private(&log, address);
     println!("an ordinary day: {} bytes logged, nothing private among them", log.len());
+}
+
+/// An HTTP request; gives the answer's status.
+async fn http(relay: SocketAddr, request: &str, lines: &[&str], body: &[u8]) -> u16 {
+    let (first, length) = (format!("{request} HTTP/1.1"), format!("Content-Length: {}", body.len()));
+    let mut all = vec![first.as_str(), "Host: relay", length.as_str()];
+    all.extend(lines);
+    let mut peer = Peer::tcp(relay).await;
+    peer.write(&[head(&all), body.to_vec()].concat()).await;
+    let answer = peer.http().await.expect("an answer");
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// As an operator stops it.

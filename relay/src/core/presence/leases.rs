@@ -61,7 +61,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if !self.presences.present.contains_key(&claim.user) {
             // That she is invisible must be known. A damaged record of another device holds nobody off.
             let record = self.user_record(&claim.user)?;
-            let devices = self.device_records(&claim.user);
+            let devices = self.shown_device_records(&claim.user);
             let is_unread = devices.is_err();
             let devices = devices.unwrap_or_else(|error| {
                 self.note_fault(&error);
@@ -273,7 +273,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// A user without a lease, as the store knows her.
     pub(super) fn resting(&self, user: &UserId) -> Result<Present, StoreError> {
-        Ok(Present::resting(self.user_record(user)?, &self.device_records(user)?, self.recovering()))
+        let devices = self.shown_device_records(user)?;
+        Ok(Present::resting(self.user_record(user)?, &devices, self.recovering()))
     }
 
     /// Since when devices come back after the relay's start, and until when.

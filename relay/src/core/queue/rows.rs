@@ -122,7 +122,7 @@ impl Row {
 
     /// The entries with their positions.
     pub fn numbered(&self) -> impl Iterator<Item = (Pos, &Reference)> {
-        (self.first().0..).map(Pos).zip(&self.entries)
+        (self.first().0..=self.last.0).map(Pos).zip(&self.entries)
     }
 
     /// The bytes to store.

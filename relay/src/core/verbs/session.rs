@@ -6,6 +6,7 @@ use hongyan_protocol::{Code, Pos};
 use super::Caller;
 use super::hello::token_expires_in_ms;
 use crate::core::commit::Effect;
+use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
@@ -86,7 +87,8 @@ pub(super) fn bye<S: Store, V: Verifier>(
         return Err(Refusal::Close(Code(1000)));
     }
     // What may fail comes first: a logout that is refused changes nothing.
-    let is_signed_out = relay.has_sign_out(&caller.user, &caller.device)?;
+    let is_signed_out =
+        relay.has_sign_out(&caller.user, &caller.device)? && !defects::is_on(Defect::LogoutForgetsSignOut);
     relay.keep_last_seen(&caller.user, PresenceCause::Logout)?;
     let mut connections = vec![caller.connection];
     if let Some(user) = relay.users.get(&caller.user) {

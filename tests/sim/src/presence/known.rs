@@ -121,6 +121,10 @@ pub(crate) struct Known {
     logouts: Vec<(Greeting, Vec<ConnectionId>, u32)>,
     /// Users who asked to be shown or hidden, and how many commits end until they are: some see it before.
     hiding: Vec<(String, u32)>,
+    /// Users of whom the relay has ended a device's session within the present input.
+    pub(crate) kicked: BTreeSet<String>,
+    /// Users with a device whose own logout became durable within it: which end was the last nobody knows here.
+    pub(crate) logged_out: BTreeSet<String>,
     /// The relay stops, and tells nothing any more.
     pub(crate) stops: bool,
     pub(crate) shown: BTreeMap<String, Shown>,
@@ -263,6 +267,7 @@ impl Known {
         let hides = lease.by.kind == DeviceKind::Miniprogram && lease.away.is_some_and(|until| until > now);
         self.dirty = true;
         if [Code::SUPERSEDED, Code::KICKED, Code::LOGGED_OUT, Code::TOKEN_REVOKED].contains(&code) {
+            self.kicked.insert(lease.by.user.clone());
             if is_last(&self.leases, &lease.by) {
                 self.without_channel.remove(&(lease.by.user.clone(), lease.by.device.clone()));
             }
@@ -300,6 +305,18 @@ impl Known {
         self.dirty = true;
     }
 
+    /// A device is signed out, and that is durable: whatever held its lease, it is gone.
+    pub(crate) fn is_signed_out(&mut self, user: &str, device: &str) {
+        let of = (user.to_owned(), device.to_owned());
+        self.dirty = true;
+        let is_its = |lease: &mut Lease| (lease.by.user.as_str(), lease.by.device.as_str()) == (user, device);
+        if self.leases.extract_if(.., is_its).count() > 0 {
+            self.kicked.insert(of.0.clone());
+        }
+        self.without_channel.remove(&of);
+        self.awaited.remove(&of);
+    }
+
     /// It was refused after all.
     pub(crate) fn stays_logged_in(&mut self, by: &Greeting) {
         self.logouts.retain(|(other, ..)| (&other.user, &other.device) != (&by.user, &by.device));
@@ -312,6 +329,7 @@ impl Known {
         self.dirty |= self.hiding.extract_if(.., |(_, left)| *left == 0).count() > 0;
         for (by, connections, _) in self.logouts.extract_if(.., |(.., left)| *left == 0) {
             self.dirty = true;
+            self.logged_out.insert(by.user.clone());
             // It may have logged in again meanwhile.
             if self.leases.iter().any(|lease| lease.is_of(&by) && !connections.contains(&lease.connection)) {
                 continue;

@@ -184,8 +184,11 @@ impl World {
             self.contacts_are_durable();
         }
         for (id, watcher, presence) in std::mem::take(&mut self.tellings.told) {
+            self.judge_kicked(&watcher, &presence);
             self.judge_told_presence(id, &watcher, presence, &contacts_before);
         }
+        self.tellings.known.kicked.clear();
+        self.tellings.known.logged_out.clear();
     }
 
     // ------------------------------------------------------------ frames
@@ -234,6 +237,12 @@ impl World {
         if let Some(user) = user.map(|greeting| greeting.user.clone()) {
             let ahead = u32::from(!self.relay.is_quiet());
             self.tellings.known.asks_to_hide(&user, ahead);
+        }
+    }
+
+    pub(crate) fn presence_signed_out(&mut self, user: &str, device: &str) {
+        if self.shape.presence.is_some() {
+            self.tellings.known.is_signed_out(user, device);
         }
     }
 
@@ -334,6 +343,21 @@ impl World {
                 format!("{} a state since {before} or later", whose()),
                 format!("{status:?} since {since}"),
             );
+        }
+    }
+
+    /// Whose last session the relay has ended just now is told to be gone for that reason.
+    fn judge_kicked(&mut self, watcher: &str, presence: &wire::Presence) {
+        let (user, known) = (&presence.user, &self.tellings.known);
+        // What could not be read when she came is read now, and may say something else.
+        let is_sure = known.kicked.contains(user)
+            && !known.logged_out.contains(user)
+            && self.tellings.read_failed_at.is_none();
+        let is_seen = watcher == user || !known.may_be_hidden(user);
+        let is_gone = presence.status() == wire::PresenceStatus::Offline;
+        if is_sure && is_seen && is_gone && presence.cause() != wire::PresenceCause::Kicked {
+            let happened = format!("{watcher} is told {}", presence.cause().as_str_name());
+            self.broke("ends", format!("{user} was kicked, and is told to be offline for that"), happened);
         }
     }
 
