@@ -78,7 +78,8 @@ impl World {
         let (cache, user) = (device.cache(), device.user.as_str());
         let meta = cache.meta();
         let from = if cache.from.0 == meta.epoch { cache.from.1 } else { 0 };
-        let by_logs = self.shape.logs.is_some();
+        // Who left and came again keeps nothing of before if messages were changed meanwhile.
+        let may_go = self.shape.logs.is_some() || self.scenario.changes;
         let missing = self.with_tables(&meta.epoch, |tables| {
             let mut queue = truth::queue(tables, user, from).take_while(|entry| entry.pos <= meta.cursor);
             queue.find(|entry| {
@@ -87,7 +88,7 @@ impl World {
                 };
                 // Of a group that comes by its log the queue only hints at it, and who leaves never pulls what is hinted.
                 let is_hint = cache.log(&id).is_some_and(|told| told < seq);
-                if is_hint || (by_logs && truth::left_after(tables, id.as_str(), user, seq)) {
+                if is_hint || (may_go && truth::left_after(tables, id.as_str(), user, seq)) {
                     return false;
                 }
                 let kept = cache.message(&id, Seq(seq)).map(|message| message.key);
@@ -201,7 +202,11 @@ impl World {
         let user = device.user.as_str();
         let pos = device.told.pos;
         // What is told is durable, so the cache says of which epoch it is; what was told before a gap is older.
-        let epochs: Vec<String> = if pos > 0 {
+        let epochs: Vec<String> = if pos > 0 && device.is_logged_out() {
+            // Its cache, which would say which, is gone; what was sent again may be at the same position of two epochs.
+            let others = device.told.begun.iter().rev().filter(|epoch| **epoch != device.told.epoch);
+            core::iter::once(&device.told.epoch).chain(others).cloned().collect()
+        } else if pos > 0 {
             vec![device.told.epoch.clone()]
         } else if device.told.gaps.is_empty() && !device.is_logged_out() {
             vec![device.cache().meta().epoch]

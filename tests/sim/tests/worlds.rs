@@ -166,3 +166,9 @@ fn what_is_shown_is_as_it_was_told_last() {
         check_whole_world(&Scenario::new(seed).without_ends());
     }
 }
+
+/// The checker took a position of one epoch for that of another, in which the same message had been sent again.
+#[test]
+fn what_a_signed_out_device_was_told_may_be_of_either_epoch() {
+    check_whole_world(&Scenario::new(1_795_723_899_005_895));
+}
