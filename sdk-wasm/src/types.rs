@@ -1,8 +1,8 @@
 //! What JavaScript sees: plain data. TypeScript's declarations are made from these structs.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tsify::Tsify;
-use wasm_bindgen::JsValue;
 
 /// Why something failed, and what to do about it.
 #[derive(Serialize, Tsify)]
@@ -33,9 +33,8 @@ pub struct Message {
     /// Milliseconds since 1970 by the relay's clock (while sending, by this device's). Order is by `seq`.
     pub time: u64,
     /// What was written.
-    #[serde(with = "serde_wasm_bindgen::preserve")]
     #[tsify(type = "Body")]
-    pub body: JsValue,
+    pub body: Body,
     /// Where it is.
     #[tsify(type = "'sending' | 'sent' | 'failed'")]
     pub status: &'static str,
@@ -51,6 +50,37 @@ pub struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[tsify(optional)]
     pub error: Option<ErrorInfo>,
+}
+
+/// A message's body; its TypeScript is in `exports`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Body {
+    /// With members of the app's own.
+    Own(Box<RawValue>),
+    /// Without.
+    Plain {
+        /// What it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// What it says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+}
+
+/// What was not told one by one; its TypeScript is in the layer above.
+#[derive(Default, Serialize)]
+pub struct Gap {
+    /// Of which large group; of everything when absent, as the others are then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// The last message before it that was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// The first that is told again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
 }
 
 /// What a group is besides its messages.
