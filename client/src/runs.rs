@@ -11,9 +11,8 @@
 //!
 //! *Invariant:* versions rise from save to save, also across those who write one after the other.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use hongyan_protocol::{ConversationId, Seq};
-use prost::Message as _;
 
 use crate::limits::{RUN_BYTES_TARGET, RUN_MESSAGES_MAX};
 use crate::sorted::SortedMap;
@@ -28,18 +27,8 @@ pub struct Run {
     pub first: Seq,
     /// The highest seq.
     pub last: Seq,
-    /// Its messages' records.
+    /// The version, in 8 bytes, then the messages' records, each after its length as Protocol Buffers write it.
     pub record: Bytes,
-}
-
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-#[prost(skip_debug)]
-struct RunRecord {
-    #[prost(uint64, tag = "1")]
-    version: u64,
-    /// Of `first` and those after it.
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    messages: Vec<Bytes>,
 }
 
 impl Runs {
@@ -55,12 +44,12 @@ impl Runs {
             let mut gathering: Option<Gathering> = None;
             for (seq, record) in messages {
                 if let Some(run) = gathering.take_if(|run| !run.takes(seq)) {
-                    runs.push((of.clone(), run.end(version)));
+                    runs.push((of.clone(), run.end()));
                 }
-                gathering.get_or_insert_with(|| Gathering::at(seq)).push(seq, record);
+                gathering.get_or_insert_with(|| Gathering::at(seq, version)).push(seq, &record);
             }
             if let Some(run) = gathering {
-                runs.push((of, run.end(version)));
+                runs.push((of, run.end()));
             }
         }
         runs
@@ -70,28 +59,27 @@ impl Runs {
 struct Gathering {
     first: Seq,
     last: Seq,
-    bytes: usize,
-    messages: Vec<Bytes>,
+    record: Vec<u8>,
 }
 
 impl Gathering {
-    fn at(seq: Seq) -> Self {
-        Self { first: seq, last: seq, bytes: 0, messages: Vec::new() }
+    fn at(seq: Seq, version: u64) -> Self {
+        Self { first: seq, last: seq, record: version.to_be_bytes().to_vec() }
     }
 
     fn takes(&self, seq: Seq) -> bool {
-        seq == self.last.next() && seq <= last_max(self.first) && self.bytes < RUN_BYTES_TARGET
+        seq == self.last.next() && seq <= last_max(self.first) && self.record.len() < RUN_BYTES_TARGET
     }
 
-    fn push(&mut self, seq: Seq, record: Bytes) {
+    fn push(&mut self, seq: Seq, record: &[u8]) {
         self.last = seq;
-        self.bytes += record.len();
-        self.messages.push(record);
+        // A list grows as it must.
+        let _ = prost::encode_length_delimiter(record.len(), &mut self.record);
+        self.record.extend_from_slice(record);
     }
 
-    fn end(self, version: u64) -> Run {
-        let record = RunRecord { version, messages: self.messages }.encode_to_vec().into();
-        Run { first: self.first, last: self.last, record }
+    fn end(self) -> Run {
+        Run { first: self.first, last: self.last, record: self.record.into() }
     }
 }
 
@@ -112,14 +100,23 @@ pub fn kept_from(bound: Seq) -> Seq {
 /// there: the cache is no more than that.
 pub fn messages(runs: impl IntoIterator<Item = (Seq, Bytes)>, from: Seq, to: Seq) -> Vec<(Seq, Bytes)> {
     let mut found: SortedMap<Seq, (u64, Bytes)> = SortedMap::new();
-    for (first, record) in runs {
-        let Ok(run) = RunRecord::decode(record) else { continue };
-        for (seq, message) in (first.0..=u64::MAX).map(Seq).zip(run.messages) {
-            let is_older = found.get(&seq).is_some_and(|(version, _)| *version > run.version);
-            if (from..=to).contains(&seq) && !is_older {
-                found.insert(seq, (run.version, message));
+    for (first, mut record) in runs {
+        let Ok(version) = record.try_get_u64() else { continue };
+        let mut seq = first;
+        while let Ok(length) = prost::decode_length_delimiter(&mut record)
+            && length <= record.len()
+        {
+            let message = record.split_to(length);
+            let is_older = found.get(&seq).is_some_and(|(other, _)| *other > version);
+            if from <= seq && seq <= to && !is_older {
+                found.insert(seq, (version, message));
             }
+            seq = seq.next();
         }
     }
-    found.into_iter().map(|(seq, (_, message))| (seq, message)).collect()
+    let mut messages = Vec::new();
+    for (seq, (_, message)) in found {
+        messages.push((seq, message));
+    }
+    messages
 }

@@ -5,21 +5,14 @@ use hongyan_protocol::wire::{Content, DeviceKind};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, UserId};
 use js_sys::{Array, JSON, Object, Reflect};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::driver::set;
+use crate::text::to_text;
 use crate::types;
 
-/// As JSON. Text is what crosses from here to JavaScript fastest, and from tab to tab: an object is made of it once, where
-/// it is told. Whole numbers are numbers (a seq above 2^53 would take longer than the sun lasts).
-fn to_text(value: &impl Serialize) -> String {
-    // Nothing that is written here can fail: there are no maps with other keys than strings.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-/// Plain objects.
+/// Plain objects; whole numbers are numbers (a seq above 2^53 would take longer than the sun lasts).
 pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
     from_text(&to_text(value).into())
 }
@@ -66,7 +59,11 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
 }
 
 fn told(name: &str, payload: &impl Serialize) -> JsValue {
-    to_text(&(name, payload)).into()
+    pair(name, &to_text(payload))
+}
+
+fn pair(name: &str, payload: &str) -> JsValue {
+    ["[\"", name, "\",", payload, "]"].concat().into()
 }
 
 pub(crate) fn answer(answer: Answer) -> JsValue {
@@ -275,8 +272,7 @@ fn own_body(content: &Content, kind: Option<&String>, text: Option<&String>) -> 
             set(&body, name, &value.into());
         }
     }
-    let json = JSON::stringify(&body).ok()?.as_string()?;
-    RawValue::from_string(json).ok().map(types::Body::Own)
+    JSON::stringify(&body).ok()?.as_string().map(types::Json).map(types::Body::Own)
 }
 
 fn text_member(object: &Object, name: &str) -> Result<String, ChatError> {

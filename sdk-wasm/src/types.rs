@@ -1,7 +1,6 @@
 //! What JavaScript sees: plain data. TypeScript's declarations are made from these structs.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tsify::Tsify;
 
 /// Why something failed, and what to do about it.
@@ -57,7 +56,7 @@ pub struct Message {
 #[serde(untagged)]
 pub enum Body {
     /// With members of the app's own.
-    Own(Box<RawValue>),
+    Own(Json),
     /// Without.
     Plain {
         /// What it is.
@@ -68,6 +67,11 @@ pub enum Body {
         text: Option<String>,
     },
 }
+
+/// An object, as JSON.
+#[derive(Serialize)]
+#[serde(rename = "JSON")]
+pub struct Json(pub String);
 
 /// What was not told one by one; its TypeScript is in the layer above.
 #[derive(Default, Serialize)]

@@ -50,17 +50,15 @@ export async function readCache(page, user) {
   const newest = new Map()
   raw.messages.forEach((record, index) => {
     const [conversation, last, first] = raw.messageKeys[index] ?? ['', 0, 0]
-    const run = decode(record)
-    const messages = run.get(2) ?? []
+    const { version, messages } = readRun(record)
     if (messages.length !== last - first + 1) throw new Error(`The run at [${conversation}, ${last}, ${first}] has ${messages.length} messages.`)
-    messages.forEach((/** @type {number[]} */ message, /** @type {number} */ at) => {
+    messages.forEach((message, at) => {
       const fields = decode(message)
       const seq = first + at
       const inside = [text(fields, 1), number(fields, 2)]
       if (inside[0] !== conversation || inside[1] !== seq) {
         throw new Error(`The message at [${conversation}, ${seq}] is the message [${inside}].`)
       }
-      const version = number(run, 1)
       if (version < (newest.get(`${conversation} ${seq}`)?.version ?? 0)) return
       newest.set(`${conversation} ${seq}`, { version, message: { conversation, seq, key: text(fields, 3), from: text(fields, 4) } })
     })
@@ -72,6 +70,26 @@ export async function readCache(page, user) {
   })
   const meta = raw.meta[0] === undefined ? undefined : decode(raw.meta[0])
   return { messages, records: raw.messages.length, outbox, conversations: raw.conversations, epoch: meta ? text(meta, 4) : '', cursor: meta && number(meta, 5) }
+}
+
+/**
+ * A run of messages: its version in 8 bytes, then each message after its length.
+ * @param {number[]} record
+ */
+function readRun(record) {
+  const version = record.slice(0, 8).reduce((value, byte) => value * 256 + byte, 0)
+  /** @type {number[][]} */
+  const messages = []
+  for (let at = 8; at < record.length; ) {
+    let length = 0
+    for (let scale = 1; ; scale *= 128) {
+      const byte = record[at++] ?? 0
+      length += (byte & 0x7f) * scale
+      if (byte < 0x80) break
+    }
+    messages.push(record.slice(at, (at += length)))
+  }
+  return { version, messages }
 }
 
 /** @typedef {Map<number, any[]>} Fields numbers, or arrays of bytes, by field number */
