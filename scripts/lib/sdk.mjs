@@ -18,10 +18,10 @@ import { whenChanged } from './stamps.mjs'
 import { Failure, say, step, table } from './terminal.mjs'
 
 /**
- * What wasm and JavaScript may weigh together, in bytes of brotli. This stage has 105 KB, of which
- * the tabs and presence are 25.
+ * What wasm and JavaScript may weigh together, in bytes of brotli. This stage has 106 KB, of which
+ * the tabs and presence are 25, and catching up fast is 1.5.
  */
-export const BUDGET_BROTLI_BYTES = 105 * 1024
+export const BUDGET_BROTLI_BYTES = 106 * 1024
 
 /** In Chromium since 85 and Safari since 15 or earlier: all that the module may use. */
 const WASM_FEATURES = ['mutable-globals', 'sign-ext', 'bulk-memory', 'bulk-memory-opt', 'nontrapping-float-to-int', 'multivalue']

@@ -183,9 +183,12 @@ scenario('what came while nobody was there is cached in few records, and is whol
   scene.expect(...UNREACHABLE)
   const context = alice.page.context()
   await alice.load(front.origin)
+  await alice.page.evaluate(async () => {
+    window.kept.wasm = await (await fetch('/sdk/hongyan/wasm/hongyan_bg.wasm')).arrayBuffer()
+  })
   await context.setOffline(true)
   const seqs = await alice.page.evaluate(async () => {
-    window.chat = await window.hongyan.connect({ user: 'absent', token: 'none' })
+    window.chat = await window.hongyan.connect({ user: 'absent', token: 'none', wasm: window.kept.wasm })
     const lists = []
     for (const { id } of await window.chat.conversations()) {
       const list = []

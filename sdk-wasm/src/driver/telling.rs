@@ -97,6 +97,12 @@ impl Driver {
         }
         self.ended.replace(Some(reason.clone()));
         self.tab_input(TabInput::Leave);
+        // What that told comes before the end.
+        loop {
+            let telling = self.telling.borrow_mut().pop_front();
+            let Some(telling) = telling else { break };
+            self.tell_next(telling);
+        }
         let asked = self.tabs.borrow_mut().abandon();
         for request in asked {
             self.settle(request, Err(reason.clone()));
