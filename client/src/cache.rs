@@ -8,6 +8,7 @@ use hongyan_protocol::{ConversationId, Pos, Seq};
 
 use crate::defects::{self, Defect};
 use crate::io::{Answer, ChatError, Event, RequestId, Ticket, Write};
+use crate::limits::{SAVED_BYTES_TARGET, SAVED_CONVERSATIONS_MAX, SAVED_ENTRIES_MAX};
 use crate::sorted::{SortedMap, SortedSet};
 
 /// What happens once a transaction is durable, in its order.
@@ -33,11 +34,20 @@ pub(crate) struct Transaction {
     pub(crate) meta: bool,
     /// Entries of the queue in it.
     pub(crate) entries: u64,
+    /// Bytes of the messages in it.
+    pub(crate) bytes: usize,
 }
 
 impl Transaction {
     pub(crate) fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.after.is_empty() && self.changed.is_empty() && !self.meta
+    }
+
+    /// With so many entries more it is enough for one task of a page.
+    pub(crate) fn is_full(&self, entries: u64) -> bool {
+        self.entries + entries >= SAVED_ENTRIES_MAX
+            || self.changed.len() >= SAVED_CONVERSATIONS_MAX
+            || self.bytes >= SAVED_BYTES_TARGET
     }
 
     /// Whether it empties the cache.

@@ -300,7 +300,7 @@ impl Client {
             match after {
                 After::Event(event) => self.tell(event),
                 After::Reply(request, answer) => self.reply(request, answer),
-                After::Durable { life, pos, entries } => self.durable(now, life, pos, entries),
+                After::Durable { life, pos, entries } => self.durable(life, pos, entries),
                 After::Queued(order) => {
                     if let Some(entry) = self.outbox.entries.get_mut(&order) {
                         entry.durable = true;
@@ -308,6 +308,7 @@ impl Client {
                 }
             }
         }
+        self.acknowledge_soon(now);
         for id in transaction.changed.as_slice() {
             if let Some(conversation) = self.view_of(id) {
                 self.event(Event::Conversation(conversation));

@@ -66,6 +66,7 @@ mod queue;
 mod random;
 mod records;
 mod requests;
+pub mod runs;
 mod sending;
 mod session;
 pub mod sorted;

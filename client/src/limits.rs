@@ -35,11 +35,20 @@ pub const REQUESTS_MAX: usize = 256;
 pub const CACHED_MESSAGES_MAX: u64 = 10_000;
 /// The step of trimming.
 pub const CACHED_MESSAGES_STEP: u64 = 1_000;
+/// Seqs of a block: a run of messages (see [`crate::runs`]) lies within one. What is trimmed may leave one block more.
+pub const RUN_MESSAGES_MAX: u64 = 64;
+/// Bytes of messages, after which a run is closed (it may hold one message more).
+pub const RUN_BYTES_TARGET: usize = 32 * 1024;
 /// Conversations kept in the list.
 pub const CONVERSATIONS_MAX: usize = 20_000;
-/// Entries of the queue in one transaction of the cache. What a transaction writes and tells is one task of a page, and a
-/// page that is blocked for longer than 50 ms is felt.
-pub const SAVED_ENTRIES_MAX: u64 = 256;
+/// Entries of the queue in one transaction of the cache. The more, the fewer records are written: those of a conversation
+/// go into few, and its line is written once. What a transaction writes is one task of a page, and a page that is blocked
+/// for longer than 50 ms is felt; so it is full as well …
+pub const SAVED_ENTRIES_MAX: u64 = 2_048;
+/// … with so many conversations …
+pub const SAVED_CONVERSATIONS_MAX: usize = 256;
+/// … or so many bytes of messages (it may hold one message more).
+pub const SAVED_BYTES_TARGET: usize = 1024 * 1024;
 /// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
 /// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,
 /// so this bound is the second line.
@@ -82,3 +91,5 @@ pub const TYPING_EVERY_MS: u64 = 3_000;
 pub const TYPING_EXPIRES_MAX_MS: u64 = 30_000;
 /// Those who write and are known here, and conversations in which this user writes.
 pub const TYPING_MAX: usize = 64;
+
+const _: () = assert!(RUN_MESSAGES_MAX.is_power_of_two());

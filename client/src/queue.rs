@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{Event, Now, Write};
-use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, SAVED_ENTRIES_MAX, UNSAVED_ENTRIES_MAX};
+use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
 use crate::logs::{LogCursor, Way};
 use crate::session::Pending;
 use crate::sorted::SortedMap;
@@ -173,7 +173,7 @@ impl Client {
                 // A kind of a newer version: it takes its position and means nothing here.
                 None => {}
             }
-            if self.cache.gathering.entries + applied >= SAVED_ENTRIES_MAX {
+            if self.cache.gathering.is_full(applied) {
                 self.applied(core::mem::take(&mut applied));
                 self.fill();
             }
@@ -240,6 +240,7 @@ impl Client {
         }
         let now_at = line.last_seq;
         let record: Bytes = message.encode_to_vec().into();
+        self.cache.gathering.bytes += record.len();
         self.cache.write(Write::Message(id.clone(), Seq(message.seq), record));
         self.trim(id, before, now_at);
         self.cache.changed(id);
@@ -435,18 +436,17 @@ impl Client {
     }
 
     /// The cache holds the queue up to `pos`.
-    pub(crate) fn durable(&mut self, now: Now, life: u64, pos: Pos, entries: u64) {
+    pub(crate) fn durable(&mut self, life: u64, pos: Pos, entries: u64) {
         if life != self.queue.life {
             return;
         }
         debug_assert!(pos >= self.queue.durable && pos <= self.queue.received);
         self.queue.durable = self.queue.durable.max(pos);
         self.queue.unacked += entries;
-        self.acknowledge_soon(now);
     }
 
     /// Acknowledges when enough is due, or after a while.
-    fn acknowledge_soon(&mut self, now: Now) {
+    pub(crate) fn acknowledge_soon(&mut self, now: Now) {
         if self.queue.tellable() > self.queue.acked {
             if self.queue.unacked >= ACK_ENTRIES {
                 self.acknowledge();

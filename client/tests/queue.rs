@@ -12,7 +12,7 @@ use hongyan_client::view::GroupUpdateKind;
 use hongyan_client::{Command, Event, Input, Storage, Write};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{
-    self, ConversationState, GroupChangeKind, entry::Change, relay_frame::Event as Relay,
+    self, Content, ConversationState, GroupChangeKind, entry::Change, relay_frame::Event as Relay,
 };
 use hongyan_protocol::{Code, GroupVersion, Seq, Time};
 use proptest::prelude::*;
@@ -72,19 +72,48 @@ fn what_gathers_while_the_cache_is_slow_is_saved_in_parts() {
 }
 
 #[test]
+fn a_part_is_full_with_many_conversations_or_many_bytes() {
+    let writers = SAVED_CONVERSATIONS_MAX as u64 + 1;
+    let content = Content { text: "x".repeat(SAVED_BYTES_TARGET / 4), ..Content::default() }.encode_to_vec();
+    let few = |n: u64| {
+        let from = format!("writer-{n}");
+        log_message(&with(&from), 1, &from, &format!("few-{n}"))
+    };
+    let long = |n| wire::Message {
+        content: content.clone().into(),
+        ..log_message(&with("bob"), n, "bob", &format!("long-{n}"))
+    };
+    let messages = (1..=writers).map(few).chain((1..=6).map(long));
+    let entries = (2..).zip(messages).map(|(pos, message)| entry(pos, Change::Message(message)));
+    let mut bed = Bed::online();
+    bed.saves_at_once = false;
+    bed.say(0, batch(vec![entry(1, Change::Message(few(0)))]));
+    for entry in entries {
+        bed.say(0, batch(vec![entry]));
+    }
+    let mut sizes = Vec::new();
+    while let Some((_, writes)) = bed.saves.front() {
+        sizes.push(writes.iter().filter(|write| matches!(write, Write::Message(..))).count());
+        bed.save();
+    }
+    assert_eq!(sizes, [1, SAVED_CONVERSATIONS_MAX, 5, 2]);
+}
+
+#[test]
 fn a_process_that_ends_between_parts_begins_where_they_end() {
     let mut bed = Bed::online();
     bed.saves_at_once = false;
+    let all = 2 * SAVED_ENTRIES_MAX;
     bed.say(0, bobs(1, 1));
-    for n in (2..=600).step_by(100) {
-        bed.say(0, bobs(n, n + 99));
+    for n in (2..=all).step_by(100) {
+        bed.say(0, bobs(n, all.min(n + 99)));
     }
     bed.save();
     bed.save();
     bed.crash();
     bed.saves_at_once = true;
     bed.restore();
-    let hello = bed.go_online(601);
+    let hello = bed.go_online(all);
     assert_eq!(hello.cursor, 1 + SAVED_ENTRIES_MAX);
 }
 

@@ -2,18 +2,31 @@
 
 use hongyan_client::{Answer, ChatError, Event, Now, Storage, view};
 use hongyan_protocol::wire::{Content, DeviceKind};
-use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, UserId};
 use js_sys::{Array, JSON, Object, Reflect};
 use serde::Serialize;
-use serde_wasm_bindgen::Serializer;
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::driver::set;
+use crate::text::to_text;
 use crate::types;
 
-/// Plain objects; whole numbers as numbers (a seq above 2^53 would take longer than the sun lasts).
+/// Plain objects; whole numbers are numbers (a seq above 2^53 would take longer than the sun lasts).
 pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
-    value.serialize(&Serializer::new()).unwrap_or(JsValue::UNDEFINED)
+    from_text(&to_text(value).into())
+}
+
+/// The plain objects that a text holds.
+pub(crate) fn from_text(text: &JsValue) -> JsValue {
+    parse(text).unwrap_or(JsValue::UNDEFINED)
+}
+
+#[wasm_bindgen]
+extern "C" {
+    // `js_sys` has it of a Rust string; this one is JavaScript's already.
+    #[wasm_bindgen(js_namespace = JSON, catch)]
+    fn parse(text: &JsValue) -> Result<JsValue, JsValue>;
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counters stay below 2^53 for longer than the sun lasts")]
@@ -29,18 +42,22 @@ pub(crate) fn error_to_js(given: &ChatError) -> JsValue {
     to_js(&error(given))
 }
 
-/// An event as tabs tell it to each other: its name and its payload.
+/// An event as tabs tell it to each other: its name and its payload, as text.
 pub(crate) fn event(event: &Event, now: Now) -> JsValue {
-    let (name, payload) = match event {
-        Event::Message(one) => ("message", to_js(&message(one, None))),
-        Event::Outbox(one, error) => ("outbox", to_js(&message(one, error.as_ref()))),
-        Event::Conversation(one) => ("conversation", to_js(&conversation(one))),
-        Event::State(one) => ("state", to_js(&state(one, now))),
-        Event::Gap => ("gap", gap(None, None)),
+    match event {
+        Event::Message(one) => told("message", &message(one, None)),
+        Event::Outbox(one, error) => told("outbox", &message(one, error.as_ref())),
+        Event::Conversation(one) => told("conversation", &conversation(one)),
+        Event::State(one) => told("state", &state(one, now)),
+        Event::Gap => told("gap", &types::Gap::default()),
         Event::LogGap { conversation, after, before } => {
-            ("gap", gap(Some(conversation), Some((*after, *before))))
+            let conversation = Some(conversation.as_str().into());
+            told("gap", &types::Gap { conversation, after: Some(after.0), before: Some(before.0) })
         }
-        Event::ChangesGap { conversation } => ("gap", gap(Some(conversation), None)),
+        Event::ChangesGap { conversation } => {
+            let conversation = Some(conversation.as_str().into());
+            told("gap", &types::Gap { conversation, ..types::Gap::default() })
+        }
         Event::Change { kind, by, time, reaction, message: changed } => {
             let kind = match kind {
                 view::ChangeKind::Edited => "edited",
@@ -50,28 +67,23 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
             };
             let by = by.as_str().into();
             let (reaction, message) = (reaction.clone(), message(changed, None));
-            ("change", to_js(&types::Change { kind, by, time: time.0, reaction, message }))
+            told("change", &types::Change { kind, by, time: time.0, reaction, message })
         }
-        Event::Group(update) => ("group", to_js(&group_update(update))),
-        Event::Presence(one) => ("presence", to_js(&presence(one))),
+        Event::Group(update) => told("group", &group_update(update)),
+        Event::Presence(one) => told("presence", &presence(one)),
         Event::Typing { conversation, user, typing } => {
             let (conversation, user) = (conversation.as_str().into(), user.as_str().into());
-            ("typing", to_js(&types::Typing { conversation, user, typing: *typing }))
+            told("typing", &types::Typing { conversation, user, typing: *typing })
         }
-    };
-    Array::of2(&name.into(), &payload).into()
+    }
 }
 
-fn gap(conversation: Option<&ConversationId>, between: Option<(Seq, Seq)>) -> JsValue {
-    let gap = Object::new();
-    if let Some(conversation) = conversation {
-        set(&gap, "conversation", &conversation.as_str().into());
-    }
-    if let Some((after, before)) = between {
-        set(&gap, "after", &number_to_js(after.0));
-        set(&gap, "before", &number_to_js(before.0));
-    }
-    gap.into()
+fn told(name: &str, payload: &impl Serialize) -> JsValue {
+    pair(name, &to_text(payload))
+}
+
+fn pair(name: &str, payload: &str) -> JsValue {
+    ["[\"", name, "\",", payload, "]"].concat().into()
 }
 
 pub(crate) fn answer(answer: Answer) -> JsValue {
@@ -276,20 +288,22 @@ fn device(device: &view::Device) -> types::Device {
 }
 
 /// The body of a message as the application gave it: `{ text }`, or `{ kind, … }` with further members.
-fn body(content: &Content) -> JsValue {
-    let members = if content.json.is_empty() { None } else { JSON::parse(&content.json).ok() };
-    let body = members.and_then(|value| value.dyn_into::<Object>().ok()).unwrap_or_default();
-    let set = |name: &str, value: &str| {
-        // Fails only on frozen objects, and this one is ours.
-        let _ = Reflect::set(&body, &name.into(), &value.into());
-    };
-    if !content.kind.is_empty() {
-        set("kind", &content.kind);
+fn body(content: &Content) -> types::Body {
+    let kind = (!content.kind.is_empty()).then_some(&content.kind);
+    let text = (!content.text.is_empty() || content.kind.is_empty()).then_some(&content.text);
+    let plain = || types::Body::Plain { kind: kind.cloned(), text: text.cloned() };
+    if content.json.is_empty() { plain() } else { own_body(content, kind, text).unwrap_or_else(plain) }
+}
+
+/// `None` when what another client sent is no object.
+fn own_body(content: &Content, kind: Option<&String>, text: Option<&String>) -> Option<types::Body> {
+    let body = JSON::parse(&content.json).ok()?.dyn_into::<Object>().ok()?;
+    for (name, value) in [("kind", kind), ("text", text)] {
+        if let Some(value) = value {
+            set(&body, name, &value.into());
+        }
     }
-    if !content.text.is_empty() || content.kind.is_empty() {
-        set("text", &content.text);
-    }
-    body.into()
+    JSON::stringify(&body).ok()?.as_string().map(types::Json).map(types::Body::Own)
 }
 
 fn text_member(object: &Object, name: &str) -> Result<String, ChatError> {

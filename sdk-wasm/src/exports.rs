@@ -8,15 +8,14 @@ use hongyan_client::ChatError;
 use hongyan_client::sorted::SortedMap;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::DeviceKind;
-use js_sys::{Function, Promise, Reflect};
-use serde::Serialize;
+use js_sys::{Function, Object, Promise, Reflect};
 use tsify::Tsify;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::calls::bad_request;
 use crate::convert;
-use crate::driver::{Driver, Options};
+use crate::driver::{Driver, Options, set};
 use crate::platform::browser::origin;
 
 #[wasm_bindgen(typescript_custom_section)]
@@ -55,14 +54,13 @@ thread_local! {
 }
 
 /// A chat that was just opened.
-#[derive(Serialize, Tsify)]
+#[derive(Tsify)]
 pub struct OpenedChat {
     /// Its number for the other functions.
     pub id: u32,
     /// This device's id.
     pub device: String,
     /// Connection and cache.
-    #[serde(with = "serde_wasm_bindgen::preserve")]
     #[tsify(type = "State")]
     pub state: JsValue,
 }
@@ -118,9 +116,13 @@ pub async fn open(
     }
     .map_err(|error| convert::error_to_js(&error))?;
     let id = NEXT.with(|next| next.replace(next.get() + 1));
-    let opened = OpenedChat { id, device: driver.device(), state: driver.state() };
+    let OpenedChat { id, device, state } = OpenedChat { id, device: driver.device(), state: driver.state() };
     CHATS.with_borrow_mut(|chats| chats.insert(id, driver));
-    Ok(convert::to_js(&opened))
+    let opened = Object::new();
+    for (name, value) in [("id", id.into()), ("device", device.into()), ("state", state)] {
+        set(&opened, name, &value);
+    }
+    Ok(opened.into())
 }
 
 /// Says goodbye, and lets go of a chat.

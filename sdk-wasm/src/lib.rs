@@ -15,6 +15,7 @@ mod engine;
 mod exports;
 mod notes;
 mod platform;
+mod text;
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use tsify::Tsify;
-use wasm_bindgen::JsValue;
 
 /// Why something failed, and what to do about it.
 #[derive(Serialize, Tsify)]
@@ -33,9 +32,8 @@ pub struct Message {
     /// Milliseconds since 1970 by the relay's clock (while sending, by this device's). Order is by `seq`.
     pub time: u64,
     /// What was written.
-    #[serde(with = "serde_wasm_bindgen::preserve")]
     #[tsify(type = "Body")]
-    pub body: JsValue,
+    pub body: Body,
     /// Where it is.
     #[tsify(type = "'sending' | 'sent' | 'failed'")]
     pub status: &'static str,
@@ -92,6 +90,42 @@ pub struct Change {
     pub reaction: Option<String>,
     /// The message as it is now; later changes may be in it already.
     pub message: Message,
+}
+
+/// A message's body; its TypeScript is in `exports`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Body {
+    /// With members of the app's own.
+    Own(Json),
+    /// Without.
+    Plain {
+        /// What it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+        /// What it says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+}
+
+/// An object, as JSON.
+#[derive(Serialize)]
+#[serde(rename = "JSON")]
+pub struct Json(pub String);
+
+/// What was not told one by one; its TypeScript is in the layer above.
+#[derive(Default, Serialize)]
+pub struct Gap {
+    /// Of which large group; of everything when absent, as the others are then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// The last message before it that was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// The first that is told again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
 }
 
 /// What a group is besides its messages.

@@ -8,7 +8,7 @@ import { newProfile } from './harness/chromium.mjs'
 import { Front } from './harness/front.mjs'
 import { assertWhole } from './harness/log.mjs'
 import { Relay } from './harness/relay.mjs'
-import { Scene, scenario } from './harness/scene.mjs'
+import { Scene, UNREACHABLE, scenario } from './harness/scene.mjs'
 import { SdkPage } from './harness/sdk.mjs'
 import { until } from './harness/wait.mjs'
 
@@ -82,9 +82,25 @@ scenario('when IndexedDB fails later, it goes on in memory, says so and loses no
   assertWhole(await alice.page.evaluate((id) => window.chat.history(id), conversation), 2)
 })
 
-/** Databases that this version can't use; each gets the database's name. @type {[string, (name: string) => Promise<void>][]} */
+/** The version of the databases of this version. */
+const VERSION = 3
+
+/** Databases that this version can't use; each gets the database's name. @type {[string, (database: { name: string, version: number }) => Promise<void>][]} */
 const FOREIGN = [
-  ['of a newer version', (name) => new Promise((resolve, reject) => {
+  ['of an older version', ({ name, version }) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, version - 1)
+    opening.onupgradeneeded = () => {
+      for (const store of ['meta', 'conversations', 'messages', 'outbox', 'writers', 'told']) opening.result.createObjectStore(store)
+      opening.transaction?.objectStore('messages').put(new Uint8Array([10, 1, 120, 16, 1]), ['x', 1])
+      opening.transaction?.objectStore('writers').put(7, 'term')
+    }
+    opening.onerror = reject
+    opening.onsuccess = () => {
+      opening.result.close()
+      resolve()
+    }
+  })],
+  ['of a newer version', ({ name }) => new Promise((resolve, reject) => {
     const opening = indexedDB.open(name, 99)
     opening.onupgradeneeded = () => {
       opening.result.createObjectStore('meta')
@@ -96,8 +112,8 @@ const FOREIGN = [
       resolve()
     }
   })],
-  ['without its stores', (name) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, 2)
+  ['without its stores', ({ name, version }) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, version)
     opening.onupgradeneeded = () => opening.result.createObjectStore('meta')
     opening.onerror = reject
     opening.onsuccess = () => {
@@ -105,13 +121,13 @@ const FOREIGN = [
       resolve()
     }
   })],
-  ['full of garbage', (name) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, 2)
+  ['full of garbage', ({ name, version }) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, version)
     const bytes = new Uint8Array([255, 255, 255, 255, 7, 8, 9])
     opening.onupgradeneeded = () => {
       opening.result.createObjectStore('meta').put(bytes, 'meta')
       opening.result.createObjectStore('conversations').put('no bytes', 'x')
-      opening.result.createObjectStore('messages').put(bytes, ['x', 1])
+      opening.result.createObjectStore('messages').put(bytes, ['x', 1, 1])
       opening.result.createObjectStore('outbox').put(bytes, 1)
       opening.result.createObjectStore('writers').put('many', 'term')
     }
@@ -130,7 +146,7 @@ for (const [what, make] of FOREIGN) {
     await before.page.evaluate(async () => window.chat.send(await window.chat.direct('bob'), { text: 'inherited' }))
     const alice = await SdkPage.open(scene, user, front.origin, { connect: false })
     const name = `hongyan:${front.origin.replace('http', 'ws')}/ws ${user}`
-    await alice.page.evaluate(make, name)
+    await alice.page.evaluate(make, { name, version: VERSION })
     await alice.connect()
     assert.equal((await alice.state()).storage, 'indexeddb')
     await alice.online()
@@ -138,9 +154,55 @@ for (const [what, make] of FOREIGN) {
       const cache = await alice.cache()
       return cache?.messages.length === 1 && cache.outbox.length === 0 && cache.conversations.length === 1 && (cache.cursor ?? 0) > 0
     }, { seen: () => alice.cache() })
-    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, 2]])
+    assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, VERSION]])
   })
 }
+
+scenario('what came while nobody was there is cached in few records, and is whole wherever a reload cuts it', async (scene) => {
+  const alice = await SdkPage.open(scene, 'absent', front.origin)
+  await alice.online()
+  await alice.page.evaluate(() => window.chat.close())
+  const bob = await SdkPage.open(scene, 'bob-of-absent', front.origin)
+  const count = 300
+  await bob.page.evaluate(async (count) => {
+    const ids = [await window.chat.direct('absent'), await window.chat.groups.create({ title: 'Geese', members: ['absent'] })]
+    for (let n = 1; n <= count; n++) await Promise.all(ids.map((id) => window.chat.send(id, { text: `${n}` })))
+  }, count)
+  for (const wait of [0, 5, 15, 40]) {
+    await alice.load(front.origin)
+    void alice.page.evaluate((user) => window.hongyan.connect({ user, token: async () => (await fetch(`/dev/token?user=${user}`)).text() }), alice.user).catch(() => undefined)
+    await new Promise((resolve) => setTimeout(resolve, wait))
+  }
+  await alice.load(front.origin)
+  await alice.connect()
+  await alice.online()
+  await until('all is in the cache', async () => (await alice.cache())?.messages.length === 2 * count, { seen: async () => (await alice.cache())?.messages.length })
+  const cache = await alice.cache()
+  assert.ok((cache?.records ?? Infinity) <= 100, `${cache?.records} records of messages`)
+  // What is read is the cache's: the page has no network any more.
+  scene.expect(...UNREACHABLE)
+  const context = alice.page.context()
+  await alice.load(front.origin)
+  await alice.page.evaluate(async () => {
+    window.kept.wasm = await (await fetch('/sdk/hongyan/wasm/hongyan_bg.wasm')).arrayBuffer()
+  })
+  await context.setOffline(true)
+  const seqs = await alice.page.evaluate(async () => {
+    window.chat = await window.hongyan.connect({ user: 'absent', token: 'none', wasm: window.kept.wasm })
+    const lists = []
+    for (const { id } of await window.chat.conversations()) {
+      const list = []
+      for (let before; before === undefined || before > 1; before = list[0]) {
+        const page = await window.chat.history(id, before === undefined ? { limit: 90 } : { before, limit: 90 })
+        list.unshift(...page.map(({ seq }) => seq))
+      }
+      lists.push(list)
+    }
+    return lists
+  })
+  const all = Array.from({ length: count }, (_, index) => index + 1)
+  assert.deepEqual(seqs, [all, all])
+})
 
 scenario('a send in the moment of a reload survives it', async (scene) => {
   const alice = await SdkPage.open(scene, 'hasty', front.origin)

@@ -98,7 +98,8 @@ impl Driver {
         for output in outputs {
             let output = match output {
                 Output::Prepare(events) => {
-                    tells = events.iter().map(|event| convert::event(event, now())).collect();
+                    let now = now();
+                    tells = events.iter().map(|event| convert::event(event, now)).collect();
                     self.tab_input(TabInput::Prepare(tells.clone()));
                     continue;
                 }

@@ -20,7 +20,7 @@ use hongyan_client::{ChatError, Command, HostEvent, Input, Output, RequestId, Ti
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, UserId};
 use js_sys::{Function, Object, Promise, Reflect};
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
 use crate::engine::{self, Engine};
@@ -28,8 +28,15 @@ use crate::platform::Opened;
 use crate::platform::browser::channel::Channel;
 use crate::platform::browser::lock::{Lock, LockEvent, Locks};
 use crate::platform::browser::page::{self, Page, PageEvent};
-use crate::platform::browser::{now, random_number};
+use crate::platform::browser::turn::Turn;
+use crate::platform::browser::{monotonic_ms, now, random_number};
 use crate::{calls, convert, notes};
+
+/// So long a turn takes inputs and tells, and then lets the page do something else: four of them are the 50 ms that
+/// people feel.
+const TURN_MS: f64 = 12.0;
+/// So many things are told before the clock is looked at.
+const STEPS_UNLOOKED: u32 = 16;
 
 /// What a chat is opened with, already checked.
 pub(crate) struct Options {
@@ -54,8 +61,12 @@ pub(crate) struct Driver {
     options: Options,
     this: Weak<Self>,
     inbox: RefCell<VecDeque<Happened>>,
+    /// What is told of the input that was taken last; the next one waits for that.
+    telling: RefCell<VecDeque<TabOutput<JsValue>>>,
     /// Inputs are being taken from the inbox, further up the stack.
     running: Cell<bool>,
+    /// Inputs wait for it: the page had to do something else.
+    turn: RefCell<Option<Turn>>,
     tabs: RefCell<Tabs<JsValue>>,
     group: RefCell<Group>,
     engine: RefCell<Option<Engine>>,
@@ -132,7 +143,9 @@ impl Driver {
             options,
             this: Weak::clone(this),
             inbox: RefCell::default(),
+            telling: RefCell::default(),
             running: Cell::new(false),
+            turn: RefCell::default(),
             tabs: RefCell::new(Tabs::new(TabId(id), page::is_seen())),
             group: RefCell::default(),
             engine: RefCell::default(),
@@ -234,18 +247,50 @@ impl Driver {
     // ------------------------------------------------------------ the line of inputs
 
     fn feed(&self, happened: Happened) {
+        // A page that ends has no other turn.
+        let is_end = matches!(happened, Happened::Page(PageEvent::Leave) | Happened::End(_));
         self.inbox.borrow_mut().push_back(happened);
-        if self.running.replace(true) {
-            return;
+        if !self.running.get() && (is_end || self.turn.borrow().is_none()) {
+            self.run(is_end);
         }
-        loop {
-            // Not in the loop's head: the borrow would last through its body.
-            let happened = self.inbox.borrow_mut().pop_front();
-            let Some(happened) = happened else { break };
-            self.take(happened);
+    }
+
+    /// Takes what has happened, and tells what is to be told of each before the next is taken: so nothing gathers here.
+    /// What takes longer than a page may be blocked goes on in another turn, unless it must be done now.
+    fn run(&self, must_end: bool) {
+        self.running.set(true);
+        self.turn.take();
+        let began = monotonic_ms();
+        for step in 1_u32.. {
+            // Not in the condition: the borrow would last through the body.
+            let telling = self.telling.borrow_mut().pop_front();
+            let is_small = telling.is_some();
+            if let Some(telling) = telling {
+                self.tell_next(telling);
+            } else {
+                let happened = self.inbox.borrow_mut().pop_front();
+                let Some(happened) = happened else { break };
+                self.take(happened);
+            }
+            let is_looked = !must_end && (!is_small || step.is_multiple_of(STEPS_UNLOOKED));
+            if is_looked && monotonic_ms() - began >= TURN_MS && self.rest() {
+                break;
+            }
         }
         self.running.set(false);
         self.arm();
+    }
+
+    /// The rest is for another turn; false where there is none.
+    fn rest(&self) -> bool {
+        let this = Weak::clone(&self.this);
+        let next = Turn::next(move || {
+            if let Some(driver) = this.upgrade() {
+                driver.run(false);
+            }
+        });
+        self.turn.replace(next);
+        self.turn.borrow().is_some()
     }
 
     fn take(&self, happened: Happened) {
@@ -367,10 +412,10 @@ impl Driver {
                 self.core_later(Input::Command(NOBODY, watch));
                 self.group.borrow_mut().others.remove(&tab);
             }
-            TabOutput::Settle(request, result) => self.settle(request, result),
-            TabOutput::Tell(event) => self.tell(event.unchecked_ref()),
-            TabOutput::Gap => self.emit("gap", &Object::new()),
-            TabOutput::Snapshot(snapshot) => self.take_snapshot(&snapshot),
+            telling @ (TabOutput::Settle(..)
+            | TabOutput::Tell(_)
+            | TabOutput::Gap
+            | TabOutput::Snapshot(_)) => self.telling.borrow_mut().push_back(telling),
             TabOutput::Await(tab) => self.await_end(tab),
             TabOutput::Seen(seen) => self.core_later(Input::Host(HostEvent::Visible(seen))),
         }

@@ -1,26 +1,44 @@
 //! What this tab's application learns, and how its part ends.
 
-use hongyan_client::tabs::TabInput;
+use hongyan_client::tabs::{TabInput, TabOutput};
 use hongyan_protocol::Code;
 use js_sys::{Array, JSON, Object, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::{Driver, Happened, get, set};
+use crate::convert;
+
+thread_local! {
+    static STATE: JsValue = "state".into();
+}
 
 impl Driver {
-    /// An event: its name and its payload.
-    pub(super) fn tell(&self, event: &Array) {
-        let (name, payload) = (event.get(0), event.get(1));
-        match name.as_string().as_deref() {
-            Some("state") => self.tell_state(payload.unchecked_ref()),
-            Some(name) => self.emit(name, &payload),
-            None => {}
+    /// What the tabs' machine tells this tab, each in its turn.
+    pub(super) fn tell_next(&self, output: TabOutput<JsValue>) {
+        match output {
+            TabOutput::Tell(event) => self.tell(&event),
+            TabOutput::Settle(request, result) => self.settle(request, result),
+            TabOutput::Gap => self.emit(&"gap".into(), &Object::new()),
+            TabOutput::Snapshot(snapshot) => self.take_snapshot(&snapshot),
+            // The others are done at once.
+            _ => {}
         }
     }
 
-    pub(super) fn emit(&self, name: &str, payload: &JsValue) {
+    /// An event, as text: its name and its payload.
+    fn tell(&self, event: &JsValue) {
+        let event: Array = convert::from_text(event).unchecked_into();
+        let (name, payload) = (event.get(0), event.get(1));
+        if STATE.with(|state| name == *state) {
+            self.tell_state(payload.unchecked_ref());
+        } else {
+            self.emit(&name, &payload);
+        }
+    }
+
+    pub(super) fn emit(&self, name: &JsValue, payload: &JsValue) {
         // The TypeScript layer catches what listeners throw.
-        let _ = self.options.emit.call2(&JsValue::UNDEFINED, &name.into(), payload);
+        let _ = self.options.emit.call2(&JsValue::UNDEFINED, name, payload);
     }
 
     pub(super) fn tell_state(&self, state: &Object) {
@@ -30,7 +48,7 @@ impl Driver {
         let is_same = json(&state) == json(&self.state.borrow());
         self.state.replace(state.clone().into());
         if !is_same {
-            self.emit("state", &state);
+            STATE.with(|name| self.emit(name, &state));
         }
         let reason = get(&state, "reason");
         let before = self.stopped.borrow().clone();
@@ -79,6 +97,12 @@ impl Driver {
         }
         self.ended.replace(Some(reason.clone()));
         self.tab_input(TabInput::Leave);
+        // What that told comes before the end.
+        loop {
+            let telling = self.telling.borrow_mut().pop_front();
+            let Some(telling) = telling else { break };
+            self.tell_next(telling);
+        }
         let asked = self.tabs.borrow_mut().abandon();
         for request in asked {
             self.settle(request, Err(reason.clone()));
@@ -93,7 +117,7 @@ impl Driver {
         let _ = Reflect::delete_property(&state, &"retryAt".into());
         if json(&state) != json(&self.state.borrow()) {
             self.state.replace(state.clone().into());
-            self.emit("state", &state);
+            STATE.with(|name| self.emit(name, &state));
         }
         self.is_open();
     }

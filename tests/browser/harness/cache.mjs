@@ -3,7 +3,7 @@
 
 /**
  * @typedef {{ conversation: string, seq: number, key: string, from: string }} CachedMessage
- * @typedef {{ messages: CachedMessage[], outbox: { conversation: string, key: string }[], conversations: string[], epoch: string, cursor: number | undefined }} Cache
+ * @typedef {{ messages: CachedMessage[], records: number, outbox: { conversation: string, key: string }[], conversations: string[], epoch: string, cursor: number | undefined }} Cache
  */
 
 /**
@@ -37,7 +37,7 @@ export async function readCache(page, user) {
       return {
         meta: bytes(meta),
         conversations: conversations.map(String),
-        messageKeys: messageKeys.map((key) => /** @type {[string, number]} */ (key)),
+        messageKeys: messageKeys.map((key) => /** @type {[string, number, number]} */ (key)),
         messages: bytes(messages),
         outbox: bytes(outbox),
       }
@@ -46,21 +46,50 @@ export async function readCache(page, user) {
     }
   }, user)
   if (raw === undefined) return undefined
-  const messages = raw.messages.map((record, index) => {
-    const [conversation, seq] = raw.messageKeys[index] ?? ['', 0]
-    const fields = decode(record)
-    const inside = [text(fields, 1), number(fields, 2)]
-    if (inside[0] !== conversation || inside[1] !== seq) {
-      throw new Error(`The record at [${conversation}, ${seq}] is the message [${inside}].`)
-    }
-    return { conversation, seq, key: text(fields, 3), from: text(fields, 4) }
+  /** @type {Map<string, { version: number, message: CachedMessage }>} */
+  const newest = new Map()
+  raw.messages.forEach((record, index) => {
+    const [conversation, last, first] = raw.messageKeys[index] ?? ['', 0, 0]
+    const { version, messages } = readRun(record)
+    if (messages.length !== last - first + 1) throw new Error(`The run at [${conversation}, ${last}, ${first}] has ${messages.length} messages.`)
+    messages.forEach((message, at) => {
+      const fields = decode(message)
+      const seq = first + at
+      const inside = [text(fields, 1), number(fields, 2)]
+      if (inside[0] !== conversation || inside[1] !== seq) {
+        throw new Error(`The message at [${conversation}, ${seq}] is the message [${inside}].`)
+      }
+      if (version < (newest.get(`${conversation} ${seq}`)?.version ?? 0)) return
+      newest.set(`${conversation} ${seq}`, { version, message: { conversation, seq, key: text(fields, 3), from: text(fields, 4) } })
+    })
   })
+  const messages = [...newest.values()].map(({ message }) => message).sort((a, b) => (a.conversation < b.conversation ? -1 : a.conversation > b.conversation ? 1 : a.seq - b.seq))
   const outbox = raw.outbox.map((record) => {
     const send = decode(decode(record).get(1)?.[0])
     return { conversation: text(send, 1), key: text(send, 2) }
   })
   const meta = raw.meta[0] === undefined ? undefined : decode(raw.meta[0])
-  return { messages, outbox, conversations: raw.conversations, epoch: meta ? text(meta, 4) : '', cursor: meta && number(meta, 5) }
+  return { messages, records: raw.messages.length, outbox, conversations: raw.conversations, epoch: meta ? text(meta, 4) : '', cursor: meta && number(meta, 5) }
+}
+
+/**
+ * A run of messages: its version in 8 bytes, then each message after its length.
+ * @param {number[]} record
+ */
+function readRun(record) {
+  const version = record.slice(0, 8).reduce((value, byte) => value * 256 + byte, 0)
+  /** @type {number[][]} */
+  const messages = []
+  for (let at = 8; at < record.length; ) {
+    let length = 0
+    for (let scale = 1; ; scale *= 128) {
+      const byte = record[at++] ?? 0
+      length += (byte & 0x7f) * scale
+      if (byte < 0x80) break
+    }
+    messages.push(record.slice(at, (at += length)))
+  }
+  return { version, messages }
 }
 
 /** @typedef {Map<number, any[]>} Fields numbers, or arrays of bytes, by field number */

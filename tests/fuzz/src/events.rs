@@ -59,6 +59,7 @@ fn group_change(version: u64) -> wire::GroupChange {
         member_count: 3,
         last_seq: version,
         by_log: version.is_multiple_of(3),
+        changes: version / 3,
     }
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn batch(program: &mut Program<'_>, epoch: &str, cursor: u64) -> Even
 /// Anything but a batch.
 pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[String]) -> Event {
     let conversation = program.pick(conversations).clone();
-    match program.below(28) {
+    match program.below(31) {
         0 | 1 => Event::Welcome(welcome(program, epoch)),
         2 => Event::Renewed(wire::Renewed { token_expires_in_ms: program.number() }),
         3 => Event::Reset(wire::Reset { epoch: program.text(&EPOCHS), pos: program.number(), cause: 1 }),
@@ -144,6 +145,19 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             let group = program.flag().then(|| log_head(program, conversations));
             Event::LogMessages(wire::LogMessages { messages, group })
         }
+        28 => {
+            let changes = message_changes(program, GROUP);
+            Event::LogChanges(wire::LogChanges { conversation: GROUP.into(), changes })
+        }
+        29 => {
+            let changes = message_changes(program, &conversation);
+            Event::ChangePage(wire::ChangePage { conversation, changes, last: program.number() })
+        }
+        30 => {
+            let (key, seq) = (program.text(&KEYS), program.number());
+            let message = program.flag().then(|| log_message(program, &conversation, seq));
+            Event::MessageChanged(wire::MessageChanged { key, message })
+        }
         16 | 17 => Event::GroupDone(wire::GroupDone { conversation, version: program.number() }),
         _ => Event::MemberPage(wire::MemberPage {
             conversation,
@@ -166,6 +180,7 @@ fn log_head(program: &mut Program<'_>, conversations: &[String]) -> wire::LogHea
         member_count: program.small(),
         version: program.number(),
         called_all: program.number(),
+        changes: program.number(),
     }
 }
 
@@ -218,8 +233,28 @@ fn state(program: &mut Program<'_>, conversations: &[String]) -> wire::Conversat
         member_count: program.small(),
         version: program.number(),
         by_log: program.flag(),
+        changes: program.number(),
         conversation,
     }
+}
+
+/// Consecutive changes, each with a message that may be there or not.
+fn message_changes(program: &mut Program<'_>, conversation: &str) -> Vec<wire::MessageChange> {
+    let first = program.number();
+    let count = program.below(8) as u64;
+    let change = |n| wire::MessageChange {
+        number: first.wrapping_add(n),
+        kind: i32::from(program.byte() & 7),
+        by: user(program),
+        time: program.number(),
+        reaction: program.text(&["", "+"]),
+        message: program.flag().then(|| {
+            let seq = program.number();
+            let recalled = u64::from(program.flag());
+            wire::Message { recalled, ..log_message(program, conversation, seq) }
+        }),
+    };
+    (0..count).map(change).collect()
 }
 
 fn log_message(program: &mut Program<'_>, conversation: &str, seq: u64) -> wire::Message {
@@ -233,5 +268,6 @@ fn log_message(program: &mut Program<'_>, conversation: &str, seq: u64) -> wire:
         content,
         reply_to: 0,
         mentions: if program.flag() { users(program) } else { Vec::new() },
+        ..wire::Message::default()
     }
 }

@@ -124,6 +124,13 @@ impl Peer {
                     assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
                 }
             }
+            Event::LogChanges(news) => changes(&user, &news.conversation, &news.changes, durable),
+            Event::ChangePage(page) => changes(&user, &page.conversation, &page.changes, durable),
+            Event::MessageChanged(changed) => {
+                let message = changed.message.expect("a change is answered with its message");
+                readable(&user, &message.conversation);
+                assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
+            }
             Event::GroupDone(done) => {
                 let key = [done.conversation.as_bytes(), &[0]].concat();
                 assert!(has(durable, Table::Groups, &key), "a group is told before it is durable");
@@ -177,9 +184,42 @@ impl Peer {
             entry::Change::Read(mark) => readable(user, &mark.conversation),
             entry::Change::Group(change) => readable(user, &change.conversation),
             entry::Change::Diffusion(change) => readable(user, &change.conversation),
+            entry::Change::MessageChange(change) => {
+                let of = change.message.as_ref().map_or("", |message| &message.conversation);
+                changes(user, of, core::slice::from_ref(change), durable);
+            }
         }
+        let entry = as_written(entry);
         let first = heard.entries.entry((user.to_owned(), entry.pos)).or_insert_with(|| entry.clone());
         assert!(*first == entry, "an entry changed");
+    }
+}
+
+/// An entry without what a change may make of its message.
+fn as_written(mut entry: wire::Entry) -> wire::Entry {
+    let message = match &mut entry.change {
+        Some(entry::Change::Message(message)) => Some(message),
+        Some(entry::Change::MessageChange(change)) => change.message.as_mut(),
+        _ => None,
+    };
+    if let Some(message) = message {
+        let wire::Message { conversation, seq, key, from, time, reply_to, .. } = core::mem::take(message);
+        *message = wire::Message { conversation, seq, key, from, time, reply_to, ..wire::Message::default() };
+    }
+    entry
+}
+
+/// Consecutive changes of messages, each of which is durable.
+fn changes(user: &str, conversation: &str, changes: &[wire::MessageChange], durable: &MemoryStore) {
+    readable(user, conversation);
+    for pair in changes.windows(2) {
+        assert_eq!(pair[0].number + 1, pair[1].number, "changes have a gap");
+    }
+    for change in changes {
+        assert!(has(durable, Table::Changes, &numbered(conversation, change.number)));
+        let message = change.message.as_ref().expect("a change is told with its message");
+        assert!(message.conversation == conversation);
+        assert!(has(durable, Table::Messages, &numbered(conversation, message.seq)));
     }
 }
 

@@ -4,13 +4,17 @@
 //! before. A save begins by adding what a barred term has there already, so it fails as a whole, in the database
 //! itself and without a question before.
 //!
+//! Messages are stored in runs (`hongyan_client::runs`), since each put costs as much as some fifty messages' bytes.
+//!
 //! It is a cache: a database that can't be opened or has another version is dropped and made anew; where that fails
 //! too, the page goes on in memory.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use gloo_events::EventListener;
+use hongyan_client::runs::{self, Runs};
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
 use js_sys::{Array, Promise, Uint8Array};
@@ -28,7 +32,7 @@ use super::{within_ms, words};
 use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Raise it when stores or records change their shape: an older database is dropped, not converted.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Safari has left `open` unanswered for ever; a page must not.
 const OPEN_MS: u32 = 3_000;
 
@@ -64,9 +68,14 @@ const KEPT_MAX: u64 = 64;
 /// A save that tells more is catching up; a tab that misses such a one learns of a gap instead.
 const KEPT_EVENTS_MAX: usize = 256;
 
+/// Saves of one term are counted below this, so that later terms' are above.
+const TERM_BITS: u32 = 24;
+
 pub(crate) struct IndexedDbCache {
     database: Rc<IdbDatabase>,
     term: u64,
+    /// Of the runs of messages that were written last.
+    version: Rc<Cell<u64>>,
     _version_change: EventListener,
 }
 
@@ -100,7 +109,8 @@ impl IndexedDbCache {
             move |_| database.close()
         });
         let restored = restored(&parts);
-        let cache = Self { database, term: restored.term, _version_change: version_change };
+        let (term, version) = (restored.term, Rc::new(Cell::new(restored.term << TERM_BITS)));
+        let cache = Self { database, term, version, _version_change: version_change };
         Ok(Opened { cache: Box::new(cache), restored, saves: whole(&parts.get(4)), kept: kept(&parts) })
     }
 
@@ -200,10 +210,10 @@ impl Cache for IndexedDbCache {
     }
 
     fn save(&self, save: Save, end: SaveEnd) {
-        let database = Rc::clone(&self.database);
+        let (database, version) = (Rc::clone(&self.database), Rc::clone(&self.version));
         let term = self.term;
         spawn_local(async move {
-            end(match write_all(&database, term, save).await {
+            end(match write_all(&database, term, &version, save).await {
                 Ok(()) => Saved::Durable,
                 Err(error) if is_barred(&error) => Saved::Superseded,
                 Err(error) => Saved::Failed(words(&error)),
@@ -229,7 +239,12 @@ fn is_barred(error: &JsValue) -> bool {
     error.dyn_ref::<DomException>().is_some_and(|error| error.name() == "ConstraintError")
 }
 
-async fn write_all(database: &IdbDatabase, term: u64, save: Save) -> Result<(), JsValue> {
+async fn write_all(
+    database: &IdbDatabase,
+    term: u64,
+    version: &Cell<u64>,
+    save: Save,
+) -> Result<(), JsValue> {
     let transaction =
         database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
     let done = ended(&transaction);
@@ -237,10 +252,7 @@ async fn write_all(database: &IdbDatabase, term: u64, save: Save) -> Result<(), 
     writers.add_with_key(&JsValue::TRUE, &number(term))?;
     writers.delete(&number(term))?;
     writers.put_with_key(&number(save.number), &SAVES_KEY.into())?;
-    let written = save
-        .writes
-        .into_iter()
-        .try_for_each(|write| write_one(&transaction, write))
+    let written = write_each(&transaction, version, save.writes)
         .and_then(|()| keep(&transaction, save.number, save.tells));
     if let Err(error) = written {
         // It may be over already; then its end tells.
@@ -267,36 +279,48 @@ fn keep(transaction: &IdbTransaction, save: u64, tells: Vec<JsValue>) -> Result<
     Ok(())
 }
 
-fn write_one(transaction: &IdbTransaction, write: Write) -> Result<(), JsValue> {
+fn write_each(transaction: &IdbTransaction, version: &Cell<u64>, writes: Vec<Write>) -> Result<(), JsValue> {
     let store = |name: &str| -> Result<IdbObjectStore, JsValue> { transaction.object_store(name) };
     let data = |bytes: &Bytes| JsValue::from(Uint8Array::from(&bytes[..]));
-    match write {
-        // Who writes, and how often, stays.
-        Write::Clear => {
-            for name in [META, CONVERSATIONS, MESSAGES, OUTBOX, TOLD] {
-                store(name)?.clear()?;
+    let (messages, mut runs) = (store(MESSAGES)?, Runs::default());
+    let put_runs = |runs: &mut Runs| -> Result<(), JsValue> {
+        version.set(version.get() + 1);
+        for (id, run) in runs.take(version.get()) {
+            messages.put_with_key(&data(&run.record), &run_key(&id, run.last, run.first))?;
+        }
+        Ok(())
+    };
+    for write in writes {
+        if let Write::Clear | Write::ConversationGone(_) | Write::MessagesBelow(..) = write {
+            // What was written before is to go, and what comes after is not.
+            put_runs(&mut runs)?;
+        }
+        match write {
+            // Who writes, and how often, stays.
+            Write::Clear => {
+                for name in [META, CONVERSATIONS, MESSAGES, OUTBOX, TOLD] {
+                    store(name)?.clear()?;
+                }
             }
+            Write::Meta(record) => drop(store(META)?.put_with_key(&data(&record), &META_KEY.into())?),
+            Write::Conversation(id, record) => {
+                store(CONVERSATIONS)?.put_with_key(&data(&record), &id.as_str().into())?;
+            }
+            Write::ConversationGone(id) => {
+                store(CONVERSATIONS)?.delete(&id.as_str().into())?;
+                messages.delete(&range(&id, Seq::ZERO, Seq(u64::MAX))?)?;
+            }
+            Write::Message(id, seq, record) => runs.add(id, seq, record),
+            Write::MessagesBelow(id, bound) => {
+                messages.delete(&range(&id, Seq::ZERO, runs::kept_from(bound).previous())?)?;
+            }
+            Write::Outbox(order, record) => {
+                store(OUTBOX)?.put_with_key(&data(&record), &number(order))?;
+            }
+            Write::OutboxGone(order) => drop(store(OUTBOX)?.delete(&number(order))?),
         }
-        Write::Meta(record) => drop(store(META)?.put_with_key(&data(&record), &META_KEY.into())?),
-        Write::Conversation(id, record) => {
-            store(CONVERSATIONS)?.put_with_key(&data(&record), &id.as_str().into())?;
-        }
-        Write::ConversationGone(id) => {
-            store(CONVERSATIONS)?.delete(&id.as_str().into())?;
-            store(MESSAGES)?.delete(&range(&id, Seq::ZERO, Seq(u64::MAX))?)?;
-        }
-        Write::Message(id, seq, record) => {
-            store(MESSAGES)?.put_with_key(&data(&record), &message_key(&id, seq))?;
-        }
-        Write::MessagesBelow(id, bound) => {
-            store(MESSAGES)?.delete(&range(&id, Seq::ZERO, bound.previous())?)?;
-        }
-        Write::Outbox(order, record) => {
-            store(OUTBOX)?.put_with_key(&data(&record), &number(order))?;
-        }
-        Write::OutboxGone(order) => drop(store(OUTBOX)?.delete(&number(order))?),
     }
-    Ok(())
+    put_runs(&mut runs)
 }
 
 async fn load(
@@ -309,22 +333,24 @@ async fn load(
         return Ok(Vec::new());
     }
     let store = database.transaction_with_str(MESSAGES)?.object_store(MESSAGES)?;
-    let range = range(conversation, from, to)?;
+    let range = range(conversation, from, runs::last_max(to))?;
     let keys = answer(&store.get_all_keys_with_key(&range)?);
     let records = answer(&store.get_all_with_key(&range)?);
     let keys: Array = JsFuture::from(keys).await?.dyn_into()?;
     let records: Array = JsFuture::from(records).await?.dyn_into()?;
-    let seq = |key: JsValue| Seq(whole(&key.unchecked_into::<Array>().get(1)));
-    Ok(keys.iter().map(seq).zip(records.iter().map(|record| bytes(&record))).collect())
+    let first = |key: JsValue| Seq(whole(&key.unchecked_into::<Array>().get(2)));
+    let found = keys.iter().map(first).zip(records.iter().map(|record| bytes(&record)));
+    Ok(runs::messages(found, from, to))
 }
 
-/// Messages are keyed by [conversation, seq].
-fn message_key(conversation: &ConversationId, seq: Seq) -> JsValue {
-    Array::of2(&conversation.as_str().into(), &number(seq.0)).into()
+/// Runs of messages are keyed by [conversation, last, first].
+fn run_key(conversation: &ConversationId, last: Seq, first: Seq) -> JsValue {
+    Array::of3(&conversation.as_str().into(), &number(last.0), &number(first.0)).into()
 }
 
+/// The keys of runs whose last message is in this range.
 fn range(conversation: &ConversationId, from: Seq, to: Seq) -> Result<JsValue, JsValue> {
-    let (from, to) = (message_key(conversation, from), message_key(conversation, to));
+    let (from, to) = (run_key(conversation, from, Seq::ZERO), run_key(conversation, to, Seq(u64::MAX)));
     Ok(IdbKeyRange::bound(&from, &to)?.into())
 }
 

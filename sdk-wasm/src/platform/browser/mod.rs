@@ -13,6 +13,7 @@ pub(crate) mod indexeddb;
 pub(crate) mod lock;
 pub(crate) mod page;
 pub(crate) mod socket;
+pub(crate) mod turn;
 
 /// Both clocks.
 pub(crate) fn now() -> Now {
@@ -23,6 +24,11 @@ pub(crate) fn now() -> Now {
     )]
     let whole = |ms: f64| ms.max(0.0) as u64;
     Now { moment: Moment(whole(global::monotonic_ms())), time: Time(whole(js_sys::Date::now())) }
+}
+
+/// Milliseconds of a clock that never jumps.
+pub(crate) fn monotonic_ms() -> f64 {
+    global::monotonic_ms()
 }
 
 /// Entropy for one start; an error says that this host has none.

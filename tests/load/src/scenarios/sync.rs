@@ -9,7 +9,7 @@ use hongyan_client::Event;
 use hongyan_protocol::{ConversationId, UserId};
 
 use super::settled;
-use crate::cache::NoCache;
+use crate::cache::MemoryCache;
 use crate::crowd::{Names, connect, setup};
 use crate::histogram::float;
 use crate::host::{Host, Setup};
@@ -27,6 +27,13 @@ pub(super) async fn run(target: Target, plan: Plan) -> Result<Outcome, String> {
     let writers: Vec<UserId> = (0..plan.senders).map(|n| names.user("writer", n)).collect();
     let hosts = connect(&target, &Arc::default(), 1, &writers, |_, _| {}).await?;
     let board = Arc::new(Board::new(1));
+    // A device that was never there would begin with the conversation list, and miss nothing.
+    let cache = MemoryCache::default();
+    let meter = Arc::<Meter>::default();
+    let device = || Setup { cache: Box::new(cache.clone()), ..setup(&target, &meter, 0, &absent) };
+    let mut before = Host::start(device(), |_| {});
+    before.ready(PATIENCE).await?;
+    before.close().await;
     (plan.tell)(&format!("writing {} messages", plan.messages));
     let each = plan.messages.div_ceil(plan.senders as u64);
     let failed = AtomicU64::new(0);
@@ -52,12 +59,11 @@ pub(super) async fn run(target: Target, plan: Plan) -> Result<Outcome, String> {
     }
     let sent = writers.into_iter().map(|user| (user, each)).collect();
     (plan.tell)("catching up");
-    let meter = Arc::<Meter>::default();
+    let received_before = meter.received_bytes();
     let listening = Arc::clone(&board);
     let usage = Usage::start(target.process);
     let begun = Instant::now();
-    let setup = Setup { cache: Box::new(NoCache), ..setup(&target, &meter, 0, &absent) };
-    let mut host = Host::start(setup, move |event| {
+    let mut host = Host::start(device(), move |event| {
         if let Event::Message(message) = event {
             listening.take(0, &message);
         }
@@ -73,7 +79,7 @@ pub(super) async fn run(target: Target, plan: Plan) -> Result<Outcome, String> {
     outcome.add("references per second", float(board.received()) / time.as_secs_f64(), "1/s");
     outcome.add(
         "bytes on the wire of a reference",
-        float(meter.received_bytes()) / float(board.received().max(1)),
+        float(meter.received_bytes() - received_before) / float(board.received().max(1)),
         "B",
     );
     outcome.failures = meter.refused();
