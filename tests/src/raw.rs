@@ -123,6 +123,7 @@ pub fn hello(user: &str, token: impl Into<String>) -> wire::Hello {
 }
 
 /// What comes from the relay.
+#[allow(clippy::large_enum_variant, reason = "each is looked at as it comes, and none is kept")]
 pub enum Heard {
     /// A frame of the wire.
     Frame(RelayFrame),

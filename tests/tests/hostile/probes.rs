@@ -100,6 +100,13 @@ rows! {
     History, NO, STRANGER, STRANGER, STRANGER, ask => wire::History {
         conversation: ask.conversation.clone(), ..wire::History::default()
     };
+    ChangeMessage, NO, STRANGER, STRANGER, STRANGER, ask => wire::ChangeMessage {
+        conversation: ask.conversation.clone(), seq: 1, key: device(),
+        kind: wire::MessageChangeKind::Reacted.into(), reaction: "intruder".into(), ..wire::ChangeMessage::default()
+    };
+    Changes, NO, STRANGER, STRANGER, STRANGER, ask => wire::Changes {
+        conversation: ask.conversation.clone(), ..wire::Changes::default()
+    };
     CreateGroup, NO, Own, Own, Own, _ => wire::CreateGroup {
         key: device(), title: "one's own".into(), members: Vec::new()
     };
@@ -108,6 +115,9 @@ rows! {
     };
     RemoveMembers, NO, NO_GROUP, STRANGER, STRANGER, ask => wire::RemoveMembers {
         conversation: ask.conversation.clone(), users: vec!["carol".into()]
+    };
+    RenameGroup, NO, NO_GROUP, STRANGER, STRANGER, ask => wire::RenameGroup {
+        conversation: ask.conversation.clone(), title: "intruder".into()
     };
     // Who is out already is told so again: the answer to a leave may have been lost.
     LeaveGroup, NO, NO_GROUP, STRANGER, Own, ask => wire::LeaveGroup { conversation: ask.conversation.clone() };
