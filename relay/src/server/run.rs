@@ -26,6 +26,8 @@ use super::demo;
 use super::door;
 use super::gate::{Gate, Pass};
 use super::http::{Front, Peer, router};
+#[cfg(target_os = "linux")]
+use super::limits::UNSENT_BYTES_MAX;
 use super::limits::{
     ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, METRICS_CONNECTIONS_MAX,
     REFUSALS_MAX,
@@ -33,6 +35,7 @@ use super::limits::{
 use super::lines::CoreHandle;
 use super::metrics;
 use super::origin::OriginPolicy;
+use super::pace::Pace;
 use super::settings::Settings;
 use super::tokens::Keyring;
 use crate::core::io::Verifier;
@@ -75,6 +78,9 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
         })
     })?;
     let address = listener.local_addr().unwrap_or(settings.listen);
+    // Connections have it from the one that listens. Without it there is only more in the system than need be.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
 
     let metrics_listener = match settings.metrics_listen.0 {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
@@ -92,7 +98,8 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     );
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
     let proxies = settings.trusted_proxies.clone();
-    let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), api, dev));
+    let pace = Pace::new(settings.opens_per_address_per_second, settings.opens_per_address_burst);
+    let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), pace, api, dev));
     let door =
         door::open().map_err(|error| Failure::Start(format!("The system gives no thread: {error}.")))?;
     let head_time = Duration::from_millis(settings.head_ms);
