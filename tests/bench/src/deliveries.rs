@@ -40,7 +40,8 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
             Figure::new(format!("deliveries of one core to {members} members"), 1e6 / each.max(1e-3), "1/s")
                 .beside("raw socket writes of one core", limit.rate_per_core)
                 .slope("deliveries of one core", size, "members");
-        report.add(if members >= 1_000 { figure.goal(Goal::RatioAtLeast(0.7)) } else { figure });
+        // Of more, what waits for a socket goes in one write: raw writes of one message each are no limit then.
+        report.add(if members == 1_000 { figure.goal(Goal::RatioAtLeast(0.7)) } else { figure });
         report.add(
             Figure::new(
                 format!("delivery to {members} members, p99"),
