@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
@@ -106,12 +107,14 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     let serving = Serving { workers: Handle::current(), head_time };
     let routes = router(Arc::clone(&front));
     let proxies = front.trusted_proxies.clone();
-    let accepting = door.spawn(accept(listener, serving.clone(), routes, proxies, connections));
-    let metering = metrics_listener.map(|listener| {
+    // Ended with this function, however it ends: nothing is taken while the workers go.
+    let mut accepting = JoinSet::new();
+    accepting.spawn_on(accept(listener, serving.clone(), routes, proxies, connections), &door);
+    if let Some(listener) = metrics_listener {
         let gate = Gate::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX);
         let routes = metrics::router(Arc::clone(&front));
-        door.spawn(accept(listener, serving, routes, Vec::new(), gate))
-    });
+        accepting.spawn_on(accept(listener, serving, routes, Vec::new(), gate), &door);
+    }
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
     let (handle, events) = tokio::select! {
@@ -125,12 +128,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     front.set_unready(None);
     announce(address, metrics_address, &settings.data, dev);
 
-    let outcome = until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await;
-    accepting.abort();
-    if let Some(metering) = metering {
-        metering.abort();
-    }
-    outcome
+    until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await
 }
 
 /// What opens the data and starts the core; it may take seconds.
