@@ -211,6 +211,26 @@ fn one_address_has_a_bound_and_proxies_name_their_clients() {
 }
 
 #[test]
+fn one_address_opens_connections_at_a_pace_and_others_do_not_wait_for_it() {
+    let relay = Relay::start(&[
+        ("HONGYAN_LIMITS_OPENS_PER_ADDRESS_PER_SECOND", "1"),
+        ("HONGYAN_LIMITS_OPENS_PER_ADDRESS_BURST", "1"),
+        ("HONGYAN_TRUSTED_PROXIES", "127.0.0.0/8"),
+    ]);
+    let ask = |address: &str| {
+        relay.ask_for_socket(&[("sec-websocket-protocol", "hongyan.v1"), ("x-forwarded-for", address)])
+    };
+    assert_eq!(ask("198.51.100.1").status, 101);
+    // They come within a second or two: more of them than there are turns.
+    let crowd: Vec<u16> = std::thread::scope(|scope| {
+        let crowd: Vec<_> = (0..12).map(|_| scope.spawn(|| ask("198.51.100.1").status)).collect();
+        crowd.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(crowd.contains(&101) && crowd.contains(&429), "{crowd:?}");
+    assert_eq!(ask("198.51.100.2").status, 101);
+}
+
+#[test]
 fn all_connections_together_have_a_bound() {
     let relay = Relay::start(&[("HONGYAN_LIMITS_CONNECTIONS_MAX", "1")]);
     let protocol = ("sec-websocket-protocol", "hongyan.v1");

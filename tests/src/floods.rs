@@ -1,4 +1,4 @@
-//! A thousand connections of a kind at once, as nobody who means well makes them.
+//! A thousand connections of a kind at once: as nobody who means well makes them, and as a large group does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub const PEERS: usize = 1_000;
 /// A text that is written to those who never read. Some 40 of them are more than the relay keeps for a connection and
 /// the systems between.
 const WORD_BYTES: usize = 8_000;
+/// What is written to those who read.
+const LINE_BYTES: usize = 300;
 /// They are written to so often: less than the relay's limit for one sender.
 const WORD_TIME: Duration = Duration::from_millis(25);
 
@@ -33,16 +35,20 @@ pub enum Flood {
     NoHello,
     /// They are in one group, which is written to, and read nothing after their welcome.
     NoReading,
+    /// They are in one group, which is written to, and read all of it: no flood, but as much to do.
+    HotGroup,
     /// They come, every second one says hello, they go without a word, and come again at once.
     NoStaying,
 }
 
 impl Flood {
-    /// All of them, each with its name and what is to be said of its connections.
-    pub const ALL: [(Self, &str, &str); 4] = [
+    /// All of them, each with its name and what is to be said of its connections. After the last one the relay takes no
+    /// more from this address for a while.
+    pub const ALL: [(Self, &str, &str); 5] = [
         (Self::NoHandshake, "no-handshake", "that never finish the handshake"),
         (Self::NoHello, "no-hello", "that never say hello"),
         (Self::NoReading, "no-reading", "that never read while a group of them is written to"),
+        (Self::HotGroup, "hot-group", "in a group that is written to 40 times a second"),
         (Self::NoStaying, "no-staying", "that come again at once"),
     ];
 
@@ -60,7 +66,20 @@ impl Flood {
             Self::NoReading => {
                 let (crier, group) = crowd(relay).await;
                 flooding.peers = many(move |n| never_reads(relay, n)).await;
-                flooding.busy.spawn(write(crier, group, stopped, Arc::clone(&flooding.times)));
+                flooding.busy.spawn(write(crier, group, WORD_BYTES, stopped, Arc::clone(&flooding.times)));
+            }
+            Self::HotGroup => {
+                let (crier, group) = crowd(relay).await;
+                for peer in many(move |n| Peer::welcomed(relay, good_hello(&sloth(n)))).await {
+                    let mut stopped = stopped.clone();
+                    flooding.busy.spawn(async move {
+                        tokio::select! {
+                            () = peer.read_on() => panic!("the relay keeps those who read"),
+                            _ = stopped.changed() => {}
+                        }
+                    });
+                }
+                flooding.busy.spawn(write(crier, group, LINE_BYTES, stopped, Arc::clone(&flooding.times)));
             }
             Self::NoStaying => {
                 for n in 0..PEERS {
@@ -138,8 +157,14 @@ async fn never_reads(relay: SocketAddr, n: usize) -> Peer {
     peer
 }
 
-async fn write(mut crier: Peer, group: String, stopped: watch::Receiver<bool>, times: Arc<AtomicUsize>) {
-    let text = "x".repeat(WORD_BYTES);
+async fn write(
+    mut crier: Peer,
+    group: String,
+    bytes: usize,
+    stopped: watch::Receiver<bool>,
+    times: Arc<AtomicUsize>,
+) {
+    let text = "x".repeat(bytes);
     let content = wire::Content { text, ..wire::Content::default() }.encode_to_vec();
     let mut pace = interval(WORD_TIME);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);

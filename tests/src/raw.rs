@@ -310,6 +310,12 @@ impl Peer {
         }
     }
 
+    /// Reads whatever comes and forgets it, until the connection ends.
+    pub async fn read_on(mut self) {
+        let mut buffer = vec![0; 16 * 1024];
+        while self.stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    }
+
     /// Goes away with a reset, and leaves nothing behind in the system.
     pub fn reset(self) {
         let _ = self.stream.set_zero_linger();

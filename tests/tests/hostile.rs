@@ -45,6 +45,7 @@ async fn every_kind_gets_what_is_written_down() {
     let settings = [
         ("trusted_proxies", "127.0.0.0/8"),
         ("limits.connections_per_address_max", &from_address),
+        ("limits.opens_per_address_burst", "1000000"),
         ("limits.connections_per_user_max", &of_user),
         ("timers.head_ms", http::HEAD_MS),
         ("timers.hello_ms", hellos::HELLO_MS),
@@ -91,6 +92,7 @@ async fn floods_cost_bounded_memory_and_lose_nothing_of_others() {
     // What is under test is what each of the thousand costs, so they are let in.
     let settings = [
         ("limits.connections_per_address_max", "5000"),
+        ("limits.opens_per_address_burst", "1000000"),
         ("limits.sends_per_second", "1000"),
         ("timers.head_ms", "120000"),
         ("timers.hello_ms", "120000"),

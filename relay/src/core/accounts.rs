@@ -170,7 +170,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     fn sessions(&self, user: &UserId) -> impl Iterator<Item = (ConnectionId, &Session)> {
         let connections = self.users.get(user).into_iter().flat_map(|user| &user.connections);
         connections
-            .filter_map(|connection| Some((*connection, self.connections.get(connection)?.session.as_ref()?)))
+            .filter_map(|connection| {
+                Some((*connection, self.connections.get(connection)?.session.as_deref()?))
+            })
             .filter(|(_, session)| !session.leaving)
     }
 }

@@ -447,14 +447,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     // ------------------------------------------------------------ for the verbs
 
     pub(super) fn session_mut(&mut self, connection: ConnectionId) -> Option<&mut Session> {
-        self.connections.get_mut(&connection)?.session.as_mut()
+        self.connections.get_mut(&connection)?.session.as_deref_mut()
     }
 
     /// The connection has said hello.
     pub(super) fn begin_session(&mut self, connection: ConnectionId, session: Session) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
         self.users.connect(&session.user, connection);
-        state.session = Some(session);
+        state.session = Some(Box::new(session));
         self.counters.sessions += 1;
         self.look_later(connection);
     }

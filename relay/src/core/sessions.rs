@@ -25,8 +25,8 @@ pub(super) struct Connection {
     /// The second in which `refusals` were counted.
     pub(super) refusals_since: Moment,
     pub(super) refusals: u32,
-    /// Since hello.
-    pub(super) session: Option<Session>,
+    /// Since hello. In a box, since the map of connections keeps room for more than there are.
+    pub(super) session: Option<Box<Session>>,
 }
 
 /// A connection that said hello.

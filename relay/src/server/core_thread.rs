@@ -266,8 +266,8 @@ impl<M: Machine> Actor<M> {
                 Output::Transmit(connection, frame) => {
                     // What is due to a connection that is gone is due to nobody.
                     if let Some(outgoing) = self.connections.get(&connection) {
+                        self.wakes.touch(outgoing, &frame);
                         outgoing.push(frame);
-                        self.wakes.touch(outgoing);
                     }
                 }
                 Output::Close(connection, code) => {

@@ -30,6 +30,7 @@ use super::limits::{
 };
 use super::lines::CoreHandle;
 use super::origin::{OriginPolicy, is_loopback_authority, is_loopback_origin};
+use super::pace::Pace;
 use super::socket;
 use super::tokens::Keyring;
 use crate::core::ConnectionId;
@@ -44,6 +45,8 @@ pub(crate) struct Front {
     pub(crate) trusted_proxies: Vec<Network>,
     /// Open WebSockets.
     pub(crate) sockets: Arc<Gate>,
+    /// How fast they are opened.
+    pub(crate) pace: Pace,
     /// The API of the app's own servers.
     pub(crate) api: Api,
     /// In development mode, what signs the tokens of `/dev/token`; there once the data folder is.
@@ -59,6 +62,7 @@ impl Front {
         origins: OriginPolicy,
         trusted_proxies: Vec<Network>,
         sockets: Arc<Gate>,
+        pace: Pace,
         api: Api,
         dev: bool,
     ) -> Self {
@@ -68,6 +72,7 @@ impl Front {
             origins,
             trusted_proxies,
             sockets,
+            pace,
             api,
             dev: dev.then(OnceLock::new),
             workers: Handle::current(),
@@ -192,6 +197,9 @@ async fn web_socket(
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "The relay does not know whose connection this is.");
     };
     let address = client_address(address.ip(), headers, &front.trusted_proxies);
+    if !front.pace.turn(address).await {
+        return later(StatusCode::TOO_MANY_REQUESTS, "Too many connections are opened from this address.");
+    }
     let pass = match front.sockets.enter(Some(address)) {
         Ok(pass) => pass,
         Err(Refusal::InAll) => {
@@ -210,11 +218,7 @@ async fn web_socket(
         .max_frame_size(CLIENT_FRAME_BYTES_MAX)
         .on_upgrade(async move |web_socket| {
             let (settled, is_settled) = oneshot::channel();
-            let serving = socket::serve(web_socket, connection, core, settled);
-            let serving = Box::pin(async move {
-                serving.await;
-                drop((pass, tcp_pass));
-            });
+            let serving = socket::serve(web_socket, connection, core, settled, (pass, tcp_pass));
             door::pass(serving, is_settled, &front.workers).await;
         })
 }

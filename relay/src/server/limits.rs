@@ -20,6 +20,10 @@ pub(crate) const WAKES_LOW: usize = WAKES_AT_ONCE_MAX / 2;
 pub(crate) const READ_BUFFER_BYTES: usize = 1024;
 /// Outgoing frames are gathered up to this before they are written.
 pub(crate) const WRITE_BUFFER_BYTES: usize = 32 * 1024;
+/// What the system keeps unsent for a peer that does not take it. What is on its way to a peer comes on top, so one that is
+/// fast and far away is not held up; left alone, the system would take megabytes for each that never reads.
+#[cfg(target_os = "linux")]
+pub(crate) const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 /// What may gather while the socket takes nothing: what was gathered, and one frame with its header.
 pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES + RELAY_FRAME_BYTES_MAX + 1024;
 
@@ -42,6 +46,11 @@ pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Connections over the bounds that are still answered with a sentence; beyond, they are dropped.
 pub(crate) const REFUSALS_MAX: usize = 64;
+
+/// Who opens connections too fast waits so long at most, and is then refused.
+pub(crate) const PACE_WAIT: Duration = Duration::from_secs(1);
+/// Addresses that opened a connection lately are looked through when there are this many, and twice as many as were left.
+pub(crate) const PACED_ADDRESSES: usize = 1_024;
 
 /// After `accept` failed (no file descriptors, mostly) the relay waits so long before the next.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -20,6 +20,7 @@ mod logging;
 mod metrics;
 mod origin;
 mod outgoing;
+mod pace;
 mod run;
 mod secrets;
 pub mod settings;

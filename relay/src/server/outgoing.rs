@@ -27,6 +27,8 @@ struct Due {
     is_waiting: bool,
     /// It was woken, and has not come yet.
     is_woken: bool,
+    /// It is to be woken with the rest of a crowd.
+    is_in_line: bool,
 }
 
 /// What [`Outgoing::take`] gives.
@@ -68,6 +70,16 @@ impl Outgoing {
             self.ready.notify_one();
         }
         wakes
+    }
+
+    /// It is to be woken later. False when that was said already.
+    pub(crate) fn stand_in_line(&self) -> bool {
+        !mem::replace(&mut self.due().is_in_line, true)
+    }
+
+    /// The later has come.
+    pub(crate) fn leave_line(&self) {
+        self.due().is_in_line = false;
     }
 
     /// The task is gone, and is woken no more. True when it was woken and will not come.

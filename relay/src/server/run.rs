@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
@@ -26,6 +27,8 @@ use super::demo;
 use super::door;
 use super::gate::{Gate, Pass};
 use super::http::{Front, Peer, router};
+#[cfg(target_os = "linux")]
+use super::limits::UNSENT_BYTES_MAX;
 use super::limits::{
     ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, METRICS_CONNECTIONS_MAX,
     REFUSALS_MAX,
@@ -33,6 +36,7 @@ use super::limits::{
 use super::lines::CoreHandle;
 use super::metrics;
 use super::origin::OriginPolicy;
+use super::pace::Pace;
 use super::settings::Settings;
 use super::tokens::Keyring;
 use crate::core::io::Verifier;
@@ -75,6 +79,9 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
         })
     })?;
     let address = listener.local_addr().unwrap_or(settings.listen);
+    // Connections have it from the one that listens. Without it there is only more in the system than need be.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
 
     let metrics_listener = match settings.metrics_listen.0 {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
@@ -92,19 +99,22 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     );
     let origins = OriginPolicy { allowed: settings.allowed_origins.clone(), loopback: dev };
     let proxies = settings.trusted_proxies.clone();
-    let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), api, dev));
+    let pace = Pace::new(settings.opens_per_address_per_second, settings.opens_per_address_burst);
+    let front = Arc::new(Front::new(origins, proxies, Arc::clone(&sockets), pace, api, dev));
     let door =
         door::open().map_err(|error| Failure::Start(format!("The system gives no thread: {error}.")))?;
     let head_time = Duration::from_millis(settings.head_ms);
     let serving = Serving { workers: Handle::current(), head_time };
     let routes = router(Arc::clone(&front));
     let proxies = front.trusted_proxies.clone();
-    let accepting = door.spawn(accept(listener, serving.clone(), routes, proxies, connections));
-    let metering = metrics_listener.map(|listener| {
+    // Ended with this function, however it ends: nothing is taken while the workers go.
+    let mut accepting = JoinSet::new();
+    accepting.spawn_on(accept(listener, serving.clone(), routes, proxies, connections), &door);
+    if let Some(listener) = metrics_listener {
         let gate = Gate::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX);
         let routes = metrics::router(Arc::clone(&front));
-        door.spawn(accept(listener, serving, routes, Vec::new(), gate))
-    });
+        accepting.spawn_on(accept(listener, serving, routes, Vec::new(), gate), &door);
+    }
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
     let (handle, events) = tokio::select! {
@@ -118,12 +128,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     front.set_unready(None);
     announce(address, metrics_address, &settings.data, dev);
 
-    let outcome = until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await;
-    accepting.abort();
-    if let Some(metering) = metering {
-        metering.abort();
-    }
-    outcome
+    until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await
 }
 
 /// What opens the data and starts the core; it may take seconds.

@@ -32,6 +32,10 @@ pub struct Settings {
     pub metrics_listen: NoneOrAddress,
     /// WebSockets from one address at most.
     pub connections_per_address_max: usize,
+    /// WebSockets that one address opens per second, sustained …
+    pub opens_per_address_per_second: u32,
+    /// … and at once.
+    pub opens_per_address_burst: u32,
     /// A request's head must have come by then; an idle HTTP connection is kept as long.
     pub head_ms: u64,
     /// When it stops, clients are told to come back within this time, each at another moment …
@@ -65,6 +69,8 @@ impl Default for Settings {
             api_keys: Vec::new(),
             metrics_listen: NoneOrAddress::default(),
             connections_per_address_max: 1_000,
+            opens_per_address_per_second: 200,
+            opens_per_address_burst: 2_000,
             head_ms: 10_000,
             drain_spread_ms: 5_000,
             drain_wait_ms: 5_000,
@@ -238,6 +244,11 @@ keys! {
         "Open connections of one user.";
     "limits.connections_per_address_max", Count(1, 10_000_000), connections_per_address_max,
         "Open connections from one address (of IPv6: from one /64 network).";
+    "limits.opens_per_address_per_second", Count(1, 1_000_000), opens_per_address_per_second,
+        "Connections per second that one address opens, sustained; who comes faster waits, and is then told to come \
+         later.";
+    "limits.opens_per_address_burst", Count(1, 1_000_000), opens_per_address_burst,
+        "Connections that one address opens at once: all who are behind it come back together after a restart.";
     "limits.outgoing_bytes_target", Count(4_096, 1 << 30), core.outgoing_bytes_target,
         "Bytes that wait for one connection before its queue's stream pauses.";
     "limits.outgoing_bytes_max", Count(1 << 20, 1 << 32), core.outgoing_bytes_max,

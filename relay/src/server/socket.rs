@@ -3,6 +3,7 @@
 //! Whatever is no frame (text, an oversized message, bytes that are no WebSocket) ends it with `BAD_FRAME`, 4300.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
@@ -18,25 +19,29 @@ use super::outgoing::{Outgoing, Taken};
 use crate::core::ConnectionId;
 
 /// Serves the connection until it is gone, and tells the core so whatever happened. `settled` hears when the core has
-/// taken its first message.
+/// taken its first message; `places` are given back at the end.
 pub(crate) fn serve(
     socket: WebSocket,
     connection: ConnectionId,
     core: CoreHandle,
     settled: oneshot::Sender<()>,
-) -> impl Future<Output = ()> + Send {
-    // Split before there is a future: its size is a connection's memory, and would hold the whole socket twice.
+    places: impl Send + 'static,
+) -> Pin<Box<impl Future<Output = ()> + Send>> {
+    // A future's size is a connection's memory, and what is moved into another is held twice: so the socket is split
+    // before there is a future, and no future has a name.
     let (sink, stream) = socket.split();
-    async move {
+    Box::pin(async move {
+        let _places = places;
         let outgoing = Arc::new(Outgoing::default());
         if !core.send(Inbound::Connected(connection, Arc::clone(&outgoing))).await {
             return;
         }
         // A defect in the socket's library must cost this connection only; the panic hook has reported it.
-        let exchange = exchange(sink, stream, connection, &core, &outgoing, settled);
-        let _ = AssertUnwindSafe(exchange).catch_unwind().await;
+        let _ = AssertUnwindSafe(exchange(sink, stream, connection, &core, &outgoing, settled))
+            .catch_unwind()
+            .await;
         core.send(Inbound::Closed(connection)).await;
-    }
+    })
 }
 
 async fn exchange(

@@ -1,14 +1,16 @@
 //! The traffic from the core to the sockets: whose task is woken when, and what sockets took.
 //!
 //! A message to a thousand members wakes a thousand tasks. Woken at once, they would stand before everybody who is due
-//! something a moment later. So a turn of the core that concerns many wakes only some of them, and the others as those
-//! come to their turn; a turn that concerns few wakes them all, before the rest of a crowd.
+//! something a moment later. So of a crowd only some are woken at a time, and the others as those come to their turn;
+//! everybody else is woken at once, before the rest of a crowd. A crowd are those who get the same frame, one after
+//! another, and those whom one turn of the core concerns when they are many.
 
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::limits::{WAKES_AT_ONCE_MAX, WAKES_LOW};
@@ -84,15 +86,26 @@ impl Traffic {
 pub(crate) struct Wakes {
     /// In this turn; one may be there twice.
     touched: Vec<Arc<Outgoing>>,
-    /// The rest of crowds.
+    /// The rest of crowds; nobody is there twice.
     late: VecDeque<Arc<Outgoing>>,
+    /// Where the last frame that was pushed lies, and its length. Only compared: it may be gone.
+    last: (usize, usize),
 }
 
 impl Wakes {
-    /// Something was pushed for it in this turn.
-    pub(crate) fn touch(&mut self, outgoing: &Arc<Outgoing>) {
-        if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
+    /// This frame was pushed for it in this turn.
+    pub(crate) fn touch(&mut self, outgoing: &Arc<Outgoing>, frame: &Bytes) {
+        let frame = (frame.as_ptr().addr(), frame.len());
+        if mem::replace(&mut self.last, frame) == frame {
+            self.put_off(outgoing);
+        } else if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
             self.touched.push(Arc::clone(outgoing));
+        }
+    }
+
+    fn put_off(&mut self, outgoing: &Arc<Outgoing>) {
+        if outgoing.stand_in_line() {
+            self.late.push_back(Arc::clone(outgoing));
         }
     }
 
@@ -101,15 +114,17 @@ impl Wakes {
         // Said before the count is looked at, so that the last of those who come sees one or the other.
         let is_crowd = self.touched.len() > WAKES_AT_ONCE_MAX;
         traffic.is_crowded.store(is_crowd || !self.late.is_empty(), Ordering::Release);
-        if is_crowd {
-            self.late.extend(self.touched.drain(..));
-        }
-        for outgoing in self.touched.drain(..) {
-            wake(&outgoing, traffic);
+        for outgoing in mem::take(&mut self.touched) {
+            if is_crowd {
+                self.put_off(&outgoing);
+            } else {
+                wake(&outgoing, traffic);
+            }
         }
         while traffic.woken.load(Ordering::Acquire) < WAKES_AT_ONCE_MAX
             && let Some(outgoing) = self.late.pop_front()
         {
+            outgoing.leave_line();
             wake(&outgoing, traffic);
         }
     }
@@ -134,10 +149,14 @@ mod tests {
         let crowd: Vec<Arc<Outgoing>> = (0..count).map(|_| Arc::default()).collect();
         for outgoing in &crowd {
             assert!(outgoing.take().now_or_never().is_none());
-            outgoing.push(Bytes::from_static(b"frame"));
-            wakes.touch(outgoing);
+            give(Bytes::copy_from_slice(b"frame"), outgoing, wakes);
         }
         crowd
+    }
+
+    fn give(frame: Bytes, outgoing: &Arc<Outgoing>, wakes: &mut Wakes) {
+        wakes.touch(outgoing, &frame);
+        outgoing.push(frame);
     }
 
     fn is_woken(outgoing: &Outgoing) -> bool {
@@ -167,13 +186,32 @@ mod tests {
     }
 
     #[test]
+    fn those_who_get_the_same_frame_are_a_crowd_however_few_a_turn_concerns() {
+        let (traffic, mut wakes) = (Traffic::new(1), Wakes::default());
+        let many = crowd(2 * WAKES_AT_ONCE_MAX, &mut wakes);
+        wakes.touched.clear();
+        let frame = Bytes::from_static(b"to all");
+        wakes.touch(&Arc::default(), &frame);
+        for (turn, outgoing) in many.iter().enumerate() {
+            // Twice, as when it gets another before it is woken.
+            give(frame.clone(), outgoing, &mut wakes);
+            give(frame.clone(), outgoing, &mut wakes);
+            wakes.wake(&traffic);
+            assert_eq!(traffic.woken.load(Ordering::Relaxed), WAKES_AT_ONCE_MAX.min(turn + 1));
+        }
+        assert_eq!(wakes.late.len(), WAKES_AT_ONCE_MAX);
+        let few = crowd(1, &mut wakes);
+        wakes.wake(&traffic);
+        assert!(is_woken(&few[0]), "others go before it");
+    }
+
+    #[test]
     fn who_is_gone_or_busy_holds_up_nobody() {
         let (traffic, mut wakes) = (Traffic::new(1), Wakes::default());
         // These write and do not wait.
         for _ in 0..2 * WAKES_AT_ONCE_MAX {
             let outgoing = Arc::<Outgoing>::default();
-            outgoing.push(Bytes::from_static(b"frame"));
-            wakes.touch(&outgoing);
+            give(Bytes::copy_from_slice(b"frame"), &outgoing, &mut wakes);
         }
         // These wait, and one goes before it is woken, one after.
         let waiting = crowd(2, &mut wakes);

@@ -8,20 +8,22 @@ use crate::report::{Figure, Goal, Report, processors_note};
 use crate::{Bench, relay};
 
 /// Members of the group, all connected.
-const MEMBERS: [usize; 3] = [100, 300, 1_000];
+const MEMBERS: [usize; 4] = [100, 300, 1_000, 10_000];
 /// Members of it who write.
 const WRITERS: usize = 8;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
     let scenario = find("group").ok_or("There is no such scenario.")?;
-    for members in MEMBERS.into_iter().filter(|members| *members as u64 * 2 <= bench.connections_max) {
+    for members in MEMBERS.into_iter().filter(|members| *members as u64 <= bench.connections_max) {
         report.says(&format!("deliveries: {members} members"));
         let relay = relay::start();
         let plan = Plan { members, senders: WRITERS, duration: bench.time(), ..Plan::default() };
         let outcome = bench.runtime.block_on((scenario.run)(relay::target(&relay), plan))?;
         report.demand("the deliveries", &outcome)?;
         drop(relay);
-        let limit = socket_writes(&bench.runtime, members, bench.time() / 4)?;
+        // Both ends of these are in this process.
+        let sockets = members.min(usize::try_from(bench.connections_max / 2).unwrap_or(usize::MAX));
+        let limit = socket_writes(&bench.runtime, sockets, bench.time() / 4)?;
         let size = members as u64;
         report.add(
             Figure::new(
@@ -38,7 +40,8 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
             Figure::new(format!("deliveries of one core to {members} members"), 1e6 / each.max(1e-3), "1/s")
                 .beside("raw socket writes of one core", limit.rate_per_core)
                 .slope("deliveries of one core", size, "members");
-        report.add(if members >= 1_000 { figure.goal(Goal::RatioAtLeast(0.7)) } else { figure });
+        // Of more, what waits for a socket goes in one write: raw writes of one message each are no limit then.
+        report.add(if members == 1_000 { figure.goal(Goal::RatioAtLeast(0.7)) } else { figure });
         report.add(
             Figure::new(
                 format!("delivery to {members} members, p99"),

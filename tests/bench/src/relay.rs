@@ -7,12 +7,14 @@ use hongyan_load::Target;
 use hongyan_tests::{RelayProcess, tokens};
 
 /// Without limits on rates: they are there to hold back what this makes.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("limits.sends_per_second", "1000000"),
     ("limits.sends_burst", "1000000"),
     ("limits.requests_per_second", "1000000"),
     ("limits.requests_burst", "1000000"),
     ("limits.connections_per_address_max", "100000"),
+    ("limits.opens_per_address_per_second", "1000000"),
+    ("limits.opens_per_address_burst", "1000000"),
     ("log", "warn"),
 ];
 

@@ -50,7 +50,11 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
             let figure =
                 Figure::new(format!("acknowledgement at half of that load, {crowd}, {name}"), ms, "ms")
                     .beside(format!("median fdatasync of {batch}"), sync.sync_ms)
-                    .note(processors_note(&half));
+                    .note(format!(
+                        "the disk's own p99 is {:.2} ms; {}",
+                        sync.sync_p99_ms,
+                        processors_note(&half)
+                    ));
             report.add(if name == "p99" {
                 figure.goal(Goal::RatioAtMost(3.0)).slope(
                     "acknowledgement at half of the load, p99",

@@ -23,8 +23,9 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// The defaults, except what would end the flood before it begins.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("limits.connections_per_address_max", "100000"),
+    ("limits.opens_per_address_burst", "3000"),
     ("timers.head_ms", "600000"),
     ("timers.hello_ms", "600000"),
     ("timers.stalled_ms", "600000"),

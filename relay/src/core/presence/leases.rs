@@ -72,7 +72,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.presences.present.insert(claim.user.clone(), present);
         }
         let Some(present) = self.presences.present.get_mut(&claim.user) else { return Ok(()) };
-        let device = present.devices.entry(claim.device.clone()).or_insert_with(|| Device::new(claim.kind));
+        let device =
+            present.devices.entry(claim.device.clone()).or_insert_with(|| Box::new(Device::new(claim.kind)));
         device.kind = claim.kind;
         present.awaited.remove(&claim.device);
         let channel = Channel::of(claim.kind);
@@ -88,7 +89,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             false
         });
         let lease = Lease::new(connection, claim.order, channel, claim.away, &self.config, self.now);
-        device.leases.insert(claim.tab.clone(), lease);
+        device.leases.insert(claim.tab.clone(), Box::new(lease));
         let Claim { user, device, tab, .. } = claim;
         self.presences.holders.insert(connection, Holder { user: user.clone(), device: device.clone(), tab });
         self.note_seen(&user, &device, Seen { time: self.now.time, ended: Cause::Unspecified });

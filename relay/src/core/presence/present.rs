@@ -23,7 +23,8 @@ pub(in crate::core) enum Eyes {
 
 /// A user with her devices: of those that are not there, only the ones of which nobody can know.
 pub(super) struct Present {
-    pub(super) devices: BTreeMap<DeviceId, Device>,
+    /// In boxes, like the leases: most have one of each, and a map keeps room for eleven.
+    pub(super) devices: BTreeMap<DeviceId, Box<Device>>,
     /// What is shown when no device is there.
     rest: Shown,
     /// Devices that were there when the relay ended, and are not back; until the recovery ends nobody knows of them.
@@ -40,7 +41,7 @@ pub(super) struct Present {
 
 pub(super) struct Device {
     pub(super) kind: i32,
-    pub(super) leases: BTreeMap<Tab, Lease>,
+    pub(super) leases: BTreeMap<Tab, Box<Lease>>,
     shown: Shown,
 }
 
@@ -124,7 +125,7 @@ impl Present {
         latest.sort_by_key(|(_, device)| core::cmp::Reverse(device.seen));
         let devices = latest.into_iter().take(PRESENCE_DEVICES_MAX).map(|(id, device)| {
             let shown = Shown { since: Time(device.seen), ..NO_CHANNEL };
-            (id.clone(), Device { kind: device.kind, leases: BTreeMap::new(), shown })
+            (id.clone(), Box::new(Device { kind: device.kind, leases: BTreeMap::new(), shown }))
         });
         let mut present = Self {
             devices: devices.collect(),
@@ -179,11 +180,15 @@ impl Present {
 
     /// When something of it ends by itself.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.devices.values().flat_map(|device| device.leases.values()).filter_map(Lease::deadline).min()
+        self.devices
+            .values()
+            .flat_map(|device| device.leases.values())
+            .filter_map(|lease| lease.deadline())
+            .min()
     }
 
     fn best(&self) -> Shown {
-        let best = self.devices.values().map(Device::shown).max_by_key(Shown::rank);
+        let best = self.devices.values().map(|device| device.shown()).max_by_key(Shown::rank);
         best.unwrap_or(self.rest)
     }
 
@@ -215,7 +220,8 @@ impl Present {
             Eyes::Others => (self.others, self.shown_from),
         };
         let is_hidden = eyes == Eyes::Others && self.invisible.is_some();
-        let mut devices: Vec<&Device> = if is_hidden { Vec::new() } else { self.devices.values().collect() };
+        let mut devices: Vec<&Device> =
+            if is_hidden { Vec::new() } else { self.devices.values().map(Box::as_ref).collect() };
         devices.sort_by_key(|device| core::cmp::Reverse(device.shown.rank()));
         devices.truncate(PRESENCE_DEVICES_MAX);
         let devices = devices.into_iter().map(|device| wire::DevicePresence {

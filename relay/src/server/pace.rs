@@ -1,0 +1,100 @@
+//! How fast connections are opened from one address.
+//!
+//! An address has a burst, and a rate beyond it. Who comes faster waits for its turn, for a while at most: so whoever
+//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::addresses::bounded_together;
+use super::limits::{PACE_WAIT, PACED_ADDRESSES};
+
+/// The generic cell rate algorithm, for each address.
+pub(crate) struct Pace {
+    each: Duration,
+    burst: Duration,
+    paced: Mutex<Paced>,
+}
+
+struct Paced {
+    /// When the address would have opened all that it has opened, at the rate. Who has no debt need not be here.
+    until: HashMap<IpAddr, Instant>,
+    /// They are looked through for those when there are so many.
+    look_at: usize,
+}
+
+impl Pace {
+    /// Neither is 0.
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+        let each = Duration::from_secs(1) / per_second;
+        let paced = Mutex::new(Paced { until: HashMap::new(), look_at: PACED_ADDRESSES });
+        Self { each, burst: each * burst, paced }
+    }
+
+    /// Waits for the address's turn; false when that is too far away.
+    pub(crate) async fn turn(&self, address: IpAddr) -> bool {
+        let now = Instant::now();
+        let turn = self.book(bounded_together(address), now);
+        match turn {
+            Some(turn) if turn > now => sleep_until(turn).await,
+            Some(_) => {}
+            // Told at once, it would come again at once.
+            None => sleep(PACE_WAIT).await,
+        }
+        turn.is_some()
+    }
+
+    /// Takes the next turn.
+    fn book(&self, address: IpAddr, now: Instant) -> Option<Instant> {
+        let mut paced = self.paced.lock().unwrap_or_else(PoisonError::into_inner);
+        if paced.until.len() >= paced.look_at {
+            paced.until.retain(|_, until| *until > now);
+            paced.look_at = PACED_ADDRESSES.max(2 * paced.until.len());
+        }
+        let until = paced.until.entry(address).or_insert(now);
+        let next = (*until).max(now) + self.each;
+        let turn = next.checked_sub(self.burst).unwrap_or(now).max(now);
+        if turn > now + PACE_WAIT {
+            return None;
+        }
+        *until = next;
+        Some(turn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_in_turn() {
+        let (pace, now) = (Pace::new(10, 3), Instant::now());
+        let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        let wait = |at: Instant| pace.book(one, at).map(|turn| (turn - at).as_millis());
+        for waits in [0, 0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000] {
+            assert_eq!(wait(now), Some(waits));
+        }
+        assert_eq!(wait(now), None, "who is refused takes no turn");
+        assert_eq!(wait(now + Duration::from_millis(200)), Some(900));
+        assert_eq!(wait(now + Duration::from_secs(60)), Some(0));
+        assert_eq!(pace.book(other, now), Some(now), "others are others");
+    }
+
+    #[test]
+    fn who_has_no_debt_is_forgotten() {
+        let (pace, now) = (Pace::new(1_000, 1), Instant::now());
+        for n in 0..10 * u32::try_from(PACED_ADDRESSES).unwrap() {
+            let at = now + Duration::from_millis(u64::from(n));
+            assert_eq!(pace.book(IpAddr::from(n.to_be_bytes()), at), Some(at));
+            assert!(pace.paced.lock().unwrap().until.len() <= PACED_ADDRESSES);
+        }
+    }
+}
