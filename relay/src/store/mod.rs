@@ -7,6 +7,8 @@ pub mod contract;
 #[cfg(feature = "server")]
 pub mod fjall;
 #[cfg(feature = "server")]
+mod flushed;
+#[cfg(feature = "server")]
 mod journal;
 pub mod memory;
 #[cfg(feature = "server")]
@@ -150,4 +152,10 @@ pub trait Store: Clone + Send + 'static {
     /// [`StoreError`] when the engine fails; then nobody knows whether the batch is durable, and the store takes
     /// no further commit until it was opened anew.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+}
+
+/// Makes durable which files a folder has.
+#[cfg(feature = "server")]
+fn sync_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
