@@ -1,21 +1,22 @@
 //! What decides between `copy`, `reference` and `log`: the processor time and the bytes of a message, written and caught up
 //! with by all members, over sizes of groups and of messages. The core over the engine, without sockets.
 //!
-//! The store is in memory where the system has a folder there, so that no disk is measured; times are the processor's,
-//! the engine's own threads included. Each message has a commit of its own, as it has in its members' queues when many
-//! conversations share a commit.
+//! The store is in memory where the system has a folder there, so that no disk is measured; times are those of the
+//! processor for the core and the engine's part in a commit or a read. Each message has a commit of its own, as it has in
+//! its members' queues when many conversations share a commit, and members read what has come to the tables. That the
+//! engine's threads write and merge tables is not in the times: it goes by the bytes.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use hongyan_load::histogram::float;
 use hongyan_protocol::limits::HELD_MEMBERS_MAX;
 use hongyan_relay::core::queue::{Diffusion, DiffusionConfig};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::Bench;
 use crate::filler::{Applied, Large};
-use crate::raw::read_folder;
+use crate::raw::thread_time;
 use crate::report::{Figure, Report};
 
 /// Members of a group.
@@ -118,32 +119,40 @@ impl Bed {
         Ok(Self { name, way, group, readers, folder })
     }
 
-    /// Messages, and all members who catch up with them; the owner's own device is connected and reads nothing.
+    /// Messages, with which all members catch up some at a time; the owner's own device is connected and reads nothing.
     fn round(&mut self, members: u64, body: usize, messages: u64) -> Result<Round, String> {
         let committed = self.group.committed();
-        let begun = processor_time();
-        self.group.write(messages, 1, body)?;
-        self.group.flush()?;
-        let written = micros(processor_time() - begun);
-        let committed = self.group.committed() - committed;
-        let begun = processor_time();
-        let readers = self.readers.len() as u64;
-        for (number, applied) in (1..).zip(&mut self.readers) {
-            let brought = self.group.catch_up(number, applied, self.way == Diffusion::Log)?;
-            if brought != messages {
-                return Err(format!("{brought} of {messages} messages were caught up with"));
+        let (mut written, mut read, mut left) = (Duration::ZERO, Duration::ZERO, messages);
+        while left > 0 {
+            let missed = left.min(MISSED);
+            left -= missed;
+            let begun = thread_time();
+            self.group.write(missed, 1, body)?;
+            written += thread_time() - begun;
+            if left == 0 {
+                self.group.flush()?;
             }
+            let begun = thread_time();
+            for (number, applied) in (1..).zip(&mut self.readers) {
+                let brought = self.group.catch_up(number, applied, self.way == Diffusion::Log)?;
+                if brought != missed {
+                    return Err(format!("{brought} of {missed} messages were caught up with"));
+                }
+            }
+            read += thread_time() - begun;
         }
-        let read = micros(processor_time() - begun) / float(readers) * float(members - 1);
+        let committed = self.group.committed() - committed;
+        let readers = float(self.readers.len() as u64);
         Ok(Round {
-            written: written / float(messages),
-            read: read / float(messages),
+            written: micros(written) / float(messages),
+            read: micros(read) / readers * float(members - 1) / float(messages),
             committed: float(committed) / float(messages),
         })
     }
 
     fn on_disk(&self) -> Result<u64, String> {
-        Ok(read_folder(&self.folder.path().join("store/keyspaces"))?.1)
+        folder_bytes(&self.folder.path().join("store/keyspaces"))
+            .map_err(|error| format!("The size of a store can't be told: {error}."))
     }
 }
 
@@ -230,9 +239,19 @@ fn thresholds(report: &mut Report, cells: &[Cell]) {
     }
 }
 
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+/// What a folder's files take. The engine may remove some meanwhile.
+fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += match entry.metadata() {
+            Ok(of) if of.is_dir() => folder_bytes(&entry.path())?,
+            Ok(of) => of.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(bytes)
 }
 
 fn micros(time: Duration) -> f64 {

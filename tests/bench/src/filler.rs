@@ -64,6 +64,8 @@ impl Filler {
             sends_burst: 1_000_000_000,
             requests_per_second: 1_000_000_000,
             requests_burst: 1_000_000_000,
+            // Nobody here answers a ping.
+            silence_ms: 3_600_000,
             ..CoreConfig::default()
         };
         let relay =
@@ -382,6 +384,23 @@ impl Groups {
     pub(crate) fn write(&mut self, first: u64, count: u64, text_bytes: usize) -> Result<(), String> {
         let to: Vec<_> = self.ids.iter().map(|id| (self.writer, id.clone())).collect();
         self.filler.send(&to, first, count, text_bytes)
+    }
+
+    /// Has everything in the tables, and then writes messages from number `first` on until so many bytes of commits are in
+    /// the journal only. Gives how many messages these are.
+    pub(crate) fn write_into_the_journal(
+        &mut self,
+        first: u64,
+        bytes: u64,
+        text_bytes: usize,
+    ) -> Result<u64, String> {
+        self.filler.store.flush().map_err(|error| error.to_string())?;
+        let (before, mut count) = (self.filler.committed, 0);
+        while self.filler.committed - before < bytes {
+            self.write(first + count, CONVERSATIONS as u64, text_bytes)?;
+            count += CONVERSATIONS as u64;
+        }
+        Ok(count)
     }
 
     /// Adds users to all groups; what was there before costs them nothing.
