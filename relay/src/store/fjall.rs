@@ -39,10 +39,10 @@ use fjall::compaction::Leveled;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::flushed::Note;
+use super::flushed::{Note, sync_folder};
 use super::journal::{self, MARK_KEY, Mark};
 use super::tail::{self, Found, Tail};
-use super::{Batch, Order, Store, StoreError, Table, sync_folder};
+use super::{Batch, Order, Store, StoreError, Table};
 
 /// The layout of the data folder that this version reads and writes.
 const FORMAT: &str = "1";

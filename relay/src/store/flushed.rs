@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::sync_folder;
-
 /// Three numbers and their checksum, within one sector.
 const BYTES: usize = 32;
 
@@ -61,6 +59,11 @@ impl Note {
             _ => self.path.parent().map_or(Ok(()), sync_folder),
         }
     }
+}
+
+/// Makes durable which files a folder has.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 fn encoded(Flushed { commit, journal, byte }: Flushed) -> [u8; BYTES] {

@@ -28,8 +28,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::flushed::{Flushed, Note};
-use super::{StoreError, sync_folder};
+use super::StoreError;
+use super::flushed::{Flushed, Note, sync_folder};
 
 /// The key of a commit's mark, in a keyspace of its own. No key of the core begins with a zero byte.
 pub(super) const MARK_KEY: &[u8] = b"\0commit";

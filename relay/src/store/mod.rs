@@ -153,9 +153,3 @@ pub trait Store: Clone + Send + 'static {
     /// no further commit until it was opened anew.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 }
-
-/// Makes durable which files a folder has.
-#[cfg(feature = "server")]
-fn sync_folder(folder: &std::path::Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
-}
