@@ -40,6 +40,7 @@ import { setUp } from './setup.mjs'
 const PARTS = [
   native('sends', 'durable sends, one to one'),
   native('deliveries', 'deliveries to the members of a group'),
+  native('diffusion', 'a message by copies, references and the log'),
   native('large', 'large groups'),
   native('idle', 'memory of idle connections'),
   native('sync', 'catching up, native'),

@@ -64,6 +64,26 @@ fn make(folder: &Path) -> Rows {
     rows
 }
 
+/// The same, and then half of the journal in the tables, too: what comes first in it is not needed any more.
+fn make_with_a_note(folder: &Path) -> Rows {
+    let (mut rows, mut chance) = (make(folder), Chance(5));
+    let store = FjallStore::open(folder).unwrap();
+    for n in 41..=60 {
+        commit(&store, &mut rows, n, &mut chance);
+        if n == 50 {
+            store.flush().unwrap();
+        }
+    }
+    drop(store);
+    assert!(folder.join("flushed").exists());
+    rows
+}
+
+fn journal(folder: &Path) -> PathBuf {
+    let is_journal = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
+    files(folder).iter().rfind(is_journal).unwrap().clone()
+}
+
 /// What became of a damaged store.
 #[derive(Debug, PartialEq)]
 enum Outcome {
@@ -138,10 +158,15 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Damages each file of a copy in many places, and gives what was not noticed. `places` is per file.
-fn unnoticed(original: &Path, rows: &Rows, places: usize) -> (Vec<String>, [usize; 3]) {
+fn unnoticed(
+    original: &Path,
+    rows: &Rows,
+    places: usize,
+    is_in: impl Fn(&PathBuf) -> bool,
+) -> (Vec<String>, [usize; 3]) {
     let mut chance = Chance(11);
     let (mut unnoticed, mut counts) = (Vec::new(), [0; 3]);
-    for file in files(original) {
+    for file in files(original).into_iter().filter(is_in) {
         let name = file.strip_prefix(original).unwrap().to_owned();
         let bytes = fs::read(&file).unwrap();
         let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
@@ -196,21 +221,76 @@ fn damage_is_refused_or_fails_the_read_and_never_gives_something_else() {
             eprintln!("{info}");
         }
     }));
-    let original = folder();
-    let rows = make(original.path());
-    assert_eq!(open(original.path(), &rows), Outcome::Right);
-    let (unnoticed, [refused, failed, right]) = unnoticed(original.path(), &rows, 24);
-    println!("{refused} refused, {failed} failed a read, {right} gave all; unnoticed: {unnoticed:#?}");
-    assert!(unnoticed.is_empty(), "{} kinds of damage were not noticed", unnoticed.len());
-    assert!(refused > 100 && right > 10);
+    let check = |make: fn(&Path) -> Rows, is_in: fn(&PathBuf) -> bool| {
+        let original = folder();
+        let rows = make(original.path());
+        let copied = folder();
+        copy(original.path(), copied.path());
+        assert_eq!(open(copied.path(), &rows), Outcome::Right);
+        let (unnoticed, [refused, failed, right]) = unnoticed(original.path(), &rows, 24, is_in);
+        println!("{refused} refused, {failed} failed a read, {right} gave all; unnoticed: {unnoticed:#?}");
+        assert!(unnoticed.is_empty(), "{} kinds of damage were not noticed", unnoticed.len());
+        assert!(refused > 100 && right > 10);
+    };
+    check(make, |_| true);
+    check(make_with_a_note, |path| !path.components().any(|part| part.as_os_str() == "keyspaces"));
+}
+
+#[test]
+fn what_is_in_the_tables_is_cut_off_the_journal_and_nothing_else() {
+    let folder = folder();
+    let mut rows = make_with_a_note(folder.path());
+    let before = fs::read(journal(folder.path())).unwrap();
+    let store = FjallStore::open(folder.path()).unwrap();
+    let after = fs::read(journal(folder.path())).unwrap();
+    assert!(before.ends_with(&after) && !after.is_empty() && after.len() < before.len() / 2);
+    assert!(!folder.path().join("flushed").exists(), "it said a place of the journal that was");
+    commit(&store, &mut rows, 61, &mut Chance(4));
+    drop(store);
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+
+    // As after a power cut between both steps of the cut: the journal as it was, and no note.
+    fs::write(
+        journal(folder.path()),
+        [&before, &fs::read(journal(folder.path())).unwrap()[after.len()..]].concat(),
+    )
+    .unwrap();
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+
+    // With everything in the tables nothing is left of it, and it goes on.
+    let store = FjallStore::open(folder.path()).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    let store = FjallStore::open(folder.path()).unwrap();
+    assert!(fs::read(journal(folder.path())).unwrap().is_empty());
+    commit(&store, &mut rows, 62, &mut Chance(4));
+    drop(store);
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+}
+
+#[test]
+fn a_note_and_a_journal_that_do_not_belong_together_are_refused() {
+    let folder = folder();
+    let rows = make_with_a_note(folder.path());
+    let bytes = fs::read(journal(folder.path())).unwrap();
+    let note = fs::read(folder.path().join("flushed")).unwrap();
+    let place = usize::try_from(u64::from_be_bytes(note[16..24].try_into().unwrap())).unwrap();
+    // The journal ends before the place where it is to go on.
+    fs::write(journal(folder.path()), &bytes[..place - 1]).unwrap();
+    let Outcome::Refused(sentence) = open(folder.path(), &rows) else { panic!("it opened") };
+    assert!(sentence.contains("which were written, are not all there"), "{sentence}");
+    // The whole batches end with the last one that is in the tables, but more were acknowledged.
+    fs::write(journal(folder.path()), &bytes[..place + 700]).unwrap();
+    let Outcome::Refused(sentence) = open(folder.path(), &rows) else { panic!("it opened") };
+    assert!(sentence.contains("commits up to 60 were acknowledged"), "{sentence}");
+    assert!(fs::read(journal(folder.path())).unwrap().len() == place + 700, "what is refused stays");
 }
 
 /// The sentence with which a store refuses, after `damage` to its journal.
 fn journal_refusal(damage: impl FnOnce(&mut Vec<u8>)) -> String {
     let folder = folder();
     let rows = make(folder.path());
-    let is_journal = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
-    let journal = files(folder.path()).iter().rfind(is_journal).unwrap().clone();
+    let journal = journal(folder.path());
     let mut bytes = fs::read(&journal).unwrap();
     damage(&mut bytes);
     fs::write(&journal, &bytes).unwrap();
@@ -254,8 +334,7 @@ fn a_tail_that_lags_takes_an_unfinished_write_for_what_it_is() {
     drop(store);
     // As after a power cut in the middle of commit 41: the tail of before, and a hole in the batch.
     fs::write(folder.path().join("tail"), tail).unwrap();
-    let is_journal = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
-    let journal = files(folder.path()).iter().rfind(is_journal).unwrap().clone();
+    let journal = journal(folder.path());
     let mut bytes = fs::read(&journal).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end - 600..end - 100].fill(0);

@@ -78,6 +78,8 @@ pub const IDLE_USERS_MAX: usize = 50_000;
 pub const CONVERSATIONS_MAX: usize = 20_000;
 /// Members of groups that stay in memory, over all conversations.
 pub const MEMBERS_HELD_MAX: usize = 2_000_000;
+/// Members of a group that comes by its log who were looked up and stay in memory, of each group.
+pub const LOOKED_UP_MEMBERS_MAX: usize = 32;
 /// Entries of the hot tables that one `handle` looks at to evict.
 pub const EVICTION_STEPS: usize = 64;
 /// What a waiting answer counts towards the bytes that wait for a commit, besides its own.

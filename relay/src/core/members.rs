@@ -2,12 +2,14 @@
 //! a group that comes by its log nothing is done per member, so hers are looked up where they are needed, and here is
 //! only what the store does not have yet.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hongyan_protocol::{ConversationId, GroupVersion, UserId};
 
 use super::commit::Mark;
+use super::limits::LOOKED_UP_MEMBERS_MAX;
 use super::records::{MemberRecord, decode, member_key, prefix, prefix_end, second_of};
 use crate::store::{Order, Store, StoreError, Table};
 
@@ -17,12 +19,14 @@ pub(super) struct Members {
     held: Option<BTreeMap<UserId, GroupVersion>>,
     /// What the store may not have yet; `None` for who is none any more.
     unsettled: BTreeMap<UserId, (Option<GroupVersion>, Mark)>,
+    /// Who was looked up lately, as the store has them: who writes much is not looked up for each message.
+    looked_up: RefCell<BTreeMap<UserId, GroupVersion>>,
 }
 
 impl Members {
     /// All of them are here.
     pub(super) fn held(members: BTreeMap<UserId, GroupVersion>) -> Self {
-        Self { held: Some(members), unsettled: BTreeMap::new() }
+        Self { held: Some(members), ..Self::default() }
     }
 
     /// How many are in memory.
@@ -43,8 +47,17 @@ impl Members {
         if let Some((joined, _)) = self.unsettled.get(user) {
             return Ok(*joined);
         }
+        let mut looked_up = self.looked_up.borrow_mut();
+        if let Some(joined) = looked_up.get(user) {
+            return Ok(Some(*joined));
+        }
         let Some(record) = store.get(Table::Members, &member_key(id, user))? else { return Ok(None) };
-        Ok(Some(GroupVersion(decode::<MemberRecord>(record, "members")?.joined)))
+        let joined = GroupVersion(decode::<MemberRecord>(record, "members")?.joined);
+        if looked_up.len() >= LOOKED_UP_MEMBERS_MAX {
+            looked_up.clear();
+        }
+        looked_up.insert(user.clone(), joined);
+        Ok(Some(joined))
     }
 
     /// The members in memory; of a group that comes by its log there are none.
@@ -56,6 +69,7 @@ impl Members {
         if let Some(held) = &mut self.held {
             held.insert(user.clone(), version);
         }
+        self.looked_up.get_mut().remove(&user);
         self.unsettled.insert(user, (Some(version), commit));
     }
 
@@ -63,6 +77,7 @@ impl Members {
         if let Some(held) = &mut self.held {
             held.remove(user);
         }
+        self.looked_up.get_mut().remove(user);
         self.unsettled.insert(user.clone(), (None, commit));
     }
 
@@ -84,6 +99,7 @@ impl Members {
                 None => drop(members.remove(user)),
             }
         }
+        self.looked_up.get_mut().clear();
         self.held = Some(members);
     }
 

@@ -117,7 +117,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     }
 
     let opened = open(settings.clone(), keyring, Arc::clone(&front));
-    let (handle, events) = tokio::select! {
+    let (handle, events, store) = tokio::select! {
         opened = tokio::task::spawn_blocking(opened) => match opened {
             Ok(opened) => opened.map_err(Failure::Start)?,
             Err(_) => return Err(Failure::Running("The relay broke while it opened its data.".into())),
@@ -128,7 +128,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     front.set_unready(None);
     announce(address, metrics_address, &settings.data, dev);
 
-    until_the_end(&settings, &front, &handle, events, &mut signals, &sockets).await
+    until_the_end(&settings, &front, &handle, events, store, &mut signals, &sockets).await
 }
 
 /// What opens the data and starts the core; it may take seconds.
@@ -136,7 +136,7 @@ fn open(
     settings: Settings,
     keyring: Option<Arc<Keyring>>,
     front: Arc<Front>,
-) -> impl FnOnce() -> Result<(CoreHandle, CoreEvents), String> + Send + 'static {
+) -> impl FnOnce() -> Result<(CoreHandle, CoreEvents, FjallStore), String> + Send + 'static {
     move || {
         create_folder(&settings.data)?;
         let store = FjallStore::open(&settings.data).map_err(|error| unopened(&error))?;
@@ -154,12 +154,14 @@ fn open(
         getrandom::fill(&mut seed).map_err(|error| format!("The system gives no chance: {error}."))?;
         let relay = Relay::open(settings.core.clone(), store.clone(), keyring, seed)
             .map_err(|error| unopened(&error))?;
-        core_thread::spawn(
+        let committing = store.clone();
+        let (handle, events) = core_thread::spawn(
             relay,
-            Box::new(move |batch| store.commit(batch)),
+            Box::new(move |batch| committing.commit(batch)),
             settings.core.outgoing_bytes_target,
         )
-        .map_err(|error| format!("The system gives no thread: {error}."))
+        .map_err(|error| format!("The system gives no thread: {error}."))?;
+        Ok((handle, events, store))
     }
 }
 
@@ -227,6 +229,7 @@ async fn until_the_end(
     front: &Front,
     core: &CoreHandle,
     mut events: CoreEvents,
+    store: FjallStore,
     signals: &mut Signals,
     sockets: &Gate,
 ) -> Result<(), Failure> {
@@ -253,9 +256,14 @@ async fn until_the_end(
     };
     match end {
         Ok(Some(End::Stopped)) => {
-            // The store is closed when the thread is gone; without that nothing durable is lost, it only opens slower.
+            // The store is flushed and closed when the thread is gone; without that nothing durable is lost, it only
+            // opens slower.
             let thread = events.thread;
-            let _ = timeout(CORE_END_TIME, tokio::task::spawn_blocking(move || thread.join())).await;
+            let close = move || {
+                let _ = thread.join();
+                store.flush()
+            };
+            let _ = timeout(CORE_END_TIME, tokio::task::spawn_blocking(close)).await;
             tracing::info!("The relay has stopped.");
             Ok(())
         }

@@ -9,6 +9,7 @@
 //! | `format` | the version of this layout, in decimal |
 //! | `lock` | locked while a relay has the folder |
 //! | `tail` | the number of the last acknowledged commit |
+//! | `flushed` | from where on the journals are needed |
 //! | `store/` | the engine's own |
 //! | `store.new/` | an engine that is being made; one that was not finished is made again |
 //!
@@ -17,27 +18,48 @@
 //! is not older than the `tail` says. A block of a table or a blob has the engine's checksum, so damage there fails
 //! the read; where the engine panics over damage, that is an error, too.
 //!
+//! What the journals hold that is in no table yet is what a start takes time for, so a thread has everything written to
+//! the tables whenever it is [`FLUSH_BYTES`], and a relay that stops in peace has it done once more.
+//!
 //! What stays open: damage of the last commits that follows on a power cut, and only of those of which the `tail` was
 //! not on disk yet, can't be told from an unfinished write.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::flushed::{Note, sync_folder};
 use super::journal::{self, MARK_KEY, Mark};
 use super::tail::{self, Found, Tail};
 use super::{Batch, Order, Store, StoreError, Table};
 
 /// The layout of the data folder that this version reads and writes.
 const FORMAT: &str = "1";
-/// The journal is replayed when the store opens: its size bounds how long that takes.
+/// The engine's own bound of its journals; what is needed of them is far less ([`FLUSH_BYTES`]).
 const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Bytes of commits after which all that is in no table is written to one: going through a megabyte of journal takes
+/// the engine some 13 ms when it opens.
+const FLUSH_BYTES: usize = 8 * 1024 * 1024;
+/// What an item takes in the journal besides its key and value.
+const ITEM_BYTES: usize = 21;
+/// Between two looks whether the engine's threads have written a table.
+const FLUSH_PACE: Duration = Duration::from_millis(5);
+/// The tables of [`FLUSH_BYTES`] are small, so more of them come together before they are merged; the first level is as
+/// large as with fewer, larger ones, and merged as seldom.
+const MERGED_TABLES: u8 = 8;
+/// A table of the levels.
+const TABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Blocks and blobs kept in memory.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
 /// Messages from this size on lie beside the tree, so that compaction does not copy them again and again.
@@ -51,11 +73,51 @@ pub struct FjallStore(Arc<Inner>);
 
 struct Inner {
     // Dropped in this order: the folder is unlocked when the engine has ended.
+    flusher: Flusher,
+    shared: Arc<Shared>,
+    _lock: File,
+}
+
+/// What the thread that flushes uses, too.
+struct Shared {
     tables: Vec<Keyspace>,
     commits: Keyspace,
     database: Database,
-    tail: Mutex<Tail>,
-    _lock: File,
+    /// The engine's own folder.
+    path: PathBuf,
+    note: Note,
+    writer: Mutex<Writer>,
+    /// Held by who flushes.
+    flushing: Mutex<()>,
+    ending: AtomicBool,
+}
+
+/// What a commit holds, over its whole length: marks are in the order of commits.
+struct Writer {
+    tail: Tail,
+    /// Bytes of commits since everything was last sent to the tables.
+    bytes: usize,
+}
+
+/// The thread that flushes; it ends with this.
+struct Flusher {
+    due: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.due = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The engine, opened.
@@ -104,7 +166,8 @@ impl FjallStore {
                 )));
             }
         };
-        let journaled = journal::check(&path, acknowledged)?;
+        let note = Note::of(folder);
+        let journaled = journal::check(&path, acknowledged, &note)?;
         let Engine { tables, commits, database } = open_engine(&path)?;
         let mark = guarded(|| commits.get(MARK_KEY))?;
         let last = match mark.map(|bytes| Mark::from_bytes(&bytes)) {
@@ -123,7 +186,19 @@ impl FjallStore {
         }
         let tail = Tail::open(&tail_path, last).map_err(|error| failed("writing the tail", &error))?;
         sync_folder(folder).map_err(|error| failed("writing the tail", &error))?;
-        Ok(Self(Arc::new(Inner { tables, commits, database, tail: Mutex::new(tail), _lock: lock })))
+        let shared = Arc::new(Shared {
+            tables,
+            commits,
+            database,
+            path,
+            note,
+            writer: Mutex::new(Writer { tail, bytes: 0 }),
+            flushing: Mutex::default(),
+            ending: AtomicBool::new(false),
+        });
+        let flusher =
+            Flusher::start(&shared).map_err(|error| failed("starting a thread for what is", &error))?;
+        Ok(Self(Arc::new(Inner { flusher, shared, _lock: lock })))
     }
 
     /// Writes what is only in the journal to the tables, so that the next start has nothing to replay.
@@ -131,17 +206,12 @@ impl FjallStore {
     /// # Errors
     /// [`StoreError`] when the engine fails; what was committed stays in the journal then.
     pub fn flush(&self) -> Result<(), StoreError> {
-        // Nothing is committed meanwhile.
-        let _tail = self.0.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        for keyspace in self.0.tables.iter().chain([&self.0.commits]) {
-            guarded(|| keyspace.rotate_memtable_and_wait())?;
-        }
-        Ok(())
+        self.0.shared.flush()
     }
 
     fn table(&self, table: Table) -> Result<&Keyspace, StoreError> {
         let at = Table::ALL.iter().position(|other| *other == table);
-        at.and_then(|at| self.0.tables.get(at))
+        at.and_then(|at| self.0.shared.tables.get(at))
             .ok_or_else(|| StoreError::Engine(format!("it has no table {}", table.name())))
     }
 }
@@ -185,23 +255,83 @@ impl Store for FjallStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let database = &self.0.database;
-        // Held over the commit: marks are in the order of commits.
-        let mut tail = self.0.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = Mark { commit: tail.commit + 1, floor: database.seqno() };
+        let Shared { database, commits, .. } = &*self.0.shared;
+        let mut writer = self.0.shared.writer();
+        let mark = Mark { commit: writer.tail.commit + 1, floor: database.seqno() };
         // What could not be synced is never written over: the engine refuses all writes after such a failure.
         let mut write = database.batch().durability(Some(PersistMode::SyncData));
         for (table, key, value) in &batch.changes {
+            writer.bytes += key.len() + value.as_ref().map_or(0, Bytes::len) + ITEM_BYTES;
             let keyspace = self.table(*table)?;
             match value {
                 Some(value) => write.insert(keyspace, key.clone(), value.clone()),
                 None => write.remove(keyspace, key.clone()),
             }
         }
-        write.insert(&self.0.commits, MARK_KEY, mark.to_bytes());
+        write.insert(commits, MARK_KEY, mark.to_bytes());
         guarded(|| write.commit())?;
-        tail.write(mark.commit)
-            .map_err(|error| StoreError::Engine(format!("writing the tail failed: {error}")))
+        if writer.bytes >= FLUSH_BYTES
+            && let Some(due) = &self.0.flusher.due
+        {
+            // One that is under way is followed by another.
+            let _ = due.try_send(());
+        }
+        let written = writer.tail.write(mark.commit);
+        written.map_err(|error| StoreError::Engine(format!("writing the tail failed: {error}")))
+    }
+}
+
+impl Flusher {
+    fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let (due, is_due): (_, Receiver<()>) = sync_channel(1);
+        let shared = Arc::clone(shared);
+        let thread = thread::Builder::new().name("flush".into()).spawn(move || {
+            while is_due.recv().is_ok() {
+                // What the engine can't write, it refuses to commit, too; and nothing is lost that is in the journal.
+                if shared.is_flush_due() && shared.flush().is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { due: Some(due), thread: Some(thread) })
+    }
+}
+
+impl Shared {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_flush_due(&self) -> bool {
+        self.writer().bytes >= FLUSH_BYTES && !self.ending.load(Ordering::Relaxed)
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let keyspaces = || self.tables.iter().chain([&self.commits]);
+        let commit = {
+            // Nothing is committed meanwhile: what is sealed in all keyspaces ends with the same commit.
+            let mut writer = self.writer();
+            for keyspace in keyspaces() {
+                guarded(|| keyspace.rotate_memtable())?;
+            }
+            writer.bytes = 0;
+            writer.tail.commit
+        };
+        while keyspaces().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            // The engine's threads end when a write fails, and then nothing comes any more.
+            guarded(|| self.database.persist(PersistMode::Buffer))?;
+            if self.ending.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            thread::sleep(FLUSH_PACE);
+        }
+        let failed = |error: io::Error| StoreError::Engine(format!("noting what is flushed failed: {error}"));
+        let from = self.note.read().map_err(failed)?;
+        match journal::place_after(&self.path, commit, from).map_err(failed)? {
+            Some(flushed) => self.note.write(flushed).map_err(failed),
+            None => Ok(()),
+        }
     }
 }
 
@@ -262,7 +392,9 @@ fn guarded<T>(call: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> 
 }
 
 fn options(table: Table) -> KeyspaceCreateOptions {
-    let options = KeyspaceCreateOptions::default();
+    let options = KeyspaceCreateOptions::default().compaction_strategy(Arc::new(
+        Leveled::default().with_l0_threshold(MERGED_TABLES).with_table_target_size(TABLE_BYTES),
+    ));
     match table {
         // Not compressed: the engine takes the length of a compressed blob from a field that no checksum covers.
         Table::Messages => options.with_kv_separation(Some(
@@ -333,8 +465,4 @@ fn write_format(folder: &Path, path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     sync_folder(folder)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

@@ -11,6 +11,9 @@
 //!   of a crash, and is cut off, which loses nothing that anybody was told of;
 //! - marks that are not consecutive, or sequence numbers that do not rise, are damage.
 //!
+//! What comes before the place that [`Flushed`] says is in the tables already. It is not looked at, and it is cut off:
+//! the engine would take longer for it than all else that a start does.
+//!
 //! | bytes | what they are; numbers are little-endian |
 //! | --- | --- |
 //! | `1` count `u32` seqno `u64` | the start of a batch |
@@ -19,13 +22,14 @@
 //! | `3` checksum `u64` `FJL\x03` | the end: XXH3-64 of the items' bytes |
 //! | zeros | not written yet |
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::StoreError;
+use super::flushed::{Flushed, Note, sync_folder};
 
 /// The key of a commit's mark, in a keyspace of its own. No key of the core begins with a zero byte.
 pub(super) const MARK_KEY: &[u8] = b"\0commit";
@@ -34,6 +38,8 @@ const TRAILER: &[u8] = b"FJL\x03";
 const SEQNO_SLACK: u64 = 1 << 16;
 /// Commits between two that can be in one journal, by far.
 const COMMITS_AHEAD_MAX: u64 = 1 << 32;
+/// Bytes that are read at once to find a place.
+const READ_BYTES: u64 = 1024 * 1024;
 
 /// What each commit says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,43 +65,115 @@ impl Mark {
     }
 }
 
-/// Checks all journals of an engine's folder and cuts off an unfinished write. `acknowledged` is the last commit that
-/// is known to have been. Gives the last commit found; `None` when no journal has one.
-pub(super) fn check(folder: &Path, acknowledged: Option<u64>) -> Result<Option<u64>, StoreError> {
+/// Checks what is needed of all journals of an engine's folder, cuts off an unfinished write, and what is not needed.
+/// `acknowledged` is the last commit that is known to have been. Gives the last commit found; `None` when there is none.
+pub(super) fn check(
+    folder: &Path,
+    acknowledged: Option<u64>,
+    note: &Note,
+) -> Result<Option<u64>, StoreError> {
     let failed = |what: &str, error: &io::Error| StoreError::Engine(format!("{what} failed: {error}"));
-    let journals = journals(folder).map_err(|error| failed("listing the journals", &error))?;
-    let mut walk = Walk::default();
-    for (at, path) in journals.iter().enumerate() {
+    let flushed = note.read().map_err(|error| failed("reading how far the tables are", &error))?;
+    let (passed, journals): (Vec<_>, Vec<_>) = journals(folder)
+        .map_err(|error| failed("listing the journals", &error))?
+        .into_iter()
+        .partition(|(number, _)| flushed.is_some_and(|flushed| *number < flushed.journal));
+    let mut walk = Walk::after(flushed);
+    let (mut torn, mut passed_front) = (None, None);
+    for (at, (number, path)) in journals.iter().enumerate() {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let bytes = fs::read(path).map_err(|error| failed("reading a journal", &error))?;
-        let written = &bytes[..written_bytes(&bytes)];
-        let broken = walk.through(written).map_err(|why| damaged(&name, why))?;
-        let Some(at_byte) = broken else { continue };
-        if at + 1 < journals.len() {
+        let front = flushed.filter(|flushed| flushed.journal == *number).map_or(0, |flushed| flushed.byte);
+        let written = read(path, front).map_err(|error| failed("reading a journal", &error))?;
+        let Some(written) = written else {
             return Err(damaged(
                 &name,
-                format!("the batch at byte {at_byte} is broken, and later ones follow"),
+                format!("the first {front} bytes, which were written, are not all there"),
             ));
+        };
+        let at_byte = |at: usize| front + at as u64;
+        let broken = walk
+            .through(&written)
+            .map_err(|(at, why)| damaged(&name, format!("the batch at byte {} {why}", at_byte(at))))?;
+        let end = broken.unwrap_or(written.len());
+        if front > 0 {
+            passed_front = Some((path, written[..end].to_vec()));
         }
-        if let Some(next) = walk.find_whole(written, at_byte + 1) {
-            let why =
-                format!("the batch at byte {at_byte} is broken, and a whole one follows at byte {next}");
+        let Some(broken) = broken else { continue };
+        if at + 1 < journals.len() {
+            let why = format!("the batch at byte {} is broken, and later ones follow", at_byte(broken));
             return Err(damaged(&name, why));
         }
-        match (walk.last_commit(), acknowledged) {
-            (Some(last), Some(acknowledged)) if last < acknowledged => {
-                let why = format!(
-                    "the batch at byte {at_byte} is broken, and commits up to {acknowledged} were acknowledged, \
-                     while the whole ones end with {last}"
-                );
-                return Err(damaged(&name, why));
-            }
-            // The tail was checked when the engine has told its last commit.
-            (None, Some(_)) => {}
-            _ => cut(path, at_byte).map_err(|error| failed("cutting off an unfinished write", &error))?,
+        if let Some(next) = walk.find_whole(&written, broken + 1) {
+            let (broken, next) = (at_byte(broken), at_byte(next));
+            let why = format!("the batch at byte {broken} is broken, and a whole one follows at byte {next}");
+            return Err(damaged(&name, why));
+        }
+        if let (Some(last), Some(acknowledged)) = (walk.last_commit(), acknowledged)
+            && last < acknowledged
+        {
+            let why = format!(
+                "the batch at byte {} is broken, and commits up to {acknowledged} were acknowledged, while the whole \
+                 ones end with {last}",
+                at_byte(broken)
+            );
+            return Err(damaged(&name, why));
+        }
+        if front == 0 {
+            torn = Some((path, at_byte(broken)));
         }
     }
-    Ok(walk.last_commit())
+    let last = walk.last_commit();
+    // What is refused later stays as it was.
+    if last < acknowledged {
+        return Ok(last);
+    }
+    if let Some((path, at)) = torn {
+        cut(path, at).map_err(|error| failed("cutting off an unfinished write", &error))?;
+    }
+    if let Some((path, rest)) = passed_front {
+        cut_front(path, &rest, note).map_err(|error| failed("cutting off what is in the tables", &error))?;
+    }
+    for (_, path) in passed {
+        fs::remove_file(path).map_err(|error| failed("removing a journal that is in the tables", &error))?;
+    }
+    Ok(last)
+}
+
+/// Where the journals go on after this commit, looked for from `from` on; `None` when they do not have it.
+pub(super) fn place_after(folder: &Path, commit: u64, from: Option<Flushed>) -> io::Result<Option<Flushed>> {
+    for (journal, path) in journals(folder)? {
+        if from.is_some_and(|from| journal < from.journal) {
+            continue;
+        }
+        let mut byte = from.filter(|from| from.journal == journal).map_or(0, |from| from.byte);
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            // It was all in the tables, and the engine has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        file.seek(SeekFrom::Start(byte))?;
+        let mut bytes = Vec::new();
+        loop {
+            let read = (&file).take(READ_BYTES).read_to_end(&mut bytes)?;
+            let mut at = 0;
+            while let Some(batch) = Batch::read(&bytes[at..]) {
+                if batch.mark.is_some_and(|mark| mark.commit > commit) {
+                    return Ok(Some(Flushed { commit, journal, byte }));
+                }
+                at += batch.bytes;
+                byte += batch.bytes as u64;
+                if batch.mark.is_some_and(|mark| mark.commit == commit) {
+                    return Ok(Some(Flushed { commit, journal, byte }));
+                }
+            }
+            bytes.drain(..at);
+            if read == 0 || bytes.first().is_some_and(|byte| *byte != START) {
+                break;
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn damaged(name: &str, why: impl Into<String>) -> StoreError {
@@ -105,8 +183,8 @@ fn damaged(name: &str, why: impl Into<String>) -> StoreError {
     ))
 }
 
-/// The journals, oldest first.
-fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The journals with their numbers, oldest first.
+fn journals(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -118,7 +196,42 @@ fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     journals.sort();
-    Ok(journals.into_iter().map(|(_, path)| path).collect())
+    Ok(journals)
+}
+
+/// What is written in a journal from this byte on; `None` when it does not reach as far.
+fn read(path: &Path, from: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() < from {
+        return Ok(None);
+    }
+    let end = end_of_data(&file, from)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(end.saturating_sub(from)).read_to_end(&mut bytes)?;
+    bytes.truncate(written_bytes(&bytes));
+    Ok(Some(bytes))
+}
+
+/// Where the file's last data ends: what was never written of a journal need not be read. The file's length where the
+/// system does not tell.
+#[cfg(target_os = "linux")]
+fn end_of_data(file: &File, from: u64) -> io::Result<u64> {
+    use rustix::fs::{SeekFrom, seek};
+    let (length, mut end) = (file.metadata()?.len(), from);
+    while end < length {
+        match seek(file, SeekFrom::Data(end)) {
+            Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
+            Err(rustix::io::Errno::NXIO) => return Ok(end),
+            Err(_) => return Ok(length),
+        }
+    }
+    Ok(end)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_of_data(file: &File, _: u64) -> io::Result<u64> {
+    Ok(file.metadata()?.len())
 }
 
 /// A journal is made at its full length, of zeros; a batch ends with another byte.
@@ -135,10 +248,21 @@ fn written_bytes(bytes: &[u8]) -> usize {
     0
 }
 
-fn cut(path: &Path, at: usize) -> io::Result<()> {
+fn cut(path: &Path, at: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(at as u64)?;
+    file.set_len(at)?;
     file.sync_all()
+}
+
+/// Leaves `rest` of a journal. The note goes first: it would say a wrong place of what is left.
+fn cut_front(path: &Path, rest: &[u8], note: &Note) -> io::Result<()> {
+    let new = path.with_extension("cut");
+    let mut file = File::create(&new)?;
+    file.write_all(rest)?;
+    file.sync_all()?;
+    note.remove()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// How far the batches of all journals were followed.
@@ -149,31 +273,33 @@ struct Walk {
 }
 
 impl Walk {
+    /// What comes next is the commit after the last one that is in the tables.
+    fn after(flushed: Option<Flushed>) -> Self {
+        let mark = flushed.map(|Flushed { commit, .. }| Mark { commit, floor: 0 });
+        Self { seqno: None, mark }
+    }
+
     fn last_commit(&self) -> Option<u64> {
         self.mark.map(|mark| mark.commit)
     }
 
-    /// Follows whole batches. Gives where one is broken; the error is a whole one that can't be where it is.
-    fn through(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
+    /// Follows whole batches. Gives where one is broken; the error is a whole one that can't be where it is, and why.
+    fn through(&mut self, bytes: &[u8]) -> Result<Option<usize>, (usize, String)> {
         let mut at = 0;
         while at < bytes.len() {
             let Some(batch) = Batch::read(&bytes[at..]) else { return Ok(Some(at)) };
             if self.seqno.is_some_and(|before| batch.seqno <= before) {
-                return Err(format!(
-                    "the batch at byte {at} has a sequence number that is none after the one before"
-                ));
+                return Err((at, "has a sequence number that is none after the one before".into()));
             }
             if let Some(mark) = batch.mark {
                 if !(mark.floor..=mark.floor.saturating_add(SEQNO_SLACK)).contains(&batch.seqno) {
-                    return Err(format!(
-                        "the batch at byte {at} has another sequence number than it was given"
-                    ));
+                    return Err((at, "has another sequence number than it was given".into()));
                 }
                 if let Some(before) = self.mark
                     && mark.commit != before.commit.saturating_add(1)
                 {
                     let (is, was) = (mark.commit, before.commit);
-                    return Err(format!("commit {is} at byte {at} follows on commit {was}"));
+                    return Err((at, format!("is commit {is}, and follows on commit {was}")));
                 }
                 self.mark = Some(mark);
             }

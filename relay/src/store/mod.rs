@@ -7,6 +7,8 @@ pub mod contract;
 #[cfg(feature = "server")]
 pub mod fjall;
 #[cfg(feature = "server")]
+mod flushed;
+#[cfg(feature = "server")]
 mod journal;
 pub mod memory;
 #[cfg(feature = "server")]

@@ -22,6 +22,8 @@ use prost::Message as _;
 const SENDS_PER_COMMIT: u64 = 2_000;
 /// Conversations among which messages are spread.
 const CONVERSATIONS: usize = 1_000;
+/// Messages of a log that a device asks for at once.
+const LOG_PAGE: u32 = 100;
 
 /// Who asks is who she says: nobody else can ask here.
 struct Trusting;
@@ -45,6 +47,10 @@ pub(crate) struct Filler {
     queries: u64,
     /// What the app's server was answered last.
     answer: Option<Answer>,
+    /// Bytes of keys and values that were committed.
+    committed: u64,
+    /// What a connection that catches up was told, besides what is acknowledged to it.
+    told: Vec<Event>,
 }
 
 impl Filler {
@@ -58,6 +64,8 @@ impl Filler {
             sends_burst: 1_000_000_000,
             requests_per_second: 1_000_000_000,
             requests_burst: 1_000_000_000,
+            // Nobody here answers a ping.
+            silence_ms: 3_600_000,
             ..CoreConfig::default()
         };
         let relay =
@@ -71,6 +79,8 @@ impl Filler {
             made: Vec::new(),
             queries: 0,
             answer: None,
+            committed: 0,
+            told: Vec::new(),
         })
     }
 
@@ -92,10 +102,15 @@ impl Filler {
                     match frame.event {
                         Some(Event::Reject(reject)) => return Err(format!("refused: {}", reject.reason)),
                         Some(Event::GroupDone(done)) => self.made.push(done.conversation),
+                        Some(event @ (Event::Batch(_) | Event::HistoryPage(_))) => self.told.push(event),
                         _ => {}
                     }
                 }
                 Output::Commit(ticket, batch) => {
+                    let bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+                    let changes = batch.changes.iter();
+                    self.committed +=
+                        changes.map(|(_, key, value)| (key.len() + bytes(value)) as u64).sum::<u64>();
                     let committed = self.store.commit(&batch);
                     follow.push(Input::Committed(ticket, committed));
                 }
@@ -132,6 +147,13 @@ impl Filler {
 
     /// A connection of this user.
     fn connect(&mut self, user: &str) -> Result<ConnectionId, String> {
+        let connection = self.connect_at(user, 0)?;
+        self.told.clear();
+        Ok(connection)
+    }
+
+    /// A connection of this user whose device has applied the queue up to `cursor`.
+    fn connect_at(&mut self, user: &str, cursor: u64) -> Result<ConnectionId, String> {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         self.settle(vec![Input::Connected(connection)])?;
@@ -141,6 +163,8 @@ impl Filler {
             user: user.into(),
             device: format!("filler-{user}"),
             device_kind: DeviceKind::Server.into(),
+            epoch: self.relay.epoch().as_str().to_owned(),
+            cursor,
             ..wire::Hello::default()
         };
         let frame = self.frame(connection, Verb::Hello(hello))?;
@@ -204,6 +228,15 @@ pub(crate) struct Large {
     written: u64,
 }
 
+/// How far a member's device is.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Applied {
+    /// In the queue.
+    cursor: u64,
+    /// In the group's log, where the messages come by it.
+    seq: u64,
+}
+
 impl Large {
     /// Opens the store, and makes the group.
     pub(crate) fn open(data: &Path, diffusion: Diffusion) -> Result<Self, String> {
@@ -225,7 +258,7 @@ impl Large {
         let mut next = from;
         while next < to {
             let end = to.min(next + QUERY_MEMBERS_MAX as u64);
-            let users = (next..end).filter_map(|n| UserId::new(&format!("member-{n:07}")).ok()).collect();
+            let users = (next..end).filter_map(|n| UserId::new(&member(n)).ok()).collect();
             self.filler.ask(Query::Group(self.group.clone(), GroupQuery::Add(users)))?;
             next = end;
         }
@@ -243,6 +276,72 @@ impl Large {
         }
         Ok(())
     }
+}
+
+impl Large {
+    /// A member's device connects, and catches up: with the queue, and with the log if the messages come by it. Gives how
+    /// many messages that brought.
+    pub(crate) fn catch_up(
+        &mut self,
+        number: u64,
+        applied: &mut Applied,
+        by_log: bool,
+    ) -> Result<u64, String> {
+        let filler = &mut self.filler;
+        filler.told.clear();
+        let connection = filler.connect_at(&member(number), applied.cursor)?;
+        let mut messages = 0;
+        let mut ask = by_log;
+        loop {
+            let mut inputs = Vec::new();
+            for event in std::mem::take(&mut filler.told) {
+                match event {
+                    Event::Batch(batch) => {
+                        let is_message = |entry: &&wire::Entry| {
+                            matches!(entry.change, Some(wire::entry::Change::Message(_)))
+                        };
+                        messages += batch.entries.iter().filter(is_message).count() as u64;
+                        applied.cursor = batch.entries.last().map_or(applied.cursor, |entry| entry.pos);
+                    }
+                    Event::HistoryPage(page) => {
+                        messages += page.messages.len() as u64;
+                        applied.seq = page.messages.last().map_or(applied.seq, |message| message.seq);
+                        ask = applied.seq < page.last_seq;
+                    }
+                    _ => {}
+                }
+                inputs.push(filler.frame(connection, Verb::Ack(wire::Ack { cursor: applied.cursor }))?);
+            }
+            if std::mem::take(&mut ask) {
+                // The wire has no "after nothing": the log's first message comes alone, as the client asks for it.
+                let (before, after, limit) =
+                    if applied.seq == 0 { (2, 0, 1) } else { (0, applied.seq, LOG_PAGE) };
+                let page =
+                    wire::History { conversation: self.group.as_str().to_owned(), before, after, limit };
+                inputs.push(filler.frame(connection, Verb::History(page))?);
+            }
+            if inputs.is_empty() {
+                break;
+            }
+            filler.settle(inputs)?;
+        }
+        filler.settle(vec![Input::Closed(connection)])?;
+        Ok(messages)
+    }
+
+    /// Bytes of keys and values that were committed so far.
+    pub(crate) fn committed(&self) -> u64 {
+        self.filler.committed
+    }
+
+    /// Writes all that was committed to the tables.
+    pub(crate) fn flush(&self) -> Result<(), String> {
+        self.filler.store.flush().map_err(|error| error.to_string())
+    }
+}
+
+fn member(number: u64) -> String {
+    format!("member-{number:07}")
 }
 
 /// A store of groups with one writer, for history.
@@ -285,6 +384,23 @@ impl Groups {
     pub(crate) fn write(&mut self, first: u64, count: u64, text_bytes: usize) -> Result<(), String> {
         let to: Vec<_> = self.ids.iter().map(|id| (self.writer, id.clone())).collect();
         self.filler.send(&to, first, count, text_bytes)
+    }
+
+    /// Has everything in the tables, and then writes messages from number `first` on until so many bytes of commits are in
+    /// the journal only. Gives how many messages these are.
+    pub(crate) fn write_into_the_journal(
+        &mut self,
+        first: u64,
+        bytes: u64,
+        text_bytes: usize,
+    ) -> Result<u64, String> {
+        self.filler.store.flush().map_err(|error| error.to_string())?;
+        let (before, mut count) = (self.filler.committed, 0);
+        while self.filler.committed - before < bytes {
+            self.write(first + count, CONVERSATIONS as u64, text_bytes)?;
+            count += CONVERSATIONS as u64;
+        }
+        Ok(count)
     }
 
     /// Adds users to all groups; what was there before costs them nothing.

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints is meant to")]
 
 mod deliveries;
+mod diffusion;
 mod filler;
 mod idle;
 mod large;
@@ -39,6 +40,7 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { name: "sends", run: sends::run },
     Part { name: "deliveries", run: deliveries::run },
+    Part { name: "diffusion", run: diffusion::run },
     Part { name: "large", run: large::run },
     Part { name: "idle", run: idle::run },
     Part { name: "sync", run: sync::run },

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hongyan_load::histogram::{Latencies, float};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 
 /// A message as a plain log writes it: some 300 bytes of text with its key and names.
@@ -38,6 +39,21 @@ impl PlainLog {
     pub(crate) fn or(self, other: Self) -> Self {
         if other.rate > self.rate { other } else { self }
     }
+}
+
+/// What this process has used of the processors, all its threads together.
+pub(crate) fn processor_time() -> Duration {
+    clock(ClockId::ProcessCPUTime)
+}
+
+/// The same of this thread alone.
+pub(crate) fn thread_time() -> Duration {
+    clock(ClockId::ThreadCPUTime)
+}
+
+fn clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
 }
 
 /// Records of one file into which `batch` records are written and synced at a time. It grows with each write, or was made
@@ -106,11 +122,6 @@ pub(crate) fn socket_writes(runtime: &Runtime, sockets: usize, time: Duration) -
     let rate = float(writes) / begun.elapsed().as_secs_f64();
     let used = thread_time().saturating_sub(cpu).as_secs_f64();
     Ok(SocketWrites { rate, rate_per_core: float(writes) / used.max(1e-3) })
-}
-
-/// The processor time of this thread.
-fn thread_time() -> Duration {
-    hongyan_load::process::processor_time("thread-self").unwrap_or_default()
 }
 
 /// Bytes per second from one loopback socket to another.

@@ -30,8 +30,9 @@ pub struct DiffusionConfig {
 }
 
 impl Default for DiffusionConfig {
+    /// By what was measured: `docs/bench/diffusion.md`.
     fn default() -> Self {
-        Self { mode: Diffusion::Auto, copy_members_max: 2, copy_bytes_max: 256, log_members: 500 }
+        Self { mode: Diffusion::Auto, copy_members_max: 2, copy_bytes_max: 128, log_members: 500 }
     }
 }
 
