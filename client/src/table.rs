@@ -209,6 +209,7 @@ mod tests {
             include_str!("../tests/outbox.rs"),
             include_str!("../tests/requests.rs"),
             include_str!("../tests/presence.rs"),
+            include_str!("../tests/changes.rs"),
             include_str!("../tests/device.rs"),
             include_str!("../tests/typing.rs"),
             include_str!("../tests/prepare.rs"),

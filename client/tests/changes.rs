@@ -12,7 +12,7 @@ use hongyan_client::view::{ChangeKind, GroupUpdateKind};
 use hongyan_client::{Answer, Change, Command, Event, Input};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, GroupChangeKind, MessageChangeKind, entry, relay_frame::Event as Relay};
-use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, limits};
+use hongyan_protocol::{Code, ConversationId, Key, Seq, Time, UserId, limits};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -146,7 +146,7 @@ fn an_event_says_what_happened_and_how_the_message_is_now() {
     assert_eq!(changes.len(), 2, "a kind of a newer version changes the message and has no name");
     let (kind, by, time, reaction, shown) = &changes[0];
     assert_eq!((*kind, *by, *time, *reaction), (ChangeKind::Reacted, "bob", Time(1), Some("👍")));
-    let users: Vec<_> = shown.reactions[0].users.iter().map(|user| user.as_str()).collect();
+    let users: Vec<_> = shown.reactions[0].users.iter().map(UserId::as_str).collect();
     assert_eq!((shown.reactions[0].reaction.as_str(), users), ("👍", vec!["alice", "bob"]));
     let (kind, .., gone) = &changes[1];
     assert_eq!((*kind, gone.recalled, gone.content.text.as_str()), (ChangeKind::Recalled, Some(Time(3)), ""));
