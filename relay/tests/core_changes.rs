@@ -317,4 +317,19 @@ fn a_group_is_renamed_by_its_owner() {
     let change = group_change(&entries[0]).unwrap();
     assert_eq!((entries.len(), change.title.as_str(), change.version), (1, "Swans", 2));
     assert!(change.kind() == wire::GroupChangeKind::Renamed && change.member_count == 2);
+
+    // Of a group by its log, others are told with its next message.
+    let id = ConversationId::new(&group).unwrap();
+    let way = hongyan_relay::core::queries::GroupQuery::SetMode(Diffusion::Log);
+    world.answered(Query::Group(id, way));
+    world.send(bob, &group, "1", "one");
+    world.take(bob);
+    assert_eq!(done(world.call(alice, rename("Ducks"))), 3);
+    changed(&mut world, alice, react(&group, 1, "r", "+"));
+    world.send(alice, &group, "2", "two");
+    let told = world.take(bob).into_iter().find_map(|event| match event {
+        Event::LogMessages(news) => news.group,
+        _ => None,
+    });
+    assert_eq!(told.map(|group| (group.title, group.version)), Some(("Ducks".into(), 3)));
 }

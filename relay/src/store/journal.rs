@@ -130,11 +130,15 @@ pub(super) fn check(
     if let Some((path, at)) = torn {
         cut(path, at).map_err(|error| failed("cutting off an unfinished write", &error))?;
     }
+    // The oldest first, and durably: were a front cut off while a journal before it is there, that would look like a gap.
+    if !passed.is_empty() {
+        let removed = passed.iter().try_for_each(|(_, path)| fs::remove_file(path));
+        removed
+            .and_then(|()| sync_folder(folder))
+            .map_err(|error| failed("removing a journal that is in the tables", &error))?;
+    }
     if let Some((path, rest)) = passed_front {
         cut_front(path, &rest, note).map_err(|error| failed("cutting off what is in the tables", &error))?;
-    }
-    for (_, path) in passed {
-        fs::remove_file(path).map_err(|error| failed("removing a journal that is in the tables", &error))?;
     }
     Ok(last)
 }

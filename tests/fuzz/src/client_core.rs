@@ -10,7 +10,7 @@ use core::mem::Discriminant;
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use hongyan_client::{Command, Generation, HostEvent, Input, Ticket};
+use hongyan_client::{Change, Command, Generation, HostEvent, Input, Ticket};
 use hongyan_protocol::wire::{Content, RelayFrame, client_frame::Verb, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, DeviceId, Key, Seq, UserId};
 
@@ -229,6 +229,18 @@ fn command(program: &mut Program<'_>, conversations: &[String]) -> Command {
         },
         13 if program.below(8) == 0 => Command::Close,
         14 if program.below(8) == 0 => Command::Logout { keep_cache: program.flag() },
+        13 => Command::RenameGroup(conversation, program.text(&["Swans"])),
+        14 => Command::Change {
+            conversation,
+            seq: Seq(program.number()),
+            key: program.flag().then(|| key(program)),
+            change: match program.below(4) {
+                0 => Change::Edit(Content { text: program.text(&["hello"]), ..Content::default() }),
+                1 => Change::Recall,
+                2 => Change::React(program.text(&["+"])),
+                _ => Change::Unreact(program.text(&["+"])),
+            },
+        },
         15 => Command::Watch { by: program.small() % 4, users: users(program) },
         16 => match program.below(4) {
             0 => Command::Devices,

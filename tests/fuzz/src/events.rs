@@ -81,7 +81,7 @@ pub(crate) fn batch(program: &mut Program<'_>, epoch: &str, cursor: u64) -> Even
 /// Anything but a batch.
 pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[String]) -> Event {
     let conversation = program.pick(conversations).clone();
-    match program.below(31) {
+    match program.below(28) {
         0 | 1 => Event::Welcome(welcome(program, epoch)),
         2 => Event::Renewed(wire::Renewed { token_expires_in_ms: program.number() }),
         3 => Event::Reset(wire::Reset { epoch: program.text(&EPOCHS), pos: program.number(), cause: 1 }),
@@ -145,19 +145,7 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             let group = program.flag().then(|| log_head(program, conversations));
             Event::LogMessages(wire::LogMessages { messages, group })
         }
-        28 => {
-            let changes = message_changes(program, GROUP);
-            Event::LogChanges(wire::LogChanges { conversation: GROUP.into(), changes })
-        }
-        29 => {
-            let changes = message_changes(program, &conversation);
-            Event::ChangePage(wire::ChangePage { conversation, changes, last: program.number() })
-        }
-        30 => {
-            let (key, seq) = (program.text(&KEYS), program.number());
-            let message = program.flag().then(|| log_message(program, &conversation, seq));
-            Event::MessageChanged(wire::MessageChanged { key, message })
-        }
+        24 => of_changes(program, conversation),
         16 | 17 => Event::GroupDone(wire::GroupDone { conversation, version: program.number() }),
         _ => Event::MemberPage(wire::MemberPage {
             conversation,
@@ -168,6 +156,24 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
             more: program.flag(),
             version: program.number(),
         }),
+    }
+}
+
+fn of_changes(program: &mut Program<'_>, conversation: String) -> Event {
+    match program.below(3) {
+        0 => {
+            let changes = message_changes(program, GROUP);
+            Event::LogChanges(wire::LogChanges { conversation: GROUP.into(), changes })
+        }
+        1 => {
+            let changes = message_changes(program, &conversation);
+            Event::ChangePage(wire::ChangePage { conversation, changes, last: program.number() })
+        }
+        _ => {
+            let (key, seq) = (program.text(&KEYS), program.number());
+            let message = program.flag().then(|| log_message(program, &conversation, seq));
+            Event::MessageChanged(wire::MessageChanged { key, message })
+        }
     }
 }
 

@@ -65,9 +65,9 @@ pub(crate) fn verb(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
     }
 }
 
-/// What has to do with who is there, and with what may change.
+/// What has to do with who is there, and a few others.
 fn of_presence(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
-    match program.below(12) {
+    match program.below(9) {
         0 => Verb::SetAway(wire::SetAway { away: program.flag() }),
         1 => Verb::Unwatch(wire::Unwatch { users: users(program) }),
         2 => Verb::Typing(wire::Typing { conversation: conversation(program, known.groups) }),
@@ -75,16 +75,24 @@ fn of_presence(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
         4 => Verb::SignOut(wire::SignOut { device: program.text(&DEVICES) }),
         5 => Verb::SetInvisible(wire::SetInvisible { invisible: program.flag() }),
         6 => Verb::Bye(bye(program)),
-        9 => Verb::RenameGroup(wire::RenameGroup {
+        8 => of_changes(program, known),
+        _ => Verb::Watch(wire::Watch { users: users(program) }),
+    }
+}
+
+/// What has to do with what may change.
+fn of_changes(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
+    match program.below(4) {
+        0 => Verb::RenameGroup(wire::RenameGroup {
             conversation: conversation(program, known.groups),
             title: program.text(&["Swans", ""]),
         }),
-        10 => Verb::Changes(wire::Changes {
+        1 => Verb::Changes(wire::Changes {
             conversation: conversation(program, known.groups),
             after: program.number(),
             limit: program.small(),
         }),
-        11 => Verb::ChangeMessage(wire::ChangeMessage {
+        _ => Verb::ChangeMessage(wire::ChangeMessage {
             conversation: conversation(program, known.groups),
             seq: program.number(),
             key: program.text(&KEYS),
@@ -92,7 +100,6 @@ fn of_presence(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
             content: content(program).into(),
             reaction: program.text(&["+", "heart", ""]),
         }),
-        _ => Verb::Watch(wire::Watch { users: users(program) }),
     }
 }
 

@@ -197,7 +197,8 @@ impl Log {
             };
             return Some(LogFrame::head(head).into_iter().collect());
         }
-        let mut news = group.filter(|group| GroupVersion(group.version) > self.told);
+        // It travels with a message.
+        let mut news = group.filter(|group| GroupVersion(group.version) > self.told && !messages.is_empty());
         if let Some(news) = &news {
             self.told = GroupVersion(news.version);
         }
