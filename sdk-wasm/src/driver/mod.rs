@@ -167,7 +167,9 @@ impl Driver {
             driver.opening.replace(Some(resolve));
         });
         driver.page.replace(Some(Page::watch(driver.teller(Happened::Page))));
-        driver.feed(Happened::Tab(TabInput::Enter));
+        if !driver.group.borrow().is_shared() {
+            driver.feed(Happened::Tab(TabInput::Enter));
+        }
         // Only ever fulfilled.
         let _ = JsFuture::from(opened).await;
         Ok(driver)
@@ -190,7 +192,9 @@ impl Driver {
         else {
             return;
         };
-        let own = locks.request(&lock_of(name, self.tabs.borrow().id()), false, |_| {});
+        // Whoever hears of this tab waits for its lock to fall, so it is held before anybody does.
+        let entered = self.teller(|_: LockEvent| Happened::Tab(TabInput::Enter));
+        let own = locks.request(&lock_of(name, self.tabs.borrow().id()), false, entered);
         self.group.replace(Group {
             locks: Some(locks),
             channel: Some(channel),
@@ -346,7 +350,9 @@ impl Driver {
                 if self.ended.borrow().is_none() && self.tabs.borrow().is_outside() {
                     self.join();
                     self.tab_input(TabInput::Visible(page::is_seen()));
-                    self.tab_input(TabInput::Enter);
+                    if !self.group.borrow().is_shared() {
+                        self.tab_input(TabInput::Enter);
+                    }
                 }
             }
             PageEvent::Wake => self.core_input(Input::Host(HostEvent::Wake)),
