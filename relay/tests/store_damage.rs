@@ -269,6 +269,48 @@ fn what_is_in_the_tables_is_cut_off_the_journal_and_nothing_else() {
 }
 
 #[test]
+fn a_note_of_a_journal_that_the_engine_has_removed_is_passed_over() {
+    let folder = folder();
+    let mut rows = make_with_a_note(folder.path());
+    let note_path = folder.path().join("flushed");
+    let (note, before) = (fs::read(&note_path).unwrap(), journal(folder.path()));
+    let mut chance = Chance(9);
+    let store = FjallStore::open(folder.path()).unwrap();
+    // More than the engine keeps in one journal, and of a kind that it can't compress.
+    for n in 61..=140u64 {
+        let value: Vec<u8> = (0..256 * 1024)
+            .flat_map(|_| u32::try_from(chance.below(1 << 31)).unwrap().to_le_bytes())
+            .collect();
+        rows.insert((Table::Messages, n.to_be_bytes().to_vec()), value.clone());
+        let mut batch = Batch::default();
+        batch.put(Table::Messages, n.to_be_bytes().to_vec(), value);
+        store.commit(&batch).unwrap();
+    }
+    store.flush().unwrap();
+    commit(&store, &mut rows, 141, &mut chance);
+    drop(store);
+    assert!(!before.exists(), "all of it was in the tables");
+    assert_ne!(fs::read(&note_path).unwrap(), note);
+    let copied = self::folder();
+    copy(folder.path(), copied.path());
+    assert_eq!(open(copied.path(), &rows), Outcome::Right);
+    // As after a kill between the engine's removing the journal and the note of what came after.
+    fs::write(&note_path, note).unwrap();
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+}
+
+#[test]
+fn what_a_cut_left_unfinished_is_removed() {
+    let folder = folder();
+    let rows = make_with_a_note(folder.path());
+    let unfinished = journal(folder.path()).with_extension("cut");
+    fs::write(&unfinished, [7; 100]).unwrap();
+    fs::remove_file(folder.path().join("flushed")).unwrap();
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+    assert!(!unfinished.exists());
+}
+
+#[test]
 fn a_note_and_a_journal_that_do_not_belong_together_are_refused() {
     let folder = folder();
     let rows = make_with_a_note(folder.path());
