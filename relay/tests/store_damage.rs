@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hongyan_relay::store::fjall::FjallStore;
 use hongyan_relay::store::{Batch, Order, Store, StoreError, Table};
@@ -266,6 +268,81 @@ fn what_is_in_the_tables_is_cut_off_the_journal_and_nothing_else() {
     commit(&store, &mut rows, 62, &mut Chance(4));
     drop(store);
     assert_eq!(open(folder.path(), &rows), Outcome::Right);
+}
+
+#[test]
+fn a_note_of_a_journal_that_the_engine_has_removed_is_passed_over() {
+    let folder = folder();
+    let mut rows = make_with_a_note(folder.path());
+    let note_path = folder.path().join("flushed");
+    let (note, before) = (fs::read(&note_path).unwrap(), journal(folder.path()));
+    let mut chance = Chance(9);
+    let store = FjallStore::open(folder.path()).unwrap();
+    // More than the engine keeps in one journal, and of a kind that it can't compress.
+    for n in 61..=140u64 {
+        let value: Vec<u8> = (0..256 * 1024)
+            .flat_map(|_| u32::try_from(chance.below(1 << 31)).unwrap().to_le_bytes())
+            .collect();
+        rows.insert((Table::Messages, n.to_be_bytes().to_vec()), value.clone());
+        let mut batch = Batch::default();
+        batch.put(Table::Messages, n.to_be_bytes().to_vec(), value);
+        store.commit(&batch).unwrap();
+    }
+    store.flush().unwrap();
+    commit(&store, &mut rows, 141, &mut chance);
+    drop(store);
+    assert!(!before.exists(), "all of it was in the tables");
+    assert_ne!(fs::read(&note_path).unwrap(), note);
+    let copied = self::folder();
+    copy(folder.path(), copied.path());
+    assert_eq!(open(copied.path(), &rows), Outcome::Right);
+    // As after a kill between the engine's removing the journal and the note of what came after.
+    fs::write(&note_path, note).unwrap();
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+}
+
+/// Where something that takes its time must have come.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_note_that_could_not_be_written_is_written_the_next_time() {
+    let folder = folder();
+    let store = FjallStore::open(folder.path()).unwrap();
+    let fill = |from: u64| {
+        for n in from..from + 10 {
+            let mut batch = Batch::default();
+            batch.put(Table::Messages, n.to_be_bytes().to_vec(), vec![7; 1024 * 1024]);
+            store.commit(&batch).unwrap();
+        }
+    };
+    let (note, in_the_way) = (folder.path().join("flushed"), folder.path().join("flushed.new"));
+    fs::create_dir(&in_the_way).unwrap();
+    fill(1);
+    let has_tables =
+        || files(folder.path()).iter().any(|file| file.components().any(|part| part.as_os_str() == "tables"));
+    until("nothing was flushed", has_tables);
+    // Waits for the thread that flushes, and fails as it did.
+    assert!(store.flush().is_err() && !note.exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    fill(11);
+    until("the thread that flushes has ended", || note.exists());
+}
+
+#[test]
+fn what_a_cut_left_unfinished_is_removed() {
+    let folder = folder();
+    let rows = make_with_a_note(folder.path());
+    let unfinished = journal(folder.path()).with_extension("cut");
+    fs::write(&unfinished, [7; 100]).unwrap();
+    fs::remove_file(folder.path().join("flushed")).unwrap();
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+    assert!(!unfinished.exists());
 }
 
 #[test]

@@ -287,9 +287,10 @@ impl Flusher {
         let shared = Arc::clone(shared);
         let thread = thread::Builder::new().name("flush".into()).spawn(move || {
             while is_due.recv().is_ok() {
-                // What the engine can't write, it refuses to commit, too; and nothing is lost that is in the journal.
-                if shared.is_flush_due() && shared.flush().is_err() {
-                    return;
+                // Nothing is lost that is in the journal. What the engine can't write, it refuses to commit, too, and then
+                // nothing more is due; all else is done the next time.
+                if shared.is_flush_due() {
+                    let _ = shared.flush();
                 }
             }
         })?;

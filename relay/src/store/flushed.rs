@@ -2,7 +2,8 @@
 //!
 //! The engine goes through its journals at every start, item by item, also what is in its tables already, and begins
 //! a new one only after 64 MB. So it is noted here how far the tables are, and the next start cuts off what comes
-//! before ([`super::journal`]). The note is not synced: an older one, or none, only makes the next start slower.
+//! before ([`super::journal`]). The note is not synced: an older one, or none, only makes the next start slower. An older
+//! one may name a journal that the engine has removed since, and counts as none then.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

@@ -38,6 +38,8 @@ const TRAILER: &[u8] = b"FJL\x03";
 const SEQNO_SLACK: u64 = 1 << 16;
 /// Commits between two that can be in one journal, by far.
 const COMMITS_AHEAD_MAX: u64 = 1 << 32;
+/// The extension of a journal whose front is being cut off.
+const UNFINISHED: &str = "cut";
 /// Bytes that are read at once to find a place.
 const READ_BYTES: u64 = 1024 * 1024;
 
@@ -73,11 +75,12 @@ pub(super) fn check(
     note: &Note,
 ) -> Result<Option<u64>, StoreError> {
     let failed = |what: &str, error: &io::Error| StoreError::Engine(format!("{what} failed: {error}"));
-    let flushed = note.read().map_err(|error| failed("reading how far the tables are", &error))?;
-    let (passed, journals): (Vec<_>, Vec<_>) = journals(folder)
-        .map_err(|error| failed("listing the journals", &error))?
-        .into_iter()
-        .partition(|(number, _)| flushed.is_some_and(|flushed| *number < flushed.journal));
+    let noted = note.read().map_err(|error| failed("reading how far the tables are", &error))?;
+    let all = journals(folder).map_err(|error| failed("listing the journals", &error))?;
+    // The engine has removed its journal after it was written, and with that what comes after it.
+    let flushed = noted.filter(|flushed| all.iter().any(|(number, _)| *number == flushed.journal));
+    let (passed, journals): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(number, _)| flushed.is_some_and(|flushed| *number < flushed.journal));
     let mut walk = Walk::after(flushed);
     let (mut torn, mut passed_front) = (None, None);
     for (at, (number, path)) in journals.iter().enumerate() {
@@ -127,6 +130,7 @@ pub(super) fn check(
     if last < acknowledged {
         return Ok(last);
     }
+    remove_unfinished(folder).map_err(|error| failed("removing an unfinished cut", &error))?;
     if let Some((path, at)) = torn {
         cut(path, at).map_err(|error| failed("cutting off an unfinished write", &error))?;
     }
@@ -143,8 +147,10 @@ pub(super) fn check(
     Ok(last)
 }
 
-/// Where the journals go on after this commit, looked for from `from` on; `None` when they do not have it.
+/// Where the journals go on after this commit, looked for from `from` on: at their end when they do not have it, since
+/// the engine removes a journal that is in the tables. `None` when there is none.
 pub(super) fn place_after(folder: &Path, commit: u64, from: Option<Flushed>) -> io::Result<Option<Flushed>> {
+    let mut end = None;
     for (journal, path) in journals(folder)? {
         if from.is_some_and(|from| journal < from.journal) {
             continue;
@@ -176,8 +182,9 @@ pub(super) fn place_after(folder: &Path, commit: u64, from: Option<Flushed>) -> 
                 break;
             }
         }
+        end = Some(Flushed { commit, journal, byte });
     }
-    Ok(None)
+    Ok(end)
 }
 
 fn damaged(name: &str, why: impl Into<String>) -> StoreError {
@@ -260,13 +267,24 @@ fn cut(path: &Path, at: u64) -> io::Result<()> {
 
 /// Leaves `rest` of a journal. The note goes first: it would say a wrong place of what is left.
 fn cut_front(path: &Path, rest: &[u8], note: &Note) -> io::Result<()> {
-    let new = path.with_extension("cut");
+    let new = path.with_extension(UNFINISHED);
     let mut file = File::create(&new)?;
     file.write_all(rest)?;
     file.sync_all()?;
     note.remove()?;
     fs::rename(&new, path)?;
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// What a crash left of [`cut_front`].
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// How far the batches of all journals were followed.
@@ -398,5 +416,21 @@ impl<'a> Reader<'a> {
         let mut bytes = [0; 8];
         bytes[..N].copy_from_slice(self.take(N as u64)?);
         Some(u64::from_le_bytes(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_no_journal_any_more_goes_on_at_their_end() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(place_after(folder.path(), 7, None).unwrap(), None);
+        // As the engine makes it: zeros that were not written yet.
+        fs::write(folder.path().join("2.jnl"), [0; 5_000]).unwrap();
+        let (gone, next) =
+            (Flushed { commit: 5, journal: 1, byte: 90 }, Flushed { commit: 7, journal: 2, byte: 0 });
+        assert_eq!(place_after(folder.path(), 7, Some(gone)).unwrap(), Some(next));
     }
 }
