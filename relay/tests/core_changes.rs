@@ -170,6 +170,27 @@ fn a_change_is_told_when_it_is_durable_even_if_the_engine_shows_it() {
 }
 
 #[test]
+fn a_page_of_history_counts_what_it_tells_not_what_the_engine_has_already() {
+    let mut world = World::new();
+    let alice = world.login("alice", "a");
+    let chat = direct("alice", "bob");
+    let long = "long".repeat(15_000);
+    for n in 1..=20 {
+        world.send(alice, &chat, &format!("{n}"), &long);
+    }
+    world.auto_commit = false;
+    for n in 1..=20 {
+        world.ask(alice, edit(&chat, n, &format!("e{n}"), "short"));
+    }
+    world.commit();
+    // The engine shows the edits before it says that they are durable.
+    let (_, batch) = world.pending.front().unwrap().clone();
+    hongyan_relay::store::Store::commit(&world.store, &batch).unwrap();
+    let page = log(&mut world, alice, &chat);
+    assert!(!page.is_empty() && page.iter().all(|words| words.len() == long.len()));
+}
+
+#[test]
 fn who_may_not_change_is_refused_and_so_is_what_cannot_be() {
     let mut world = World::with(CoreConfig { change_within_ms: 1_000, ..CoreConfig::default() });
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|user| world.login(user, user));
