@@ -94,6 +94,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 }
 
-fn missing(id: &ConversationId, seq: Seq) -> StoreError {
+pub(super) fn missing(id: &ConversationId, seq: Seq) -> StoreError {
     StoreError::Damaged(format!("message {seq} of {id} is missing"))
 }
