@@ -151,10 +151,11 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub(super) fn push(&mut self, pos: Pos, change: Change) {
+    /// Adds an entry; without a change it counts as applied, and tells nothing.
+    pub(super) fn push(&mut self, pos: Pos, change: Option<Change>) {
         // The entry's own numbers and lengths take up to 24 bytes.
-        self.bytes += change.len() + 24;
-        self.entries.push(RawEntry { pos: pos.0, change: Some(change) });
+        self.bytes += change.as_ref().map_or(0, Change::len) + 24;
+        self.entries.push(RawEntry { pos: pos.0, change });
     }
 
     /// No entry more fits.
@@ -180,15 +181,15 @@ mod tests {
         let read = wire::ReadMark { conversation: "~1.a.b".into(), seq: 3 };
         let group = wire::GroupChange { conversation: "g1".into(), version: 2, ..Default::default() };
         let mut batch = BatchBuilder::default();
-        batch.push(Pos(4), Change::Message(message.encode_to_vec().into()));
-        batch.push(Pos(5), Change::Read(read.encode_to_vec().into()));
-        batch.push(Pos(6), Change::Group(group.encode_to_vec().into()));
+        batch.push(Pos(4), Some(Change::Message(message.encode_to_vec().into())));
+        batch.push(Pos(5), Some(Change::Read(read.encode_to_vec().into())));
+        batch.push(Pos(6), Some(Change::Group(group.encode_to_vec().into())));
         let record =
             ChangeRecord {
                 seq: 7, kind: 3, by: "b".into(), time: 5, reaction: "👍".into(), key: "k".into()
             };
         let bytes = message.encode_to_vec().into();
-        batch.push(Pos(7), Change::OfMessage(message_change(ChangeNumber(2), &record, bytes)));
+        batch.push(Pos(7), Some(Change::OfMessage(message_change(ChangeNumber(2), &record, bytes))));
         let frame = wire::RelayFrame::from_bytes(batch.finish(Pos(9))).unwrap();
         use wire::entry::Change as Wire;
         let entry = |pos, change| wire::Entry { pos, change: Some(change) };
