@@ -170,6 +170,27 @@ fn a_change_is_told_when_it_is_durable_even_if_the_engine_shows_it() {
 }
 
 #[test]
+fn a_page_of_history_counts_what_it_tells_not_what_the_engine_has_already() {
+    let mut world = World::new();
+    let alice = world.login("alice", "a");
+    let chat = direct("alice", "bob");
+    let long = "long".repeat(15_000);
+    for n in 1..=20 {
+        world.send(alice, &chat, &format!("{n}"), &long);
+    }
+    world.auto_commit = false;
+    for n in 1..=20 {
+        world.ask(alice, edit(&chat, n, &format!("e{n}"), "short"));
+    }
+    world.commit();
+    // The engine shows the edits before it says that they are durable.
+    let (_, batch) = world.pending.front().unwrap().clone();
+    hongyan_relay::store::Store::commit(&world.store, &batch).unwrap();
+    let page = log(&mut world, alice, &chat);
+    assert!(!page.is_empty() && page.iter().all(|words| words.len() == long.len()));
+}
+
+#[test]
 fn who_may_not_change_is_refused_and_so_is_what_cannot_be() {
     let mut world = World::with(CoreConfig { change_within_ms: 1_000, ..CoreConfig::default() });
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|user| world.login(user, user));
@@ -286,13 +307,139 @@ fn changes_of_a_group_by_its_log_are_pushed_and_pulled() {
     assert!(heard(&mut world, carol).is_empty());
     assert_eq!(world.refused(carol, changes(&group, 0)), Code::NOT_A_MEMBER);
 
+    // Not even how many there are, where it is so much that only that is told.
+    world.call(alice, add(&group, &["carol"]));
+    world.send(bob, &group, "2", "two");
+    changed(&mut world, bob, edit(&group, 2, "o", "due"));
+    for connection in [alice, bob, carol] {
+        heard(&mut world, connection);
+    }
+    world.auto_commit = false;
+    world.ask(bob, react(&group, 2, "s", "+"));
+    world.ask(alice, remove(&group, &["carol"]));
+    for n in 0..25 {
+        world.ask(bob, edit(&group, 2, &format!("o{n}"), &format!("{}", n % 10).repeat(60_000)));
+    }
+    world.commit_all();
+    world.auto_commit = true;
+    assert_eq!(heard(&mut world, alice), [">#5 bob due* +:bob", "=0/30"]);
+    assert_eq!(heard(&mut world, carol), [">#5 bob due* +:bob"]);
+    heard(&mut world, bob);
+
     // Back to the queues: the next change comes by them.
     let back = hongyan_relay::core::queries::GroupQuery::SetMode(Diffusion::Reference);
     let id = ConversationId::new(&group).unwrap();
     world.answered(Query::Group(id, back));
-    world.send(alice, &group, "2", "two");
-    changed(&mut world, alice, edit(&group, 2, "e2", "due"));
-    assert_eq!(heard(&mut world, bob), [">#3 bob -", "two", "#4 alice due*"]);
+    world.send(alice, &group, "3", "three");
+    changed(&mut world, alice, edit(&group, 3, "e2", "drei"));
+    assert_eq!(heard(&mut world, bob), ["three", "#31 alice drei*"]);
+}
+
+#[test]
+fn what_changed_nothing_is_answered_the_same_whatever_comes_between() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let chat = direct("alice", "bob");
+    world.send(alice, &chat, "1", "one");
+    world.send(alice, &chat, "2", "two");
+    assert_eq!(changed(&mut world, alice, edit(&chat, 1, "same", "one")), "one");
+    assert_eq!(changed(&mut world, bob, unreact(&chat, 2, "none", "+")), "two");
+    changed(&mut world, alice, edit(&chat, 1, "other", "uno"));
+    changed(&mut world, bob, react(&chat, 2, "some", "+"));
+    // They were done, though nothing had to be done: they are not done again.
+    assert_eq!(changed(&mut world, alice, edit(&chat, 1, "same", "one")), "uno*");
+    assert_eq!(changed(&mut world, bob, unreact(&chat, 2, "none", "+")), "two +:bob");
+    assert_eq!(heard(&mut world, bob), ["one", "two", "#1 alice uno*", "#2 bob two +:bob"]);
+    let (mut words, store) = (Vec::new(), world.store.clone());
+    let summary = hongyan_relay::core::verify::verify(&store, &mut |word| {
+        if let hongyan_relay::core::verify::Word::Finding(finding) = word {
+            words.push(finding.to_string());
+        }
+    });
+    assert_eq!((summary.findings, words), (0, vec![]));
+}
+
+#[test]
+fn who_has_just_joined_is_told_nothing_before_that_is_durable() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let group = world.group(alice, "g", &["carol"]);
+    world.send(alice, &group, "1", "secret");
+    world.auto_commit = false;
+    world.ask(alice, add(&group, &["bob"]));
+    let nothing = world.ask(bob, unreact(&group, 1, "u", "+"));
+    assert!(world.answer(bob, nothing).is_none());
+    world.commit_all();
+    let Some(Event::MessageChanged(done)) = world.answer(bob, nothing) else { panic!("not answered") };
+    assert_eq!(words(&done.message.unwrap()), "secret");
+}
+
+/// Promise R8: a repeated change is answered with the message as it is, so only to who may still read it.
+#[test]
+fn who_was_removed_is_not_answered_what_a_message_became() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let group = world.group(alice, "g", &["bob"]);
+    world.send(alice, &group, "1", "one");
+    assert_eq!(changed(&mut world, bob, react(&group, 1, "r", "+")), "one +:bob");
+    world.auto_commit = false;
+    let again = world.ask(bob, react(&group, 1, "r2", "-"));
+    world.ask(alice, remove(&group, &["bob"]));
+    world.commit_all();
+    world.auto_commit = true;
+    assert!(matches!(world.answer(bob, again), Some(Event::MessageChanged(_))), "it was made before");
+    changed(&mut world, alice, edit(&group, 1, "e", "secret"));
+    for key in ["r", "r2"] {
+        assert_eq!(world.refused(bob, react(&group, 1, key, "+")), Code::NOT_A_MEMBER);
+    }
+    // A send is answered still: that says nothing of what is there now.
+    world.call(alice, add(&group, &["bob"]));
+    assert_eq!(changed(&mut world, bob, react(&group, 1, "r", "+")), "secret* +:bob -:bob");
+}
+
+/// Promise R8: what waits for a former member in her queue is told as it was when she left, or not at all.
+#[test]
+fn who_was_removed_learns_nothing_of_what_was_changed_afterwards() {
+    for diffusion in [Diffusion::Copy, Diffusion::Reference] {
+        let mut world = World::new();
+        let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+        let made = Query::CreateGroup {
+            title: "Geese".into(),
+            owner: user("alice"),
+            members: vec![user("bob"), user("carol")],
+            mode: diffusion,
+        };
+        let Answer::Group(group) = world.answered(made) else { panic!("no group") };
+        let group = ConversationId::as_str(&group.id).to_owned();
+        for (key, text) in [("1", "one"), ("2", "two"), ("3", "three"), ("4", "four"), ("5", "five")] {
+            world.send(bob, &group, key, text);
+        }
+        changed(&mut world, bob, edit(&group, 2, "e2", "due"));
+        changed(&mut world, bob, recall(&group, 3, "c3"));
+        changed(&mut world, bob, react(&group, 4, "r4", "+"));
+        world.pass(10);
+        world.call(alice, remove(&group, &["carol"]));
+        world.pass(10);
+        changed(&mut world, bob, edit(&group, 1, "e1", "secret"));
+        changed(&mut world, alice, react(&group, 4, "r5", "secret"));
+        changed(&mut world, bob, recall(&group, 5, "c5"));
+        let carol = world.login("carol", "carol");
+        let all = world.entries(carol).into_iter().map(|entry| match entry.change {
+            Some(Change::Message(message)) => words(&message),
+            Some(Change::MessageChange(change)) => told(&change),
+            Some(Change::Group(change)) => format!("v{}", change.version),
+            Some(_) => "another".into(),
+            None => "nothing".into(),
+        });
+        let all: Vec<_> = all.collect();
+        let messages =
+            ["nothing", "due*", "-", "four", "nothing", "#1 bob due*", "#2 bob -", "#3 bob four", "v3"];
+        assert_eq!(all[all.len() - messages.len()..], messages, "{diffusion:?}");
+        // Who is in it again sees all of it.
+        world.call(alice, add(&group, &["carol"]));
+        let tablet = world.login("carol", "carol's");
+        assert!(heard(&mut world, tablet).contains(&"secret*".to_owned()));
+    }
 }
 
 #[test]

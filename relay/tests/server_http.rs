@@ -79,6 +79,30 @@ fn pages_connect_only_from_listed_origins() {
     }
 }
 
+/// Behind a proxy nothing else bounds how many of one address wait.
+#[test]
+fn who_waits_for_a_turn_is_one_of_the_address_s_connections() {
+    let relay = Relay::start(&[
+        ("HONGYAN_TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("HONGYAN_LIMITS_CONNECTIONS_PER_ADDRESS_MAX", "4"),
+        ("HONGYAN_LIMITS_OPENS_PER_ADDRESS_PER_SECOND", "1"),
+        ("HONGYAN_LIMITS_OPENS_PER_ADDRESS_BURST", "1"),
+    ]);
+    let from = |address| {
+        relay.ask_for_socket(&[("sec-websocket-protocol", "hongyan.v1"), ("x-forwarded-for", address)])
+    };
+    let refused = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..40).map(|_| scope.spawn(|| from("192.0.2.1"))).collect();
+        let all = all.into_iter().map(|one| one.join().unwrap());
+        all.filter(|answer| answer.body.starts_with("There are too many"))
+            .map(|answer| answer.status)
+            .collect()
+    });
+    let refused: Vec<u16> = refused;
+    assert!(!refused.is_empty() && refused.iter().all(|status| *status == 429), "{refused:?}");
+    assert_eq!(from("192.0.2.2").status, 101);
+}
+
 #[test]
 fn only_the_sub_protocol_is_spoken() {
     let relay = Relay::start(&[]);

@@ -35,7 +35,7 @@ fn store() -> MemoryStore {
     };
     let Answer::Group(large) = world.answered(large) else { panic!("no group") };
     world.send(alice, large.id.as_str(), "large", BODY);
-    world.frame(alice, 3, edit(&conversation, 1, "e", BODY));
+    world.frame(alice, 3, edit(&conversation, 1, "m", &format!("{BODY} again")));
     world.frame(alice, 4, recall(&conversation, 3, "r"));
     world.frame(bob, 5, react(large.id.as_str(), 1, "b2", "👍"));
     world.frame(bob, 7, Verb::MarkRead(wire::MarkRead { conversation, seq: 2 }));

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
-use hongyan_protocol::{ChangeNumber, ConversationId, Pos, Seq, wire};
+use hongyan_protocol::{ChangeNumber, ConversationId, Pos, wire};
 use prost::Message;
 
 use super::records::ChangeRecord;
@@ -98,34 +98,22 @@ struct RawMessageChange {
     message: Bytes,
 }
 
-/// A frame of a group's log: the same bytes for all who listen.
-pub(super) struct LogFrame {
-    /// Its last message, or the head that it tells; `None` of changes, which are for who is a member still.
-    pub(super) last: Option<Seq>,
-    pub(super) bytes: Bytes,
+/// A frame of a group's log, the same bytes for all who listen: consecutive messages, each a `wire::Message`.
+pub(super) fn log_messages(messages: Vec<Bytes>, group: Option<wire::LogHead>) -> Bytes {
+    let log_messages = Some(RawLogMessages { messages, group });
+    RawLogFrame { log_messages, log_changes: None }.encode_to_vec().into()
 }
 
-impl LogFrame {
-    /// Consecutive messages, the last of which is `last`, each a `wire::Message`.
-    pub(super) fn messages(messages: Vec<Bytes>, last: Seq, group: Option<wire::LogHead>) -> Self {
-        let log_messages = Some(RawLogMessages { messages, group });
-        let frame = RawLogFrame { log_messages, log_changes: None };
-        Self { last: Some(last), bytes: frame.encode_to_vec().into() }
-    }
+/// The same with consecutive changes of messages, each a `wire::MessageChange`.
+pub(super) fn log_changes(id: &ConversationId, changes: Vec<Bytes>) -> Bytes {
+    let log_changes = Some(RawLogChanges { conversation: id.as_str().to_owned(), changes });
+    RawLogFrame { log_messages: None, log_changes }.encode_to_vec().into()
+}
 
-    /// Consecutive changes of messages, each a `wire::MessageChange`.
-    pub(super) fn changes(id: &ConversationId, changes: Vec<Bytes>) -> Self {
-        let log_changes = Some(RawLogChanges { conversation: id.as_str().to_owned(), changes });
-        Self { last: None, bytes: RawLogFrame { log_messages: None, log_changes }.encode_to_vec().into() }
-    }
-
-    /// How far a log is.
-    pub(super) fn head(head: wire::LogHead) -> Option<Self> {
-        let last = Some(Seq(head.last_seq));
-        let heads = wire::LogHeads { heads: vec![head] };
-        let bytes = wire::RelayFrame::push(wire::relay_frame::Event::LogHeads(heads)).to_bytes().ok()?;
-        Some(Self { last, bytes })
-    }
+/// The same with how far the log is.
+pub(super) fn log_head(head: wire::LogHead) -> Option<Bytes> {
+    let heads = wire::LogHeads { heads: vec![head] };
+    wire::RelayFrame::push(wire::relay_frame::Event::LogHeads(heads)).to_bytes().ok()
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -163,10 +151,11 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub(super) fn push(&mut self, pos: Pos, change: Change) {
+    /// Adds an entry; without a change it counts as applied, and tells nothing.
+    pub(super) fn push(&mut self, pos: Pos, change: Option<Change>) {
         // The entry's own numbers and lengths take up to 24 bytes.
-        self.bytes += change.len() + 24;
-        self.entries.push(RawEntry { pos: pos.0, change: Some(change) });
+        self.bytes += change.as_ref().map_or(0, Change::len) + 24;
+        self.entries.push(RawEntry { pos: pos.0, change });
     }
 
     /// No entry more fits.
@@ -192,15 +181,15 @@ mod tests {
         let read = wire::ReadMark { conversation: "~1.a.b".into(), seq: 3 };
         let group = wire::GroupChange { conversation: "g1".into(), version: 2, ..Default::default() };
         let mut batch = BatchBuilder::default();
-        batch.push(Pos(4), Change::Message(message.encode_to_vec().into()));
-        batch.push(Pos(5), Change::Read(read.encode_to_vec().into()));
-        batch.push(Pos(6), Change::Group(group.encode_to_vec().into()));
+        batch.push(Pos(4), Some(Change::Message(message.encode_to_vec().into())));
+        batch.push(Pos(5), Some(Change::Read(read.encode_to_vec().into())));
+        batch.push(Pos(6), Some(Change::Group(group.encode_to_vec().into())));
         let record =
             ChangeRecord {
                 seq: 7, kind: 3, by: "b".into(), time: 5, reaction: "👍".into(), key: "k".into()
             };
         let bytes = message.encode_to_vec().into();
-        batch.push(Pos(7), Change::OfMessage(message_change(ChangeNumber(2), &record, bytes)));
+        batch.push(Pos(7), Some(Change::OfMessage(message_change(ChangeNumber(2), &record, bytes))));
         let frame = wire::RelayFrame::from_bytes(batch.finish(Pos(9))).unwrap();
         use wire::entry::Change as Wire;
         let entry = |pos, change| wire::Entry { pos, change: Some(change) };

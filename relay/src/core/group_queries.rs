@@ -56,6 +56,12 @@ pub struct GroupShown {
     pub by_log: bool,
 }
 
+/// Whether a group may have this title.
+#[must_use]
+pub fn is_title(title: &str) -> bool {
+    !title.is_empty() && title.len() <= TITLE_BYTES_MAX
+}
+
 impl<S: Store, V: Verifier> Relay<S, V> {
     /// A new group.
     pub(super) fn create_group_for_server(
@@ -66,7 +72,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         mode: Diffusion,
     ) -> Result<(Mark, Answer), Refusal> {
         self.may_write()?;
-        if title.is_empty() || title.len() > TITLE_BYTES_MAX || members.len() > QUERY_MEMBERS_MAX {
+        if !is_title(&title) || members.len() > QUERY_MEMBERS_MAX {
             return Err(Refusal::reject(Code::BAD_REQUEST));
         }
         if members.len() >= self.config.group_members_max {

@@ -241,7 +241,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.commits.put(Table::Members, member_key(id, user), record);
             } else {
                 self.commits.delete(Table::Members, member_key(id, user));
-                self.stop_listening(id, user, last);
             }
         }
         for (user, before) in memberships {

@@ -9,7 +9,7 @@ use hongyan_protocol::{Code, ConversationId, DeviceId, Time, UserId, wire};
 use super::commit::{Effect, Mark};
 use super::counters::Counters;
 use super::defects::{self, Defect};
-pub use super::group_queries::{GroupQuery, GroupShown};
+pub use super::group_queries::{GroupQuery, GroupShown, is_title};
 use super::io::Verifier;
 use super::presence::Eyes;
 use super::queue::Diffusion;

@@ -49,6 +49,16 @@ pub(crate) struct KeyRecord {
     /// Of a change of the message `seq`; 0 of what is none.
     #[prost(uint64, tag = "4")]
     pub(crate) change: u64,
+    /// A change was asked for, and the message `seq` was so already.
+    #[prost(bool, tag = "5")]
+    pub(crate) unchanged: bool,
+}
+
+impl KeyRecord {
+    /// A change of a message was asked for.
+    pub(crate) fn is_of_change(&self) -> bool {
+        self.change > 0 || self.unchanged
+    }
 }
 
 /// A change of a message, besides what the message is now.

@@ -125,11 +125,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         };
         if record.left > 0 {
             // The user knows the group as it was when the membership ended, and nothing later (promise R8).
-            let version = GroupVersion(record.left);
-            let change = self.store.get(Table::Groups, &group_change_key(id, version))?;
-            let change = change
-                .ok_or_else(|| StoreError::Damaged(format!("the change {version} of {id} is not there")))?;
-            let change: wire::GroupChange = decode(change, "groups")?;
+            let change = self.group_change(id, GroupVersion(record.left))?;
             (state.title, state.owner) = (change.title, change.owner);
             (state.member_count, state.version) = (change.member_count, change.version);
             state.last_seq = change.last_seq;
@@ -158,6 +154,18 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.read_messages(user, id, &mut state, scans_left)?;
         }
         Ok(Some(state))
+    }
+
+    /// A durable change of a group.
+    pub(super) fn group_change(
+        &self,
+        id: &ConversationId,
+        version: GroupVersion,
+    ) -> Result<wire::GroupChange, StoreError> {
+        let change = self.store.get(Table::Groups, &group_change_key(id, version))?;
+        let change = change
+            .ok_or_else(|| StoreError::Damaged(format!("the change {version} of {id} is not there")))?;
+        decode(change, "groups")
     }
 
     /// For a group that is not in memory, so nothing of it is pending.

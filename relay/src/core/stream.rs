@@ -132,12 +132,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut entries = pushes.entries.iter().peekable();
         while let Some((first, change)) = entries.next() {
             let (mut batch, mut last) = (BatchBuilder::default(), *first);
-            batch.push(*first, change.clone());
+            batch.push(*first, Some(change.clone()));
             // There is a gap where an entry was made while nobody was connected.
             while let Some((pos, change)) =
                 entries.next_if(|(pos, _)| !batch.is_full() && *pos == last.next())
             {
-                batch.push(*pos, change.clone());
+                batch.push(*pos, Some(change.clone()));
                 last = *pos;
             }
             frames.push((*first, last, batch.finish(pushes.head)));

@@ -308,6 +308,9 @@ impl<'s, S: Store> Check<'s, S> {
         let Some(message) = self.get(Table::Messages, &message_key(&id, Seq(seq)))? else {
             return Err(format!("its message {seq} is not there"));
         };
+        if record.unchanged {
+            return Ok(());
+        }
         let message: wire::Message = decode(&message)?;
         if message.from != user || message.key != name || message.time != record.time {
             return Err(format!("its message {seq} is another one's, or was sent under another key"));

@@ -197,9 +197,7 @@ async fn web_socket(
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "The relay does not know whose connection this is.");
     };
     let address = client_address(address.ip(), headers, &front.trusted_proxies);
-    if !front.pace.turn(address).await {
-        return later(StatusCode::TOO_MANY_REQUESTS, "Too many connections are opened from this address.");
-    }
+    // Who waits for a turn has a place already: behind a proxy nothing else bounds how many of an address wait.
     let pass = match front.sockets.enter(Some(address)) {
         Ok(pass) => pass,
         Err(Refusal::InAll) => {
@@ -209,6 +207,13 @@ async fn web_socket(
             return later(StatusCode::TOO_MANY_REQUESTS, "There are too many connections from this address.");
         }
     };
+    if !front.pace.turn(address).await {
+        return later(StatusCode::TOO_MANY_REQUESTS, "Too many connections are opened from this address.");
+    }
+    // It may have begun to stop meanwhile.
+    if let Some(why) = front.unready() {
+        return later(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
     let connection = ConnectionId(front.next_connection.fetch_add(1, Ordering::Relaxed));
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)

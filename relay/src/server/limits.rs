@@ -13,6 +13,8 @@ pub(crate) const NEWCOMERS_WAITING_MAX: usize = 64;
 pub(crate) const NEWCOMERS_PER_TURN_MAX: usize = 8;
 /// Sockets' tasks that are woken at once: what the slowest of them delays another by.
 pub(crate) const WAKES_AT_ONCE_MAX: usize = 64;
+/// So many who get the same frame one after another are a crowd: a user's devices are none.
+pub(crate) const CROWD_MIN: usize = 4;
 /// When so few of them have not come to their turn yet, the next are woken.
 pub(crate) const WAKES_LOW: usize = WAKES_AT_ONCE_MAX / 2;
 

@@ -1,7 +1,8 @@
 //! How fast connections are opened from one address.
 //!
 //! An address has a burst, and a rate beyond it. Who comes faster waits for its turn, for a while at most: so whoever
-//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile.
+//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile. Its place is one of
+//! the address's connections, so they bound how many wait.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::limits::{WAKES_AT_ONCE_MAX, WAKES_LOW};
+use super::limits::{CROWD_MIN, WAKES_AT_ONCE_MAX, WAKES_LOW};
 use super::outgoing::Outgoing;
 use crate::core::ConnectionId;
 
@@ -90,13 +90,16 @@ pub(crate) struct Wakes {
     late: VecDeque<Arc<Outgoing>>,
     /// Where the last frame that was pushed lies, and its length. Only compared: it may be gone.
     last: (usize, usize),
+    /// How often it was pushed, one time after another.
+    same: usize,
 }
 
 impl Wakes {
     /// This frame was pushed for it in this turn.
     pub(crate) fn touch(&mut self, outgoing: &Arc<Outgoing>, frame: &Bytes) {
         let frame = (frame.as_ptr().addr(), frame.len());
-        if mem::replace(&mut self.last, frame) == frame {
+        self.same = if mem::replace(&mut self.last, frame) == frame { self.same + 1 } else { 1 };
+        if self.same >= CROWD_MIN {
             self.put_off(outgoing);
         } else if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
             self.touched.push(Arc::clone(outgoing));
@@ -203,6 +206,21 @@ mod tests {
         let few = crowd(1, &mut wakes);
         wakes.wake(&traffic);
         assert!(is_woken(&few[0]), "others go before it");
+    }
+
+    #[test]
+    fn a_user_s_devices_go_before_the_rest_of_a_crowd() {
+        let (traffic, mut wakes) = (Traffic::new(1), Wakes::default());
+        crowd(3 * WAKES_AT_ONCE_MAX, &mut wakes);
+        wakes.wake(&traffic);
+        let devices: [Arc<Outgoing>; 2] = Default::default();
+        let frame = Bytes::from_static(b"to both");
+        for device in &devices {
+            assert!(device.take().now_or_never().is_none());
+            give(frame.clone(), device, &mut wakes);
+        }
+        wakes.wake(&traffic);
+        assert!(devices.iter().all(|device| is_woken(device)));
     }
 
     #[test]

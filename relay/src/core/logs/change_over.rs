@@ -134,7 +134,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     pub(super) fn forget_log(&mut self, id: &ConversationId) {
         let Some(log) = self.logs.groups.remove(id) else { return };
-        for connection in log.listeners.keys() {
+        for connection in &log.listeners {
             if let Some(session) = self.session_mut(*connection) {
                 session.listening.groups.remove(id);
                 session.listening.behind.remove(id);

@@ -2,12 +2,13 @@
 
 use std::ops::Bound::{Excluded, Unbounded};
 
+use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use hongyan_protocol::wire;
-use hongyan_protocol::{ConversationId, GroupVersion, Seq};
+use hongyan_protocol::{ConversationId, GroupVersion};
 
 use super::{Log, Logs, Sending, Waiting, head};
-use crate::core::batches::LogFrame;
+use crate::core::batches::{log_changes, log_head, log_messages};
 use crate::core::commit::LogNews;
 use crate::core::deadlines::Timer;
 use crate::core::defects::{self, Defect};
@@ -96,27 +97,17 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             }
             let Some(log) = self.logs.groups.get(id) else { return false };
             let from = after.map_or(Unbounded, Excluded);
-            let Some((connection, until)) = log.listeners.range((from, Unbounded)).next() else {
+            let Some(connection) = log.listeners.range((from, Unbounded)).next().copied() else {
                 return !log.is_idle();
             };
-            let (connection, until) = (*connection, *until);
             after = Some(connection);
             *budget -= 1;
-            self.push_to(connection, id, &frames, until);
+            self.push_to(connection, id, &frames);
         }
     }
 
-    fn push_to(
-        &mut self,
-        connection: ConnectionId,
-        id: &ConversationId,
-        frames: &[LogFrame],
-        until: Option<Seq>,
-    ) {
+    fn push_to(&mut self, connection: ConnectionId, id: &ConversationId, frames: &[Bytes]) {
         for frame in frames {
-            if until.is_some_and(|until| frame.last.is_none_or(|last| last > until)) {
-                return;
-            }
             if !self.has_room_for_news(connection) {
                 if let Some(session) = self.session_mut(connection)
                     && !defects::is_on(Defect::LogHintForgotten)
@@ -133,7 +124,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.logs.window.in_flight += 1;
                 self.logs.window.moved = now;
             }
-            self.transmit(connection, frame.bytes.clone());
+            self.transmit(connection, frame.clone());
         }
     }
 
@@ -181,7 +172,7 @@ impl Log {
     }
 
     /// What waits becomes frames; `None` when nothing does.
-    fn begin(&mut self, id: &ConversationId, group: Option<wire::LogHead>) -> Option<Vec<LogFrame>> {
+    fn begin(&mut self, id: &ConversationId, group: Option<wire::LogHead>) -> Option<Vec<Bytes>> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -195,7 +186,7 @@ impl Log {
                 changes: last_change.0,
                 ..wire::LogHead::default()
             };
-            return Some(LogFrame::head(head).into_iter().collect());
+            return Some(log_head(head).into_iter().collect());
         }
         // It travels with a message.
         let mut news = group.filter(|group| GroupVersion(group.version) > self.told && !messages.is_empty());
@@ -204,11 +195,11 @@ impl Log {
         }
         let (mut frames, mut page, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut messages = messages.into_iter().peekable();
-        while let Some((seq, message)) = messages.next() {
+        while let Some((_, message)) = messages.next() {
             bytes += message.len() + 8;
             page.push(message);
             if page.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_TARGET || messages.peek().is_none() {
-                frames.push(LogFrame::messages(core::mem::take(&mut page), seq, news.take()));
+                frames.push(log_messages(core::mem::take(&mut page), news.take()));
                 bytes = 0;
             }
         }
@@ -217,7 +208,7 @@ impl Log {
             bytes += change.len() + 8;
             page.push(change);
             if page.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_TARGET || changes.peek().is_none() {
-                frames.push(LogFrame::changes(id, core::mem::take(&mut page)));
+                frames.push(log_changes(id, core::mem::take(&mut page)));
                 bytes = 0;
             }
         }

@@ -16,7 +16,6 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{ChangeNumber, Code, ConversationId, DIRECT_MARK, GroupVersion, Seq, UserId};
 
 pub(super) use self::change_over::diffusion;
-use super::batches::LogFrame;
 use super::conversations::Conversation;
 use super::io::{ConnectionId, Moment, Verifier};
 use super::records::{MembershipRecord, decode, prefix, second_of};
@@ -34,8 +33,8 @@ pub(super) struct Logs {
 
 #[derive(Default)]
 struct Log {
-    /// Connections of members. Who was removed hears nothing above the seq.
-    listeners: BTreeMap<ConnectionId, Option<Seq>>,
+    /// Connections of members. Who is removed hears what was committed before that, and nothing of its commit.
+    listeners: BTreeSet<ConnectionId>,
     /// The group's version that was pushed last.
     told: GroupVersion,
     sending: Option<Sending>,
@@ -46,7 +45,7 @@ struct Log {
 
 /// What is being pushed, and to whom it was last.
 struct Sending {
-    frames: Vec<LogFrame>,
+    frames: Vec<Bytes>,
     after: Option<ConnectionId>,
 }
 
@@ -153,7 +152,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     pub(super) fn listen(&mut self, connection: ConnectionId, groups: BTreeSet<ConversationId>) {
         for id in &groups {
             if let Some(log) = self.logs.groups.get_mut(id) {
-                log.listeners.insert(connection, None);
+                log.listeners.insert(connection);
             }
         }
         let told = self.tell_heads(connection, &groups);
@@ -171,21 +170,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let Some(log) = self.logs.groups.get_mut(id) else { return };
         let Some(state) = self.users.get(user) else { return };
         for connection in &state.connections {
-            log.listeners.insert(*connection, None);
+            log.listeners.insert(*connection);
             let session = self.connections.get_mut(connection).and_then(|state| state.session.as_mut());
             if let Some(session) = session {
                 session.listening.groups.insert(id.clone());
-            }
-        }
-    }
-
-    /// The user is being removed, and hears nothing above what the log has now.
-    pub(super) fn stop_listening(&mut self, id: &ConversationId, user: &UserId, last: Seq) {
-        let Some(log) = self.logs.groups.get_mut(id) else { return };
-        let Some(state) = self.users.get(user) else { return };
-        for connection in &state.connections {
-            if let Some(until) = log.listeners.get_mut(connection) {
-                *until = Some(last);
             }
         }
     }

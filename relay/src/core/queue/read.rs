@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use hongyan_protocol::wire::{self, ResetCause};
-use hongyan_protocol::{ChangeNumber, ConversationId, GroupVersion, Pos, Seq, UserId};
+use hongyan_protocol::{
+    ChangeNumber, ConversationId, ConversationKind, GroupVersion, Pos, Seq, Time, UserId,
+};
 
 use super::rows::{Reference, Row, Target};
 use crate::core::batches::{BatchBuilder, Change};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::logs::diffusion;
-use crate::core::records::{encode, group_change_key, message_key, number_of, prefix, prefix_end, queue_key};
+use crate::core::records::{
+    MembershipRecord, decode, encode, group_change_key, membership_key, message_key, number_of, prefix,
+    prefix_end, queue_key,
+};
 use crate::core::relay::Relay;
 use crate::store::{Order, Store, StoreError, Table};
 
@@ -184,30 +189,49 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             let what = if gap { "begins after" } else { "ends before" };
             return Err(StoreError::Damaged(format!("the queue of {user} {what} entry {}", sent.next())));
         }
-        self.drop_stale_copies(&mut references)?;
+        let left = self.drop_stale_copies(user, &mut references)?;
         let mut messages = Messages::read(&self.store, &references)?;
         let (mut batch, mut last) = (BatchBuilder::default(), sent);
         for reference in references {
             if batch.is_full() {
                 break;
             }
+            let left = left.get(&reference.conversation);
             let change = self.change_of(user, last.next(), reference, &mut messages)?;
             last = last.next();
-            batch.push(last, change);
+            batch.push(
+                last,
+                match left {
+                    Some(time) => before(*time, change)?,
+                    None => Some(change),
+                },
+            );
         }
         Ok(Some((last, batch)))
     }
 
     /// What a message was when it was written is told only where no message of its conversation was ever changed: else
-    /// the log is asked how it is now, so that nobody is told what was recalled.
-    fn drop_stale_copies(&self, references: &mut [Reference]) -> Result<(), StoreError> {
-        let mut known: BTreeMap<ConversationId, bool> = BTreeMap::new();
-        for reference in references.iter_mut().filter(|reference| reference.copy.is_some()) {
-            let is_changed = match known.get(&reference.conversation) {
+    /// the log is asked how it is now, so that nobody is told what was recalled. Gives when the user left those whose
+    /// messages were changed after that.
+    fn drop_stale_copies(
+        &self,
+        user: &UserId,
+        references: &mut [Reference],
+    ) -> Result<BTreeMap<ConversationId, Time>, StoreError> {
+        let (mut known, mut left) = (BTreeMap::new(), BTreeMap::new());
+        for reference in references {
+            if !matches!(reference.target, Target::Message(_) | Target::Change(_)) {
+                continue;
+            }
+            let id = &reference.conversation;
+            let is_changed = match known.get(id) {
                 Some(is_changed) => *is_changed,
                 None => {
-                    let is_changed = self.has_changes(&reference.conversation)?;
-                    known.insert(reference.conversation.clone(), is_changed);
+                    let is_changed = self.has_changes(id)?;
+                    if is_changed && let Some(time) = self.left_before_changes(user, id)? {
+                        left.insert(id.clone(), time);
+                    }
+                    known.insert(id.clone(), is_changed);
                     is_changed
                 }
             };
@@ -215,7 +239,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 reference.copy = None;
             }
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// When the user's membership ended, if any message of the conversation was changed since then.
+    fn left_before_changes(&self, user: &UserId, id: &ConversationId) -> Result<Option<Time>, StoreError> {
+        if id.kind() == ConversationKind::Direct {
+            return Ok(None);
+        }
+        let record = match self.commits.memberships.get(&(user.clone(), id.clone())) {
+            Some(pending) => pending.durable,
+            None => {
+                let record = self.store.get(Table::Memberships, &membership_key(user, id))?;
+                record.map(|record| decode::<MembershipRecord>(record, "memberships")).transpose()?
+            }
+        };
+        let Some(left) = record.map(|record| record.left).filter(|left| *left > 0) else { return Ok(None) };
+        let left = self.group_change(id, GroupVersion(left))?;
+        Ok((self.last_change(id)?.0 > left.changes).then_some(Time(left.time)))
     }
 
     fn change_of(
@@ -254,4 +295,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             (Target::LogEnds(seq), _) => Ok(Change::Diffusion(diffusion(&conversation, seq, false))),
         }
     }
+}
+
+/// What a former member may be told of a message in her queue: what it was when she left. `None` when it was edited or
+/// recalled since, for what it was before is not kept. Nobody knows when its reactions came.
+fn before(left: Time, change: Change) -> Result<Option<Change>, StoreError> {
+    let trim = |message: &mut wire::Message| {
+        message.reactions.clear();
+        message.edited.max(message.recalled) < left.0
+    };
+    Ok(match change {
+        Change::Message(bytes) => {
+            let mut message: wire::Message = decode(bytes, "messages")?;
+            trim(&mut message).then(|| Change::Message(encode(&message)))
+        }
+        Change::OfMessage(bytes) => {
+            let mut change: wire::MessageChange = decode(bytes, "changes")?;
+            change.message.as_mut().is_some_and(trim).then(|| Change::OfMessage(encode(&change)))
+        }
+        other => Some(other),
+    })
 }

@@ -8,16 +8,17 @@ use hongyan_protocol::limits::{BATCH_BYTES_TARGET, CHANGE_PAGE_MAX, REACTION_BYT
 use hongyan_protocol::wire::{self, MessageChangeKind, Reaction, relay_frame::Event};
 use hongyan_protocol::{ChangeNumber, Code, ConversationId, Key, Seq, UserId};
 
-use super::Caller;
 use super::send::check_content;
+use super::{Caller, history};
 use crate::core::batches::{Change, message_change};
-use crate::core::commit::{Effect, LogNews, Mark, Pending};
+use crate::core::commit::{Effect, LogNews, Pending};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::queue::rows::{Reference, Target};
 use crate::core::records::{ChangeRecord, KeyRecord, change_key, decode, encode, message_key};
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
+use crate::core::users::last_number;
 use crate::store::{Store, StoreError, Table};
 
 pub(super) fn change<S: Store, V: Verifier>(
@@ -25,35 +26,31 @@ pub(super) fn change<S: Store, V: Verifier>(
     caller: &Caller,
     body: wire::ChangeMessage,
 ) -> Result<(), Refusal> {
-    relay.may_write()?;
-    let id = ConversationId::new(&body.conversation)?;
-    let key = Key::new(&body.key)?;
     check(&body, relay.config.content_bytes_max)?;
-
-    // A repeated change is answered with the first result, whatever has happened since.
-    if relay.answer_known_key(caller, &key)? {
-        return Ok(());
-    }
-    let (store, user) = (&relay.store, &caller.user);
-    let conversation = match relay.conversations.load(store, &id, user)? {
-        Some(conversation) if conversation.has_member(store, &id, user)? => conversation,
-        _ => return relay.refuse_outsider(caller, &id),
-    };
-    let seq = Seq(body.seq);
+    let Some((id, key)) = relay.open_keyed(caller, &body.conversation, &body.key)? else { return Ok(()) };
+    let Some(conversation) = relay.conversations.get(&id) else { return Ok(()) };
+    let (seq, user) = (Seq(body.seq), &caller.user);
     // Of what is not durable nobody can know.
     if seq == Seq::ZERO || seq > conversation.durable {
         return Err(Refusal::bad("There is no message with this seq."));
     }
-    let owner = conversation.group.as_ref().and_then(|group| group.facts.owner.as_ref());
-    let rights = Rights { sender: false, owner: owner == Some(user) };
+    let owner = conversation.group.as_ref().and_then(|group| group.facts.owner.as_ref()) == Some(user);
     let by_log = conversation.comes_by_log();
     let users = if by_log { Arc::default() } else { conversation.users.clone() };
-    let (stored, mark) = relay.message(&id, seq)?;
+    let stored = relay.message(&id, seq)?;
     let mut message: wire::Message = decode(stored.clone(), "messages")?;
-    let rights = Rights { sender: message.from == user.as_str(), ..rights };
+    let rights = Rights { sender: message.from == user.as_str(), owner };
+    let mut known = KeyRecord {
+        conversation: body.conversation.clone(),
+        seq: seq.0,
+        time: relay.now.time.0,
+        ..KeyRecord::default()
+    };
     if !relay.alter(&mut message, &body, user, rights)? {
+        known.unchanged = true;
         let answer = Event::MessageChanged(wire::MessageChanged { key: body.key, message: Some(message) });
-        relay.answer_at(mark, caller.connection, caller.request, answer);
+        // As any answer to a change it waits for the disk, and so for all that it rests on.
+        relay.remember_key(caller, key, &known, answer);
         return Ok(());
     }
     for user in users.iter() {
@@ -65,7 +62,7 @@ pub(super) fn change<S: Store, V: Verifier>(
         seq: seq.0,
         kind: body.kind,
         by: user.as_str().to_owned(),
-        time: relay.now.time.0,
+        time: known.time,
         reaction: body.reaction,
         key: key.as_str().to_owned(),
     };
@@ -86,8 +83,7 @@ pub(super) fn change<S: Store, V: Verifier>(
     relay.commits.put(Table::Changes, change_key(&id, number), encode(&record));
     relay.commits.then(Effect::Changed(id.clone(), seq, bytes.clone(), number));
     let answer = Event::MessageChanged(wire::MessageChanged { key: body.key, message: Some(message) });
-    let known =
-        KeyRecord { conversation: body.conversation, seq: seq.0, time: record.time, change: number.0 };
+    known.change = number.0;
     relay.remember_key(caller, key, &known, answer);
     let change = message_change(number, &record, bytes);
     if by_log {
@@ -212,15 +208,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(true)
     }
 
-    /// A message as it is assigned, and what makes that durable.
-    fn message(&self, id: &ConversationId, seq: Seq) -> Result<(Bytes, Mark), StoreError> {
+    /// A message as it is assigned.
+    fn message(&self, id: &ConversationId, seq: Seq) -> Result<Bytes, StoreError> {
         if let Some(pending) = self.commits.messages.get(&(id.clone(), seq)) {
-            return Ok((pending.assigned.clone(), pending.commit));
+            return Ok(pending.assigned.clone());
         }
         let message = self.store.get(Table::Messages, &message_key(id, seq))?;
-        let message =
-            message.ok_or_else(|| StoreError::Damaged(format!("message {seq} of {id} is missing")))?;
-        Ok((message, Mark::NONE))
+        message.ok_or_else(|| history::missing(id, seq))
     }
 
     /// Changes a message from what [`Relay::message`] gave.
@@ -257,6 +251,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(message.map(|message| message_change(number, &record, message)))
     }
 
+    /// The last change of a conversation's messages, durably.
+    pub(in crate::core) fn last_change(&self, id: &ConversationId) -> Result<ChangeNumber, StoreError> {
+        match self.conversations.get(id) {
+            Some(conversation) => Ok(conversation.changes_durable),
+            None => Ok(ChangeNumber(last_number(&self.store, Table::Changes, id.as_str())?)),
+        }
+    }
+
     /// Whether any message of the conversation was ever changed, durably.
     pub(in crate::core) fn has_changes(&self, id: &ConversationId) -> Result<bool, StoreError> {
         match self.conversations.get(id) {
@@ -265,14 +267,21 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    /// The answer to a change that was made under this key.
-    pub(super) fn changed_before(&self, key: &Key, record: &KeyRecord) -> Result<Event, StoreError> {
+    /// The answer to a change that was asked for under this key: with the message as it is now, so only to a reader.
+    pub(super) fn changed_before(
+        &mut self,
+        caller: &Caller,
+        key: &Key,
+        record: &KeyRecord,
+    ) -> Result<Event, Refusal> {
         let id = ConversationId::new(&record.conversation)
             .map_err(|_| StoreError::Damaged("a key names no valid conversation".into()))?;
+        match self.conversations.load(&self.store, &id, &caller.user)? {
+            Some(conversation) if conversation.has_reader(&self.store, &id, &caller.user)? => {}
+            _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
+        }
         let seq = Seq(record.seq);
-        let message = self.message_durable(&id, seq)?;
-        let message =
-            message.ok_or_else(|| StoreError::Damaged(format!("message {seq} of {id} is missing")))?;
+        let message = self.message_durable(&id, seq)?.ok_or_else(|| history::missing(&id, seq))?;
         let message = Some(decode(message, "messages")?);
         Ok(Event::MessageChanged(wire::MessageChanged { key: key.as_str().to_owned(), message }))
     }

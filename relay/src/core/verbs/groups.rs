@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use hongyan_protocol::limits::{GROUP_CHANGE_USERS_MAX, TITLE_BYTES_MAX};
+use hongyan_protocol::limits::GROUP_CHANGE_USERS_MAX;
 use hongyan_protocol::wire::{self, GroupChangeKind, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, GroupVersion, Key, UserId};
 
 use super::Caller;
-use super::send::first_answer;
+use super::keys::first_answer;
 use crate::core::commit::Mark;
 use crate::core::conversations::Group;
 use crate::core::io::Verifier;
+use crate::core::queries::is_title;
 use crate::core::queue::Diffusion;
 use crate::core::records::KeyRecord;
 use crate::core::refusal::Refusal;
@@ -113,10 +114,10 @@ pub(super) fn leave<S: Store, V: Verifier>(
 }
 
 fn check_title(title: &str) -> Result<(), Refusal> {
-    if title.is_empty() || title.len() > TITLE_BYTES_MAX {
-        return Err(Refusal::bad("A group's title is empty or too long."));
+    match is_title(title) {
+        true => Ok(()),
+        false => Err(Refusal::bad("A group's title is empty or too long.")),
     }
-    Ok(())
 }
 
 /// The users named in a request, each once.

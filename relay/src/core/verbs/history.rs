@@ -68,9 +68,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             order,
             &mut |_, value| {
                 let message = self.commits.durable_message(id, expected, Bytes::copy_from_slice(value));
+                let len = message.len();
                 match decode::<wire::Message>(message, "messages") {
                     Ok(message) if message.seq == expected.0 => {
-                        bytes += value.len();
+                        bytes += len;
                         messages.push(message);
                         expected =
                             if order == Order::Ascending { expected.next() } else { expected.previous() };
@@ -93,6 +94,6 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 }
 
-fn missing(id: &ConversationId, seq: Seq) -> StoreError {
+pub(super) fn missing(id: &ConversationId, seq: Seq) -> StoreError {
     StoreError::Damaged(format!("message {seq} of {id} is missing"))
 }

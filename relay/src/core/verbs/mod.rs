@@ -7,6 +7,7 @@ mod devices;
 mod groups;
 mod hello;
 mod history;
+mod keys;
 mod mark_read;
 mod members;
 mod presence;

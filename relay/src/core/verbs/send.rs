@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hongyan_protocol::limits::MENTIONS_MAX;
-use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, Key, MENTION_ALL, Seq, UserId};
+use hongyan_protocol::wire;
+use hongyan_protocol::{Code, ConversationId, MENTION_ALL, Seq, UserId};
 use prost::Message as _;
 
 use super::Caller;
+use super::keys::first_answer;
 use crate::core::batches::Change;
-use crate::core::commit::{Effect, LogNews, PendingKey};
+use crate::core::commit::{Effect, LogNews};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
 use crate::core::queue::Diffusion;
 use crate::core::queue::rows::{Reference, Target};
-use crate::core::records::{KeyRecord, MembershipRecord, decode, encode, key_key, message_key};
+use crate::core::records::{KeyRecord, MembershipRecord, encode, message_key};
 use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, StoreError, Table};
@@ -26,20 +27,9 @@ pub(super) fn send<S: Store, V: Verifier>(
     caller: &Caller,
     body: wire::Send,
 ) -> Result<(), Refusal> {
-    relay.may_write()?;
-    let id = ConversationId::new(&body.conversation)?;
-    let key = Key::new(&body.key)?;
     check(&body, relay.config.content_bytes_max)?;
-
-    // A repeated send is answered with the first result, whatever has happened since.
-    if relay.answer_known_key(caller, &key)? {
-        return Ok(());
-    }
-    let (store, user) = (&relay.store, &caller.user);
-    let conversation = match relay.conversations.load(store, &id, user)? {
-        Some(conversation) if conversation.has_member(store, &id, user)? => conversation,
-        _ => return relay.refuse_outsider(caller, &id),
-    };
+    let Some((id, key)) = relay.open_keyed(caller, &body.conversation, &body.key)? else { return Ok(()) };
+    let Some(conversation) = relay.conversations.get(&id) else { return Ok(()) };
     if body.reply_to > conversation.assigned.0 {
         return Err(Refusal::bad("There is no message to reply to with this seq."));
     }
@@ -81,7 +71,8 @@ pub(super) fn send<S: Store, V: Verifier>(
     });
     relay.commits.put(Table::Messages, message_key(&id, seq), message.clone());
     relay.commits.then(Effect::Log(id.clone(), seq));
-    let record = KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0, change: 0 };
+    let record =
+        KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0, ..KeyRecord::default() };
     let answer = first_answer(&key, &record);
     relay.remember_key(caller, key, &record, answer);
     if is_new_direct {
@@ -139,50 +130,4 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
         Ok(called.into_iter().collect())
     }
-
-    /// Answers a request whose key was used before: at once, or when the first result is durable.
-    pub(super) fn answer_known_key(&mut self, caller: &Caller, key: &Key) -> Result<bool, Refusal> {
-        if defects::is_on(Defect::DedupForgotten) {
-            return Ok(false);
-        }
-        if let Some(pending) = self.commits.keys.get(&(caller.user.clone(), key.clone()))
-            && !defects::is_on(Defect::DedupWindowTooSmall)
-        {
-            let PendingKey { answer, commit } = pending.clone();
-            self.answer_at(commit, caller.connection, caller.request, answer);
-            return Ok(true);
-        }
-        let Some(record) = self.store.get(Table::Keys, &key_key(&caller.user, key))? else {
-            return Ok(false);
-        };
-        let record: KeyRecord = decode(record, "keys")?;
-        let answer = match record.change {
-            0 => first_answer(key, &record),
-            _ => self.changed_before(key, &record)?,
-        };
-        self.answer(caller.connection, caller.request, answer);
-        Ok(true)
-    }
-
-    /// Keeps what a key was answered, and answers when that is durable.
-    pub(super) fn remember_key(&mut self, caller: &Caller, key: Key, record: &KeyRecord, answer: Event) {
-        let commit = self.commits.mark();
-        self.commits.put(Table::Keys, key_key(&caller.user, &key), encode(record));
-        self.commits.then(Effect::Key(caller.user.clone(), key.clone()));
-        if defects::is_on(Defect::AckBeforeSync) {
-            self.answer(caller.connection, caller.request, answer.clone());
-        } else {
-            self.commits.then(Effect::Answer(caller.connection, caller.request, answer.clone()));
-        }
-        self.commits.keys.insert((caller.user.clone(), key), PendingKey { answer, commit });
-    }
-}
-
-/// What a send, or the making of a group, is answered: the same for the same key, always.
-pub(super) fn first_answer(key: &Key, record: &KeyRecord) -> Event {
-    let conversation = record.conversation.clone();
-    if record.seq == 0 {
-        return Event::GroupDone(wire::GroupDone { conversation, version: 1 });
-    }
-    Event::Sent(wire::Sent { key: key.as_str().to_owned(), conversation, seq: record.seq, time: record.time })
 }

@@ -18,7 +18,7 @@ use super::shapes::{
     TokensRevoked, Users,
 };
 use crate::core::limits::QUERY_MEMBERS_MAX;
-use crate::core::queries::{Answer, GroupQuery, Query};
+use crate::core::queries::{Answer, GroupQuery, Query, is_title};
 use crate::server::http::Front;
 use crate::server::limits::{API_BODY_BYTES_MAX, API_USERS_BODY_BYTES_MAX, API_USERS_MAX};
 
@@ -153,7 +153,7 @@ pub(super) fn table() -> Vec<Row> {
 
 async fn create_group(call: Call, new: NewGroup) -> Result<Group, Refused> {
     let (owner, members) = (UserId::new(&new.owner)?, ids(&new.members)?);
-    if new.title.is_empty() || new.title.len() > TITLE_BYTES_MAX {
+    if !is_title(&new.title) {
         let message = format!("A title has 1 to {TITLE_BYTES_MAX} bytes.");
         return Err(Refused::BAD_REQUEST.because(message));
     }
