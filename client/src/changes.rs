@@ -17,6 +17,7 @@ use prost::Message as _;
 use crate::cache::After;
 use crate::client::{Client, content_bytes};
 use crate::conversations::{self, Line};
+use crate::defects::{self, Defect};
 use crate::io::{Change, ChatError, Event, Now, RequestId, Write};
 use crate::limits::CHANGES_EVENTS_MAX;
 use crate::logs::Way;
@@ -80,11 +81,13 @@ impl Client {
         let Ok(id) = ConversationId::new(&message.conversation) else { return };
         let Some(line) = self.conversations.get_mut(&id) else { return };
         let (number, seq) = (ChangeNumber(change.number), Seq(message.seq));
-        if number <= line.changes.told || (way == Way::Log && line.log.is_none()) {
+        let is_told = number <= line.changes.told;
+        if (is_told && !defects::is_on(Defect::ChangeToldTwice)) || (way == Way::Log && line.log.is_none()) {
             return;
         }
+        let is_early = number > line.changes.told.next() && !defects::is_on(Defect::ChangesGapTaken);
         if let Some(log) = line.log
-            && (number != line.changes.told.next() || seq > log.told)
+            && (is_early || seq > log.told)
         {
             if number == line.changes.told.next() {
                 line.changes.awaits = seq;
@@ -188,7 +191,9 @@ impl Client {
     pub(crate) fn forget_messages(&mut self, id: &ConversationId) {
         let Some(line) = self.conversations.get_mut(id) else { return };
         line.last = None;
-        self.cache.write(Write::MessagesBelow(id.clone(), Seq(u64::MAX)));
+        if !defects::is_on(Defect::ChangesGapKeepsCache) {
+            self.cache.write(Write::MessagesBelow(id.clone(), Seq(u64::MAX)));
+        }
         self.cache.changed(id);
         self.cache.after(After::Event(Event::ChangesGap { conversation: id.clone() }));
         self.histories_forget(id);

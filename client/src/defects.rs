@@ -67,6 +67,12 @@ defects! {
     LogGapTaken = "log-gap-taken";
     /// What was told of a group's log is told again when it comes once more.
     LogToldTwice = "log-told-twice";
+    /// What is missing before a change of a group's message is not pulled.
+    ChangesGapTaken = "changes-gap-taken";
+    /// A change that was told is told again when it comes once more.
+    ChangeToldTwice = "change-told-twice";
+    /// Where changes are not told one by one, the cache keeps the messages as they were.
+    ChangesGapKeepsCache = "changes-gap-keeps-cache";
     /// A transaction that failed is taken for one that is durable.
     FailedSaveForgotten = "failed-save-forgotten";
     /// What was told of watched users before a reconnect is kept as if it were live: nobody is asked for again.

@@ -274,6 +274,31 @@ fn reactions_are_bounded() {
     assert!(numbers.iter().copied().eq(1..=REACTIONS_MAX as u64 + 2));
 }
 
+#[test]
+fn a_page_of_changes_is_as_long_as_asked_for_and_no_longer_than_its_bound() {
+    let mut world = World::new();
+    let alice = world.login("alice", "a");
+    let chat = direct("alice", "alice");
+    world.send(alice, &chat, "1", "one");
+    let last = CHANGE_PAGE_MAX as u64 + 5;
+    for n in 0..last {
+        if n % 50 == 49 {
+            world.pass(10_000);
+        }
+        let verb = if n % 2 == 0 { react } else { unreact };
+        changed(&mut world, alice, verb(&chat, 1, &format!("k{n}"), "+"));
+    }
+    world.pass(10_000);
+    let max = CHANGE_PAGE_MAX as u64;
+    for (after, limit, count) in [(0, 0, max), (0, u32::MAX, max), (0, 3, 3), (5, 1, 1), (last - 2, 9, 2)] {
+        let verb = Verb::Changes(wire::Changes { conversation: chat.clone(), after, limit });
+        let Event::ChangePage(page) = world.call(alice, verb) else { panic!("no page") };
+        let numbers = page.changes.iter().map(|change| change.number);
+        assert!(numbers.eq(after + 1..=after + count), "{} changes for {limit}", page.changes.len());
+        assert_eq!(page.last, last);
+    }
+}
+
 /// Nothing is written per member: who is connected is pushed the change, who is not learns how far changes are.
 #[test]
 fn changes_of_a_group_by_its_log_are_pushed_and_pulled() {

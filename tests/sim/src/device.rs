@@ -84,6 +84,27 @@ pub(crate) struct Told {
     pub(crate) lines: BTreeMap<String, (u64, u64, u64)>,
 }
 
+impl Told {
+    /// Of which epochs the next message may be. What is told is durable, so the cache says of which; `None` when that is
+    /// gone with a logout.
+    pub(crate) fn epochs(&self, cache: Option<String>) -> Vec<String> {
+        match cache {
+            _ if self.pos > 0 => {
+                // What was sent again may be at the same position of two epochs.
+                let others = self.begun.iter().rev().filter(|epoch| cache.is_none() && **epoch != self.epoch);
+                core::iter::once(&self.epoch).chain(others).cloned().collect()
+            }
+            Some(epoch) if self.gaps.is_empty() => vec![epoch],
+            // What is told before a gap is older.
+            _ => {
+                let may_be = |gap: &Gap, epoch: &String| gap.epoch != *epoch || gap.is_same_queue;
+                let is_older = |epoch: &&String| self.gaps.iter().all(|gap| may_be(gap, epoch));
+                self.begun.iter().filter(is_older).cloned().collect()
+            }
+        }
+    }
+}
+
 /// A device, over all its lives.
 pub(crate) struct Device {
     pub(crate) index: usize,
@@ -473,5 +494,24 @@ impl World {
 
     pub(crate) fn host(&mut self, index: usize, event: HostEvent) {
         self.device_input(index, client::Input::Host(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The checker once took a position of one epoch for that of another, in which the same message had been sent again.
+    #[test]
+    fn what_a_signed_out_device_was_told_may_be_of_either_epoch() {
+        let begun = vec!["old".to_owned(), "new".to_owned()];
+        let told = Told { epoch: "old".into(), pos: 3, begun, ..Told::default() };
+        assert_eq!(told.epochs(None), ["old", "new"]);
+        assert_eq!(told.epochs(Some("new".into())), ["old"], "the position is of this epoch");
+        let told = Told { pos: 0, ..told };
+        assert_eq!(told.epochs(Some("new".into())), ["new"]);
+        let gap = Gap { epoch: "new".into(), pos: 9, may_be_quiet: false, is_same_queue: false };
+        let told = Told { gaps: VecDeque::from([gap]), ..told };
+        assert_eq!(told.epochs(Some("new".into())), ["old"], "it comes before the gap");
     }
 }

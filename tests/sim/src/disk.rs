@@ -25,7 +25,7 @@ pub struct Tables {
     rows: BTreeMap<Table, BTreeMap<Bytes, Bytes>>,
     /// The queues as commits brought them, by user and last position: also what was moved or dropped since.
     pub queues: BTreeMap<Bytes, Bytes>,
-    /// Messages as they ever were, by conversation and seq, the first state first.
+    /// Messages as they ever were, by conversation and seq: as written, and as each change left them.
     pub states: BTreeMap<Bytes, Vec<Bytes>>,
 }
 
@@ -355,7 +355,8 @@ fn apply(tables: &mut Tables, batch: &Batch) {
         }
         if let (Table::Messages, Some(value)) = (table, value) {
             let states = tables.states.entry(key.clone()).or_default();
-            if !states.contains(value) {
+            // A backup that is put in place brings what is known.
+            if states.last() != Some(value) {
                 states.push(value.clone());
             }
         }

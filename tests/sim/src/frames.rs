@@ -75,8 +75,11 @@ impl World {
             relay_frame::Event::Sent(sent) => self.watch_told_sent(&user, sent),
             relay_frame::Event::Batch(batch) => self.watch_told_batch(id, &user, &batch),
             relay_frame::Event::HistoryPage(page) => self.watch_told_page(&user, &page),
-            relay_frame::Event::LogMessages(news) => self.watch_told_log(&user, &news.messages),
+            relay_frame::Event::LogMessages(news) => self.watch_told_log(id, &user, &news.messages),
             relay_frame::Event::LogChanges(news) => {
+                if let (Some(last), Some(link)) = (news.changes.last(), self.links.get_mut(&id)) {
+                    link.changes.insert(news.conversation.clone(), last.number);
+                }
                 self.watch_told_changes(&user, &news.conversation, &news.changes, false);
             }
             relay_frame::Event::ChangePage(page) => {

@@ -26,6 +26,7 @@ mod ends;
 pub mod faults;
 mod frames;
 mod lines;
+mod lists;
 mod logs;
 mod network;
 mod people;

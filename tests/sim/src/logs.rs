@@ -9,7 +9,7 @@ use hongyan_protocol::wire;
 use hongyan_protocol::{ConversationId, ConversationKind};
 use hongyan_relay::core::queries::{GroupQuery, Query, QueryId};
 use hongyan_relay::core::queue::Diffusion;
-use hongyan_relay::core::{CoreConfig, Input};
+use hongyan_relay::core::{ConnectionId, CoreConfig, Input};
 use hongyan_relay::store::Table;
 
 use crate::chance::Chance;
@@ -55,22 +55,24 @@ impl World {
     }
 
     /// The relay pushes messages of a group: they are durable, and for somebody who was or is a member.
-    pub(crate) fn watch_told_log(&mut self, user: &str, messages: &[wire::Message]) {
+    pub(crate) fn watch_told_log(&mut self, id: ConnectionId, user: &str, messages: &[wire::Message]) {
         for message in messages {
-            let (id, seq) = (&message.conversation, message.seq);
+            let (id, seq, link) = (&message.conversation, message.seq, id);
+            let told = self.links.get(&link).and_then(|link| link.changes.get(id)).copied().unwrap_or(0);
             let (is_stored, members, is_member) = self.relay.store.look(|tables| {
                 let changes = truth::group_changes(tables, id);
                 let is_member = truth::is_member(tables, id, user);
-                // It waits its turn, and may be changed meanwhile; that is pushed after it.
-                let is_stored = truth::states(tables, id, seq).any(|state| state == *message);
+                // It goes as it was written, though it waits its turn and may be changed meanwhile: that is pushed after it.
+                let is_stored = truth::states_since(tables, id, seq, told).next().as_ref() == Some(message)
+                    && truth::states(tables, id, seq).next().as_ref() == Some(message);
                 (is_stored, truth::members_at(&changes, seq), is_member)
             });
             if !is_stored {
-                let told = (seq, truth::text(message));
+                let happened = format!("{user} was told {seq}, {}", truth::text(message));
                 return self.broke(
                     "R4",
-                    "what is pushed of a log is durable",
-                    format!("{user} was told {told:?}"),
+                    format!("what is pushed of a log is durable, as it was written, before change {told}"),
+                    happened,
                 );
             }
             // Who joins may read the whole log.

@@ -5,6 +5,8 @@
 //! connection with any number of frames under way lost, let a direction go silent without anybody learning it, and
 //! let frames of different connections overtake each other. Repeats come from the clients, who send again.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use hongyan_client as client;
 use hongyan_client::Generation;
@@ -45,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) reset: Option<Gap>,
     /// Positions as the relay told them and as the device acknowledged them.
     pub(crate) window: (u64, u64),
+    /// The last change of each conversation's messages that the relay told by its log.
+    pub(crate) changes: BTreeMap<String, u64>,
     pub(crate) telling: Telling,
 }
 
@@ -69,6 +73,7 @@ impl World {
             reads_at: 0,
             reset: None,
             window: (0, 0),
+            changes: BTreeMap::new(),
             telling: Telling::default(),
         };
         let half_open = self

@@ -1,6 +1,8 @@
 //! What happens in a world, step by step: people write, read, join and leave, and faults come over them. Each step
 //! draws from a stream of its own, so that a step which is left out does not change the others.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use hongyan_client::{Answer, Command, HostEvent};
 use hongyan_protocol::limits::HISTORY_PAGE_MESSAGES_MAX;
@@ -453,6 +455,7 @@ impl World {
             reads_at: 0,
             reset: None,
             window: (0, 0),
+            changes: BTreeMap::new(),
             telling: Telling::default(),
         };
         self.links.insert(id, link);

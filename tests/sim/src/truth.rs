@@ -211,6 +211,18 @@ pub(crate) fn states<'a>(
     states.filter_map(|state| wire::Message::decode(state.clone()).ok())
 }
 
+/// A message as it was after this change of its conversation's messages, or at any time since.
+pub(crate) fn states_since(
+    tables: &Tables,
+    conversation: &str,
+    seq: u64,
+    number: u64,
+) -> impl Iterator<Item = wire::Message> + use<> {
+    let before = changes(tables, conversation, 0);
+    let before = before.iter().filter(|(at, record)| *at <= number && record.seq == seq).count();
+    states(tables, conversation, seq).skip(before).collect::<Vec<_>>().into_iter()
+}
+
 /// Whether a message ever said this.
 #[must_use]
 pub(crate) fn said(tables: &Tables, conversation: &str, seq: u64, words: &str) -> bool {
@@ -340,6 +352,22 @@ pub(crate) fn left_after(tables: &Tables, group: &str, user: &str, seq: u64) -> 
         let is_end = matches!(change.kind(), GroupChangeKind::Removed | GroupChangeKind::Left);
         is_end && change.last_seq >= seq && change.users.iter().any(|gone| gone == user)
     })
+}
+
+/// The change of a group's messages that a user who was told the ones up to `told` is to be told next, as far as those
+/// before `number` say: none that was made while she was no member.
+#[must_use]
+pub(crate) fn next_change(tables: &Tables, group: &str, user: &str, told: u64, number: u64) -> u64 {
+    let before = changes(tables, group, 0);
+    // Who does the same twice at one moment is told twice of what can't be told apart.
+    let record = before.iter().find(|(at, _)| *at == told).map(|(_, record)| record);
+    let alike = before.iter().filter(|(_, other)| Some(other) == record).map(|(at, _)| *at);
+    let told = alike.max().unwrap_or(told);
+    let group_changes = group_changes(tables, group);
+    let joins = group_changes.iter().filter(|change| {
+        change.kind() == GroupChangeKind::Added && change.users.iter().any(|joined| joined == user)
+    });
+    joins.map(|change| change.changes).filter(|at| *at < number).max().unwrap_or(0).max(told) + 1
 }
 
 /// Who was in a group when its message `seq` was accepted.

@@ -7,7 +7,6 @@ use hongyan_client::{Answer, ChatError, Event};
 use hongyan_protocol::{Class, Code, ConversationId, ConversationKind, Seq};
 
 use crate::changes::AppChange;
-use crate::device::Gap;
 use crate::disk::Tables;
 use crate::faults::Fault;
 use crate::truth;
@@ -201,20 +200,7 @@ impl World {
         let device = &self.devices[index];
         let user = device.user.as_str();
         let pos = device.told.pos;
-        // What is told is durable, so the cache says of which epoch it is; what was told before a gap is older.
-        let epochs: Vec<String> = if pos > 0 && device.is_logged_out() {
-            // Its cache, which would say which, is gone; what was sent again may be at the same position of two epochs.
-            let others = device.told.begun.iter().rev().filter(|epoch| **epoch != device.told.epoch);
-            core::iter::once(&device.told.epoch).chain(others).cloned().collect()
-        } else if pos > 0 {
-            vec![device.told.epoch.clone()]
-        } else if device.told.gaps.is_empty() && !device.is_logged_out() {
-            vec![device.cache().meta().epoch]
-        } else {
-            let may_be = |gap: &Gap, epoch: &String| gap.epoch != *epoch || gap.is_same_queue;
-            let is_older = |epoch: &&String| device.told.gaps.iter().all(|gap| may_be(gap, epoch));
-            device.told.begun.iter().filter(is_older).cloned().collect()
-        };
+        let epochs = device.told.epochs((!device.is_logged_out()).then(|| device.cache().meta().epoch));
         let wanted = (message.conversation.as_str(), message.seq.map(|seq| seq.0));
         let mut next = None;
         for epoch in epochs {

@@ -157,18 +157,3 @@ fn a_sign_out_is_told_when_it_is_durable() {
         check_whole_world(&Scenario::new(seed).without_changes());
     }
 }
-
-/// The first answer to a send came again after a reset, and brought back what was sent although the message had been
-/// changed since; and a page brought a conversation's newest message, but not its time, by which the list is sorted.
-#[test]
-fn what_is_shown_is_as_it_was_told_last() {
-    for seed in [1_795_720_680_000_031, 1_795_722_125_000_185] {
-        check_whole_world(&Scenario::new(seed).without_ends());
-    }
-}
-
-/// The checker took a position of one epoch for that of another, in which the same message had been sent again.
-#[test]
-fn what_a_signed_out_device_was_told_may_be_of_either_epoch() {
-    check_whole_world(&Scenario::new(1_795_723_899_005_895));
-}
