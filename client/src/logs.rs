@@ -60,7 +60,8 @@ impl LogCursor {
         })
     }
 
-    fn has_more(&self) -> bool {
+    /// There are messages that were not told.
+    pub(crate) fn has_more(&self) -> bool {
         self.head > self.told || self.unsure
     }
 }

@@ -591,6 +591,28 @@ fn who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so() {
     assert_eq!(texts(&mut bed, &group())[1], format!("m2 after {}", CHANGES_EVENTS_MAX + 2));
 }
 
+/// A push is late, and older than the changes that are not worth telling; the page that would bring the message as it is
+/// now then comes too late.
+#[test]
+fn a_late_push_of_a_message_brings_back_nothing_that_was_passed_over() {
+    let (mut bed, mut world) = in_group(1);
+    world.write();
+    let late = message(&group(), 2, 0);
+    world.edit(2);
+    for _ in 0..=CHANGES_EVENTS_MAX {
+        world.edit(1);
+    }
+    bed.say(0, world.head());
+    bed.say(0, Relay::LogMessages(wire::LogMessages { messages: vec![late], group: None }));
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["m2", "gap of g1"]);
+    assert_eq!(bed.line(&group()).last.map(|last| last.edited), None);
+    let request = bed.history(&group(), None, None, 100);
+    world.settle(&mut bed);
+    let page: Vec<_> = bed.history_reply(request).into_iter().map(|message| message.content.text).collect();
+    assert_eq!(page, [format!("m1 after {}", CHANGES_EVENTS_MAX + 2), "m2 after 1".into()]);
+}
+
 #[test]
 fn who_joins_again_keeps_what_is_cached_only_if_nothing_has_changed() {
     for (changes, kept) in [(0, true), (1, false)] {
