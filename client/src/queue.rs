@@ -480,7 +480,7 @@ impl Client {
     pub(crate) fn confirm_by_queue(&mut self, message: &crate::view::Message) {
         let key: &Key = &message.key;
         if let (Some(order), Some(seq)) = (self.outbox.find(key), message.seq) {
-            self.confirm(order, seq, message.time, true);
+            self.confirm(order, seq, message.time, Some(message));
         }
     }
 }
