@@ -565,6 +565,22 @@ fn refused_pages_are_asked_for_again_or_not_as_the_code_says() {
     assert!(asked(&mut bed).is_empty());
 }
 
+#[test]
+fn changes_that_are_refused_hold_back_no_messages() {
+    let (mut bed, mut world) = in_group(1);
+    world.edit(1);
+    bed.say(0, world.head());
+    let pages = asked(&mut bed);
+    (0..2).for_each(|_| world.write());
+    // Of the first of them nobody hears.
+    bed.say(0, world.push(3, 3));
+    bed.reject(pages[0].0, Code::VERB_UNKNOWN, 0);
+    world.settle(&mut bed);
+    bed.pass(60_000);
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["m2", "m3"]);
+}
+
 /// All of it goes at once: what is on disk, what is still being saved, what the cache reads, and the line's last message.
 #[test]
 fn who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so() {
