@@ -140,6 +140,9 @@ impl Cache {
     }
 
     pub(crate) fn write(&mut self, write: Write) {
+        if let Write::Message(_, _, record) = &write {
+            self.gathering.bytes += record.len();
+        }
         self.gathering.writes.push(write);
     }
 
@@ -156,6 +159,7 @@ impl Cache {
     /// Empties the cache: what was gathered to be written before is not worth writing.
     pub(crate) fn clear(&mut self) {
         self.gathering.writes.clear();
+        self.gathering.bytes = 0;
         self.gathering.changed.clear();
         if !defects::is_on(Defect::ResetKeepsCache) {
             self.gathering.writes.push(Write::Clear);

@@ -177,11 +177,12 @@ impl Client {
     }
 
     /// Lets go of what is cached of a conversation when so much of it has changed that it is not worth telling; says
-    /// whether it was so.
+    /// whether it was so. Messages that were not told yet come before: a late push may bring one as it was, and what is
+    /// passed over here would not mend it.
     pub(crate) fn skip_changes(&mut self, id: &ConversationId) -> bool {
-        let Some(line) = self.conversations.get_mut(id).filter(|line| line.changes.is_far_behind()) else {
-            return false;
-        };
+        let is_told = |line: &&mut Line| line.log.is_none_or(|log| !log.has_more());
+        let far_behind = self.conversations.get_mut(id).filter(|line| line.changes.is_far_behind());
+        let Some(line) = far_behind.filter(is_told) else { return false };
         line.changes = ChangeCursor::at(line.changes.head);
         self.forget_messages(id);
         true

@@ -220,9 +220,8 @@ impl Client {
         match pending {
             Pending::Send(order) => self.send_rejected(now, order, error, retry_after_ms),
             Pending::MarkRead(id) => self.read_rejected(now, &id, &error, retry_after_ms),
-            Pending::Pull(id, _) | Pending::PullChanges(id, _) => {
-                self.pull_rejected(now, &id, &error, retry_after_ms);
-            }
+            Pending::Pull(id, _) => self.pull_rejected(now, &id, &error, retry_after_ms),
+            Pending::PullChanges(id, _) => self.pull_changes_rejected(now, &id, &error, retry_after_ms),
             Pending::Watch(users) => self.watch_rejected(now, &users, &error, retry_after_ms),
             Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
             Pending::Renew => {

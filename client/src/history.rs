@@ -305,13 +305,12 @@ impl Client {
             line.show(newest);
             self.cache.changed(&id);
         }
-        let records: Vec<_> = page
-            .messages
-            .iter()
-            .filter(|message| known && message.conversation == id.as_str() && message.seq > 0)
-            .map(|message| Write::Message(id.clone(), Seq(message.seq), message.encode_to_vec().into()))
-            .collect();
-        self.cache.gathering.writes.extend(records);
+        for message in &page.messages {
+            if known && message.conversation == id.as_str() && message.seq > 0 {
+                let record = message.encode_to_vec().into();
+                self.cache.write(Write::Message(id.clone(), Seq(message.seq), record));
+            }
+        }
         let Some(job) = self.job(number) else { return };
         for message in page.messages {
             job.take(message);

@@ -60,7 +60,8 @@ impl LogCursor {
         })
     }
 
-    fn has_more(&self) -> bool {
+    /// There are messages that were not told.
+    pub(crate) fn has_more(&self) -> bool {
         self.head > self.told || self.unsure
     }
 }
@@ -260,6 +261,7 @@ impl Client {
         self.pump_pulls(now);
     }
 
+    /// Messages of this group are not to be had, or not now.
     pub(crate) fn pull_rejected(
         &mut self,
         now: Now,
@@ -267,12 +269,28 @@ impl Client {
         error: &ChatError,
         retry_after_ms: u64,
     ) {
-        let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut()) else { return };
-        if error.class() == Class::Stop {
+        if error.class() == Class::Stop
+            && let Some(log) = self.conversations.get_mut(id).and_then(|line| line.log.as_mut())
+        {
             // No member any more, as the queue is about to tell.
             log.head = log.told;
             log.unsure = false;
+        }
+        self.pull_changes_rejected(now, id, error, retry_after_ms);
+    }
+
+    /// Changes of this group's messages are not to be had, or not now.
+    pub(crate) fn pull_changes_rejected(
+        &mut self,
+        now: Now,
+        id: &ConversationId,
+        error: &ChatError,
+        retry_after_ms: u64,
+    ) {
+        if error.class() == Class::Stop {
             self.changes_refused(id);
+            // Of its messages, or of another group, more may have been heard meanwhile.
+            self.pump_pulls(now);
         } else {
             let until = later(&mut self.random, now, 2, retry_after_ms);
             self.timers.set(Timer::Pulls, until);

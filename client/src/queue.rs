@@ -240,8 +240,7 @@ impl Client {
         }
         let now_at = line.last_seq;
         let record: Bytes = message.encode_to_vec().into();
-        self.cache.gathering.bytes += record.len();
-        self.cache.write(Write::Message(id.clone(), Seq(message.seq), record));
+        self.cache.write(Write::Message(id.clone(), seq, record));
         self.trim(id, before, now_at);
         self.cache.changed(id);
     }
@@ -481,7 +480,7 @@ impl Client {
     pub(crate) fn confirm_by_queue(&mut self, message: &crate::view::Message) {
         let key: &Key = &message.key;
         if let (Some(order), Some(seq)) = (self.outbox.find(key), message.seq) {
-            self.confirm(order, seq, message.time, true);
+            self.confirm(order, seq, message.time, Some(message));
         }
     }
 }

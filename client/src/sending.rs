@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use crate::cache::After;
 use crate::client::{Client, content_bytes};
+use crate::conversations;
 use crate::defects::{self, Defect};
 use crate::io::{Answer, ChatError, Event, Moment, Now, RequestId, Write};
 use crate::limits::{BACKOFF_FIRST_MS, BACKOFF_MAX_MS, OUTBOX_MAX, SENDS_IN_FLIGHT_MAX};
@@ -129,25 +130,27 @@ impl Client {
         self.session.brought();
         // The queue may have told it already.
         if self.outbox.entries.get(&order).is_some_and(|entry| entry.key.as_str() == sent.key) {
-            self.confirm(order, Seq(sent.seq), Time(sent.time), false);
+            self.confirm(order, Seq(sent.seq), Time(sent.time), None);
         }
         self.pump_outbox(now);
     }
 
     /// The message is in the log: out of the outbox and into the conversation, in one transaction.
     ///
-    /// `is_told`: the log's own word of it came, which may be newer than what was sent.
-    pub(crate) fn confirm(&mut self, order: u64, seq: Seq, time: Time, is_told: bool) {
+    /// `told`: the log's own word of it, where that came; it may be newer than what was sent.
+    pub(crate) fn confirm(&mut self, order: u64, seq: Seq, time: Time, told: Option<&Message>) {
         let Some(entry) = self.outbox.entries.remove(&order) else { return };
-        let view = Message { seq: Some(seq), time, status: Status::Sent, ..entry.view(&self.user) };
+        let mut now = told.cloned();
         self.outbox.goes_on(&entry.conversation);
         self.cache.write(Write::OutboxGone(order));
-        if !is_told {
+        if now.is_none() {
             match self.conversations.get_mut(&entry.conversation) {
                 // The first answer came again, and what was told meanwhile (a snapshot, a head) is newer than what was
                 // sent: the message may have been changed since.
                 Some(line) if seq <= line.last_seq => {
                     line.take_own(seq);
+                    let last = line.last.as_ref().filter(|last| last.seq == seq.0);
+                    now = last.and_then(conversations::view);
                     self.cache.changed(&entry.conversation);
                 }
                 _ => {
@@ -156,6 +159,12 @@ impl Client {
                 }
             }
         }
+        let view = now.unwrap_or_else(|| Message {
+            seq: Some(seq),
+            time,
+            status: Status::Sent,
+            ..entry.view(&self.user)
+        });
         self.cache.after(After::Event(Event::Outbox(view.clone(), None)));
         for waiter in entry.waiters {
             self.cache.after(After::Reply(waiter, Ok(Answer::Sent(view.clone()))));

@@ -8,7 +8,7 @@ mod common;
 
 use common::*;
 use hongyan_client::limits::CHANGES_EVENTS_MAX;
-use hongyan_client::view::{ChangeKind, GroupUpdateKind};
+use hongyan_client::view::{ChangeKind, GroupUpdateKind, Status};
 use hongyan_client::{Answer, Change, Command, Event, Input};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, GroupChangeKind, MessageChangeKind, entry, relay_frame::Event as Relay};
@@ -192,13 +192,27 @@ fn a_change_that_comes_while_a_page_is_made_is_in_it() {
     assert_eq!(page, ["m1", "m2 after 1", "m3 after 2"]);
 }
 
+/// What is told of a message that was sent is how it is now: no older state comes after a newer one.
+fn assert_sent_is_shown_as(bed: &mut Bed, request: u64, text: &str) {
+    let shown = bed.events.iter().rev().find_map(|event| match event {
+        Event::Outbox(message, None) => Some(message.clone()),
+        _ => None,
+    });
+    let Some(Ok(Answer::Sent(answer))) = bed.replies.remove(&request) else { panic!("no answer") };
+    for message in [shown.unwrap(), answer] {
+        assert_eq!((message.status, message.content.text.as_str()), (Status::Sent, text));
+        assert_eq!((message.seq, message.edited.is_some()), (Some(Seq(1)), true));
+    }
+}
+
 /// One's own message comes as another device has edited it; what the outbox says is older.
 #[test]
 fn what_the_queue_tells_of_ones_own_message_is_newer_than_what_was_sent() {
     let (mut bed, bob) = (Bed::online(), with("bob"));
-    bed.send(&bob, "k1");
+    let request = bed.send(&bob, "k1");
     let edited = wire::Message { from: "alice".into(), key: "k1".into(), ..message(&bob, 1, 1) };
     bed.say(0, batch(vec![entry(1, entry::Change::Message(edited))]));
+    assert_sent_is_shown_as(&mut bed, request, "m1 after 1");
     assert_eq!(texts(&mut bed, &bob), ["m1 after 1"]);
     assert_eq!(bed.line(&bob).last.unwrap().content.text, "m1 after 1");
     assert!(bed.disk.outbox.is_empty());
@@ -551,6 +565,22 @@ fn refused_pages_are_asked_for_again_or_not_as_the_code_says() {
     assert!(asked(&mut bed).is_empty());
 }
 
+#[test]
+fn changes_that_are_refused_hold_back_no_messages() {
+    let (mut bed, mut world) = in_group(1);
+    world.edit(1);
+    bed.say(0, world.head());
+    let pages = asked(&mut bed);
+    (0..2).for_each(|_| world.write());
+    // Of the first of them nobody hears.
+    bed.say(0, world.push(3, 3));
+    bed.reject(pages[0].0, Code::VERB_UNKNOWN, 0);
+    world.settle(&mut bed);
+    bed.pass(60_000);
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["m2", "m3"]);
+}
+
 /// All of it goes at once: what is on disk, what is still being saved, what the cache reads, and the line's last message.
 #[test]
 fn who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so() {
@@ -589,6 +619,28 @@ fn who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so() {
     bed.say(0, world.push_changes(CHANGES_EVENTS_MAX + 2, CHANGES_EVENTS_MAX + 2));
     assert_eq!(told(&bed), ["gap of g1".to_owned(), format!("c{}", CHANGES_EVENTS_MAX + 2)]);
     assert_eq!(texts(&mut bed, &group())[1], format!("m2 after {}", CHANGES_EVENTS_MAX + 2));
+}
+
+/// A push is late, and older than the changes that are not worth telling; the page that would bring the message as it is
+/// now then comes too late.
+#[test]
+fn a_late_push_of_a_message_brings_back_nothing_that_was_passed_over() {
+    let (mut bed, mut world) = in_group(1);
+    world.write();
+    let late = message(&group(), 2, 0);
+    world.edit(2);
+    for _ in 0..=CHANGES_EVENTS_MAX {
+        world.edit(1);
+    }
+    bed.say(0, world.head());
+    bed.say(0, Relay::LogMessages(wire::LogMessages { messages: vec![late], group: None }));
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["m2", "gap of g1"]);
+    assert_eq!(bed.line(&group()).last.map(|last| last.edited), None);
+    let request = bed.history(&group(), None, None, 100);
+    world.settle(&mut bed);
+    let page: Vec<_> = bed.history_reply(request).into_iter().map(|message| message.content.text).collect();
+    assert_eq!(page, [format!("m1 after {}", CHANGES_EVENTS_MAX + 2), "m2 after 1".into()]);
 }
 
 #[test]
@@ -762,7 +814,7 @@ proptest! {
 fn the_answer_to_a_repeated_send_does_not_bring_back_what_was_sent() {
     let mut bed = Bed::online();
     let chat = with("bob");
-    bed.send(&chat, "k1");
+    let request = bed.send(&chat, "k1");
     let (_, send) = bed.sent();
     // The answer was lost with the connection; meanwhile the message was changed, and the queue begins anew.
     bed.close(Code(1006));
@@ -782,10 +834,10 @@ fn the_answer_to_a_repeated_send_does_not_bring_back_what_was_sent() {
         ..wire::ConversationState::default()
     };
     bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: vec![state], done: true }));
-    let (request, again) = bed.sent();
+    let (asked, again) = bed.sent();
     assert_eq!(again.key, send.key);
-    bed.confirm(request, &again, 1);
-    assert_eq!(bed.outbox_events().last().map(|event| event.1), Some(hongyan_client::view::Status::Sent));
+    bed.confirm(asked, &again, 1);
+    assert_sent_is_shown_as(&mut bed, request, "edited");
     let line = bed.line(&chat);
     assert_eq!((line.last.unwrap().content.text.as_str(), line.unread), ("edited", 0));
     let kept = bed.disk.load(&chat, Seq(1), Seq(1));

@@ -12,7 +12,8 @@ use hongyan_client::view::GroupUpdateKind;
 use hongyan_client::{Command, Event, Input, Storage, Write};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{
-    self, Content, ConversationState, GroupChangeKind, entry::Change, relay_frame::Event as Relay,
+    self, Content, ConversationState, GroupChangeKind, MessageChangeKind, entry::Change,
+    relay_frame::Event as Relay,
 };
 use hongyan_protocol::{Code, GroupVersion, Seq, Time};
 use proptest::prelude::*;
@@ -83,20 +84,35 @@ fn a_part_is_full_with_many_conversations_or_many_bytes() {
         content: content.clone().into(),
         ..log_message(&with("bob"), n, "bob", &format!("long-{n}"))
     };
-    let messages = (1..=writers).map(few).chain((1..=6).map(long));
-    let entries = (2..).zip(messages).map(|(pos, message)| entry(pos, Change::Message(message)));
-    let mut bed = Bed::online();
-    bed.saves_at_once = false;
-    bed.say(0, batch(vec![entry(1, Change::Message(few(0)))]));
-    for entry in entries {
-        bed.say(0, batch(vec![entry]));
+    // Of a message that is edited over and over each state is written.
+    let edit = |number| {
+        let kind = MessageChangeKind::Edited.into();
+        let edited = wire::Message { edited: number, ..long(1) };
+        Change::MessageChange(wire::MessageChange {
+            number,
+            kind,
+            message: Some(edited),
+            ..wire::MessageChange::default()
+        })
+    };
+    let written: Vec<_> = (2..=6).map(|n| Change::Message(long(n))).collect();
+    let edited: Vec<_> = (1..=5).map(edit).collect();
+    for last in [written, edited] {
+        let few_and_long = (1..=writers).map(few).chain([long(1)]).map(Change::Message);
+        let entries = (2..).zip(few_and_long.chain(last)).map(|(pos, change)| entry(pos, change));
+        let mut bed = Bed::online();
+        bed.saves_at_once = false;
+        bed.say(0, batch(vec![entry(1, Change::Message(few(0)))]));
+        for entry in entries {
+            bed.say(0, batch(vec![entry]));
+        }
+        let mut sizes = Vec::new();
+        while let Some((_, writes)) = bed.saves.front() {
+            sizes.push(writes.iter().filter(|write| matches!(write, Write::Message(..))).count());
+            bed.save();
+        }
+        assert_eq!(sizes, [1, SAVED_CONVERSATIONS_MAX, 5, 2]);
     }
-    let mut sizes = Vec::new();
-    while let Some((_, writes)) = bed.saves.front() {
-        sizes.push(writes.iter().filter(|write| matches!(write, Write::Message(..))).count());
-        bed.save();
-    }
-    assert_eq!(sizes, [1, SAVED_CONVERSATIONS_MAX, 5, 2]);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
 
-import { newProfile } from './harness/chromium.mjs'
 import { Front } from './harness/front.mjs'
 import { assertWhole } from './harness/log.mjs'
 import { Proxy } from './harness/proxy.mjs'
@@ -12,6 +11,7 @@ import { Relay } from './harness/relay.mjs'
 import { Scene, scenario } from './harness/scene.mjs'
 import { SdkPage } from './harness/sdk.mjs'
 import { TabGroup } from './harness/tabs.mjs'
+import { post, texts, told } from './harness/traffic.mjs'
 import { until } from './harness/wait.mjs'
 
 const ground = new Scene()
@@ -29,35 +29,6 @@ after(async () => {
   await ground.end()
   ground.check()
 })
-
-/**
- * Texts that a page was told, in their order; each as often as it was told.
- * @param {SdkPage} tab
- * @param {string} from
- */
-async function told(tab, from) {
-  const messages = await tab.events('message')
-  return messages.filter((message) => message.from === from).map((message) => message.body.text ?? '')
-}
-
-/** @param {number} first @param {number} last @param {string} prefix */
-const texts = (first, last, prefix = 'm') => Array.from({ length: last - first + 1 }, (_, index) => `${prefix}${first + index}`)
-
-/**
- * Sends without waiting for one another.
- * @param {SdkPage} page
- * @param {string} peer
- * @param {string[]} list
- */
-function post(page, peer, list) {
-  return page.page.evaluate(async ({ peer, list }) => {
-    const conversation = await window.chat.direct(peer)
-    window.kept.sent ??= []
-    for (const text of list) {
-      window.kept.sent.push(window.chat.send(conversation, { text }, { key: `k-${text}` }).then((/** @type {any} */ message) => message.seq))
-    }
-  }, { peer, list })
-}
 
 scenario('five tabs: one connection, one writer, the same in each, and sends from any', async (scene) => {
   const proxy = await Proxy.open(scene, () => relay.port)
@@ -197,40 +168,6 @@ scenario('a leader that hangs loses its lead, and comes back as one of the other
     assert.equal((await tab.events('gap')).length, 0)
   }
 }, { timeout: 120_000 })
-
-scenario('without Web Locks, or without BroadcastChannel, each tab connects for itself as the same device', async (scene) => {
-  for (const [user, breakIt] of /** @type {[string, () => void][]} */ ([
-    ['lockless', () => Object.defineProperty(navigator, 'locks', { value: undefined })],
-    ['deaf', () => Reflect.deleteProperty(window, 'BroadcastChannel')],
-  ])) {
-    const profile = await newProfile(scene)
-    await profile.addInitScript(breakIt)
-    const bob = await SdkPage.open(scene, `${user}-peer`, front.origin)
-    const first = await SdkPage.open(scene, user, front.origin, { profile, device: ' 1' })
-    await first.online()
-    const second = await SdkPage.open(scene, user, front.origin, { profile, device: ' 2' })
-    await second.online()
-    assert.equal(await first.page.evaluate(() => window.chat.device), await second.page.evaluate(() => window.chat.device), 'the same device')
-    assert.deepEqual([(await first.state()).leader, (await second.state()).leader], [true, true])
-    await post(bob, user, texts(1, 20))
-    await post(first, `${user}-peer`, texts(1, 5, 'a'))
-    await post(second, `${user}-peer`, texts(1, 5, 'b'))
-    for (const tab of [first, second]) {
-      await until('all came to each', async () => (await tab.events('message')).length === 30, { seen: async () => (await tab.events('message')).length })
-      assertWhole(await tab.events('message'), 30)
-      assert.deepEqual(await told(tab, `${user}-peer`), texts(1, 20))
-      assert.equal((await tab.state()).status, 'online', 'neither throws the other out')
-    }
-    // The newest page has the cache; it holds all when both have gone.
-    assert.equal((await second.state()).storage, 'indexeddb')
-    await until('the cache has all', async () => (await second.cache())?.messages.length === 30, { seen: async () => (await second.cache())?.messages.length })
-    await first.page.close()
-    await second.load(front.origin)
-    await second.connect()
-    await second.online()
-    assertWhole(await second.page.evaluate(async (peer) => window.chat.history(await window.chat.direct(peer)), `${user}-peer`), 30)
-  }
-})
 
 scenario('a tab with an older version makes way for a newer one, and says so', async (scene) => {
   const group = await TabGroup.open(scene, 'dated', front.origin, 2)

@@ -100,11 +100,22 @@ enum Happened {
     Opened(u32, Option<Opened>),
     Tab(TabInput<JsValue>),
     Heard(JsValue),
-    Lock(LockEvent),
+    Lock(Whose, LockEvent),
     Page(PageEvent),
     Tick,
     /// This tab comes to its end, for this reason.
     End(JsValue),
+}
+
+/// Whose lock it is.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Of this tab.
+    Own,
+    /// Of who leads.
+    Leader,
+    /// Of another tab, which has it as long as it is there.
+    Other(TabId),
 }
 
 /// What joins this tab to the others; all empty for one that is by itself.
@@ -193,7 +204,7 @@ impl Driver {
             return;
         };
         // Whoever hears of this tab waits for its lock to fall, so it is held before anybody does.
-        let entered = self.teller(|_: LockEvent| Happened::Tab(TabInput::Enter));
+        let entered = self.teller(|event| Happened::Lock(Whose::Own, event));
         let own = locks.request(&lock_of(name, self.tabs.borrow().id()), false, entered);
         self.group.replace(Group {
             locks: Some(locks),
@@ -313,8 +324,7 @@ impl Driver {
             Happened::Core(..) | Happened::Superseded(..) | Happened::Opened(..) => {}
             Happened::Tab(input) => self.tab_input(input),
             Happened::Heard(note) => self.heard(&note),
-            Happened::Lock(LockEvent::Granted) => self.tab_input(TabInput::Elected),
-            Happened::Lock(LockEvent::Lost) => self.tab_input(TabInput::Deposed),
+            Happened::Lock(whose, event) => self.lock_event(whose, event),
             Happened::Page(event) => self.page_event(event),
             Happened::Tick => {
                 self.core_input(Input::Tick);
@@ -329,6 +339,26 @@ impl Driver {
         let deadline = [core, self.tabs.borrow().next_deadline()].into_iter().flatten().min();
         let tick = self.teller(|()| Happened::Tick);
         self.timer.replace(deadline.map(|deadline| engine::timer(deadline, move || tick(()))));
+    }
+
+    fn lock_event(&self, whose: Whose, event: LockEvent) {
+        match (whose, event) {
+            (Whose::Own, LockEvent::Granted) => self.tab_input(TabInput::Enter),
+            (Whose::Leader, LockEvent::Granted) => self.tab_input(TabInput::Elected),
+            (Whose::Leader, LockEvent::Lost) => self.tab_input(TabInput::Deposed),
+            (Whose::Other(tab), LockEvent::Granted) => self.tab_input(TabInput::Fell(tab)),
+            (Whose::Own | Whose::Leader, LockEvent::Refused) => self.go_alone(),
+            // Nobody takes these; and of a tab that can't be waited for only its own goodbye tells.
+            (Whose::Own | Whose::Other(_), LockEvent::Lost) | (Whose::Other(_), LockEvent::Refused) => {}
+        }
+    }
+
+    /// Without locks the tabs can't agree: this one is by itself, and leads.
+    fn go_alone(&self) {
+        if self.group.take().is_shared() {
+            self.tab_input(TabInput::Enter);
+            self.tab_input(TabInput::Elected);
+        }
     }
 
     fn page_event(&self, event: PageEvent) {
@@ -447,10 +477,13 @@ impl Driver {
     fn request_lock(&self, steal: bool) {
         let mut group = self.group.borrow_mut();
         group.leader = match (&group.locks, &self.options.database) {
-            (Some(locks), Some(name)) => Some(locks.request(name, steal, self.teller(Happened::Lock))),
+            (Some(locks), Some(name)) => {
+                let tell = self.teller(|event| Happened::Lock(Whose::Leader, event));
+                Some(locks.request(name, steal, tell))
+            }
             // By itself it always leads.
             _ => {
-                self.inbox.borrow_mut().push_back(Happened::Lock(LockEvent::Granted));
+                self.inbox.borrow_mut().push_back(Happened::Lock(Whose::Leader, LockEvent::Granted));
                 None
             }
         };
@@ -459,7 +492,7 @@ impl Driver {
     fn await_end(&self, tab: TabId) {
         let mut group = self.group.borrow_mut();
         if let (Some(locks), Some(name)) = (&group.locks, &self.options.database) {
-            let fell = self.teller(move |_: LockEvent| Happened::Tab(TabInput::Fell(tab)));
+            let fell = self.teller(move |event| Happened::Lock(Whose::Other(tab), event));
             let lock = locks.request(&lock_of(name, tab), false, fell);
             group.others.insert(tab, lock);
         }

@@ -19,6 +19,8 @@ pub(crate) struct Locks(LockManager);
 pub(crate) enum LockEvent {
     /// It is held now.
     Granted,
+    /// It never will be: a page of an opaque origin may have none, and old WebViews only pretend to have them.
+    Refused,
     /// It was held, and somebody took it away.
     Lost,
 }
@@ -62,15 +64,21 @@ impl Locks {
             // Setting a member of an object of our own does not fail.
             let _ = Reflect::set(&options, &"steal".into(), &JsValue::TRUE);
         }
-        if let Ok(ended) = self.0.request(name, &options, held.unchecked_ref()) {
+        let ended = self.0.request(name, &options, held.unchecked_ref());
+        spawn_local({
             let state = Rc::clone(&state);
-            spawn_local(async move {
+            async move {
                 // It is rejected when the lock is stolen, or the page is not allowed to have locks.
-                if JsFuture::from(ended).await.is_err() && state.release.take().is_some() {
-                    tell(LockEvent::Lost);
+                let is_broken = match ended {
+                    Ok(ended) => JsFuture::from(ended).await.is_err(),
+                    Err(_thrown) => true,
+                };
+                if is_broken && !state.dropped.get() {
+                    let was_held = state.release.take().is_some();
+                    tell(if was_held { LockEvent::Lost } else { LockEvent::Refused });
                 }
-            });
-        }
+            }
+        });
         Lock { state }
     }
 }
