@@ -31,7 +31,9 @@ const READERS: usize = 8;
 const PAGE: usize = 50;
 /// Sends per second that go on meanwhile.
 const SENDS_PER_SECOND: f64 = 500.0;
-/// Bytes of commits that lie in the journal only when a full relay is killed: as many as the store keeps there at most.
+/// Who sends beside the readers, and when a relay is killed.
+const SENDERS: usize = 64;
+/// Bytes of commits that lie in the journal only: about as many as there are when the store begins to write them to tables.
 const IN_JOURNAL_BYTES: u64 = 7_500_000;
 /// From the start of the program until it says that it is ready, in milliseconds.
 const READY_MS_MAX: f64 = 200.0;
@@ -78,17 +80,47 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
                 running
             }
         };
-        let figure = ready("a kill with the journal full", filled.elapsed(), size);
+        let figure = ready("with the journal full", filled.elapsed(), size);
         report.add(figure.note(format!("{IN_JOURNAL_BYTES} bytes of commits were in no table yet")));
-        history(bench, report, &running, &readers, &groups, size)?;
-        start(report, &mut running, size);
-        on_disk(report, &mut running, size)?;
+        written += history(bench, report, &running, &readers, &groups, size)?;
+        running.stop();
+        let begun = Instant::now();
+        running.restart();
+        report.add(ready("after a clean stop", begun.elapsed(), size));
+        on_disk(report, &mut running, size, written)?;
         relay = Some(running);
     }
+    let Some(mut relay) = relay else { return Ok(()) };
+    kill_under_load(bench, &mut relay)?;
+    let begun = Instant::now();
+    relay.restart();
+    let [.., size] = sizes;
+    report.add(ready("after a kill under full load", begun.elapsed(), size).note(format!("{SENDERS} senders")));
     Ok(())
 }
 
-/// The newest page of one conversation after another, while others send.
+/// Nothing is gathered any more when it is killed, and nothing tidied up.
+fn kill_under_load(bench: &Bench, relay: &mut RelayProcess) -> Result<(), String> {
+    relay.restart();
+    let sends = find("one-to-one").ok_or("There is no such scenario.")?;
+    let plan = Plan {
+        senders: SENDERS,
+        duration: bench.time(),
+        receivers_connected: false,
+        ..Plan::default()
+    };
+    let target = relay::target(relay);
+    bench.runtime.block_on(async {
+        let load = tokio::spawn((sends.run)(target, plan));
+        tokio::time::sleep(bench.time() / 2).await;
+        let is_under_way = !load.is_finished();
+        relay.kill();
+        load.abort();
+        if is_under_way { Ok(()) } else { Err("The load ended before the relay was killed.".into()) }
+    })
+}
+
+/// The newest page of one conversation after another, while others send. Gives how many messages these sent.
 fn history(
     bench: &Bench,
     report: &mut Report,
@@ -96,11 +128,11 @@ fn history(
     readers: &[UserId],
     groups: &[String],
     size: u64,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let target = relay::target(relay);
     let sends = find("one-to-one").ok_or("There is no such scenario.")?;
     let plan = Plan {
-        senders: 64,
+        senders: SENDERS,
         rate: Some(SENDS_PER_SECOND),
         duration: bench.time(),
         receivers_connected: false,
@@ -108,7 +140,7 @@ fn history(
     };
     let latencies = Mutex::new(Latencies::default());
     let groups: Vec<ConversationId> = groups.iter().filter_map(|id| ConversationId::new(id).ok()).collect();
-    bench.runtime.block_on(async {
+    let sent = bench.runtime.block_on(async {
         let hosts = connect(&target, &Arc::<Meter>::default(), 0, readers, |_, _| {}).await?;
         let load = tokio::spawn((sends.run)(target.clone(), plan));
         let ends = Instant::now() + bench.time();
@@ -128,7 +160,8 @@ fn history(
         });
         join_all(reads).await.into_iter().collect::<Result<(), String>>()?;
         let outcome = load.await.map_err(|error| error.to_string())??;
-        report.demand("the sends beside the history", &outcome)
+        report.demand("the sends beside the history", &outcome)?;
+        Ok::<_, String>(outcome.value("durable sends").unwrap_or_default() * outcome.used.time.as_secs_f64())
     })?;
     let latencies = latencies.into_inner().unwrap_or_else(PoisonError::into_inner);
     let raw = round_trips(PAGE * RECORD_BYTES, bench.time() / 5)?;
@@ -149,7 +182,8 @@ fn history(
             figure
         });
     }
-    Ok(())
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of messages")]
+    Ok(sent as u64)
 }
 
 /// How long a page takes.
@@ -163,27 +197,14 @@ async fn page(host: &Host, group: &ConversationId) -> Result<Duration, String> {
     }
 }
 
-fn start(report: &mut Report, relay: &mut RelayProcess, size: u64) {
-    for (how, ended) in [("a clean stop", true), ("a kill", false)] {
-        if ended {
-            relay.stop();
-        } else {
-            relay.kill();
-        }
-        let begun = Instant::now();
-        relay.restart();
-        report.add(ready(how, begun.elapsed(), size));
-    }
-}
-
-fn ready(after: &str, time: Duration, size: u64) -> Figure {
-    Figure::new(format!("start to ready after {after}, {size} stored"), ms(time), "ms")
+fn ready(how: &str, time: Duration, size: u64) -> Figure {
+    Figure::new(format!("start to ready {how}, {size} stored"), ms(time), "ms")
         .beside("allowed", READY_MS_MAX)
         .goal(Goal::AtMost(READY_MS_MAX))
-        .slope(&format!("start to ready after {after}"), size, "stored messages")
+        .slope(&format!("start to ready {how}"), size, "stored messages")
 }
 
-fn on_disk(report: &mut Report, relay: &mut RelayProcess, size: u64) -> Result<(), String> {
+fn on_disk(report: &mut Report, relay: &mut RelayProcess, size: u64, written: u64) -> Result<(), String> {
     relay.stop();
     let (read, bytes) = read_folder(&relay.data())?;
     report.add(Figure::new(format!("store on disk, {size} stored"), float(bytes) / 1_048_576.0, "MB").slope(
@@ -192,7 +213,7 @@ fn on_disk(report: &mut Report, relay: &mut RelayProcess, size: u64) -> Result<(
         "stored messages",
     ));
     report.add(
-        Figure::new(format!("bytes on disk of a message, {size} stored"), float(bytes) / float(size), "B")
+        Figure::new(format!("bytes on disk of a message, {size} stored"), float(bytes) / float(written), "B")
             .beside("its text", float(TEXT_BYTES as u64))
             .note("with its key, names and references"),
     );
