@@ -227,13 +227,16 @@ impl World {
     }
 
     fn watch_outbox(&mut self, index: usize, message: &Message, error: Option<ChatError>) {
-        let text = &message.content.text;
+        // What was sent is shown as it is now, which may be something else than what was written.
+        let (key, text) = (message.key.as_str(), &message.content.text);
         let sending = &mut self.devices[index].told.sending;
-        if message.status == Status::Sending {
-            sending.insert(text.clone());
+        let written = if message.status == Status::Sending {
+            sending.insert(key.to_owned(), text.clone());
+            None
         } else {
-            sending.remove(text);
-        }
+            sending.remove(key)
+        };
+        let text = &written.unwrap_or_else(|| text.clone());
         let Some(state) = self.watch.sends.get_mut(text) else { return };
         match (message.status, error) {
             // Also after a refusal: a frame of an older connection came in late, and the application learns of it.
