@@ -194,18 +194,19 @@ impl World {
                     && record.seq == message.seq
             });
             // Later changes may be in it already.
+            let left = truth::left_at(tables, conversation, user);
             let is_state = truth::states_since(tables, conversation, message.seq, change.number)
-                .any(|state| state == *message);
+                .any(|state| is_told(message, &state, left));
             is_record && is_state
         });
-        if !is_durable || (is_now && !self.is_as_now(message)) {
+        if !is_durable || (is_now && !self.is_as_now(user, message)) {
             return self.broke(
                 "R4",
                 format!("a change of a message of {conversation} that is told to {user} is durable"),
                 format!("change {} of {} is not: {}", change.number, message.seq, shown(message)),
             );
         }
-        self.watch_recalled(message);
+        self.watch_recalled(user, message);
     }
 
     /// Entries of a queue: messages are told as they are now, changes with a state that is durable.
@@ -213,7 +214,7 @@ impl World {
         for entry in &batch.entries {
             match &entry.change {
                 Some(wire::entry::Change::Message(message)) => {
-                    if !self.is_as_now(message) {
+                    if !self.is_as_now(user, message) {
                         let (id, seq) = (&message.conversation, message.seq);
                         return self.broke(
                             "R4",
@@ -224,7 +225,7 @@ impl World {
                     if message.edited > 0 || message.recalled > 0 {
                         self.mattered(Fault::ToldChanged);
                     }
-                    self.watch_recalled(message);
+                    self.watch_recalled(user, message);
                 }
                 Some(wire::entry::Change::MessageChange(change)) => {
                     let of = change.message.as_ref().map(|message| message.conversation.clone());
@@ -236,16 +237,24 @@ impl World {
     }
 
     /// The message is as the log has it. What a commit under way makes of it may be on the disk before the relay knows.
-    pub(crate) fn is_as_now(&self, message: &wire::Message) -> bool {
+    pub(crate) fn is_as_now(&self, user: &str, message: &wire::Message) -> bool {
         let (id, seq) = (&message.conversation, message.seq);
         let commits = !self.relay.is_quiet();
         self.relay.store.look(|tables| {
-            truth::message(tables, id, seq).as_ref() == Some(message)
-                || (commits && truth::states(tables, id, seq).any(|state| state == *message))
+            let left = truth::left_at(tables, id, user);
+            truth::message(tables, id, seq).is_some_and(|state| is_told(message, &state, left))
+                || (commits && truth::states(tables, id, seq).any(|state| is_told(message, &state, left)))
         })
     }
 
-    fn watch_recalled(&mut self, message: &wire::Message) {
+    /// What was recalled is gone; what was changed after somebody had left is nothing to her.
+    fn watch_recalled(&mut self, user: &str, message: &wire::Message) {
+        let (id, changed) = (&message.conversation, message.edited.max(message.recalled));
+        let left = self.relay.store.look(|tables| truth::left_at(tables, id, user));
+        if left.is_some_and(|left| changed > left) {
+            let (expected, seq) = (format!("{user}, who left {id}, is told nothing newer"), message.seq);
+            return self.broke("R8", expected, format!("message {seq} is {}", shown(message)));
+        }
         let is_gone =
             message.content.is_empty() && message.mentions.is_empty() && message.reactions.is_empty();
         if message.recalled > 0 && !is_gone {
@@ -275,13 +284,21 @@ impl World {
         };
         let user = self.devices[index].user.as_str().to_owned();
         let look = |tables: &crate::disk::Tables| {
+            let has_left = truth::left_after(tables, &id, &user, 0);
             let mut later = truth::changes(tables, &id, before.unwrap_or(0));
             // Later changes may be in it already.
             later.retain(|(number, record)| {
                 let mut states = truth::states_since(tables, &id, seq, *number);
-                *record == told && states.any(|state| shown(&state) == seen(message))
+                let is_seen = |state: &wire::Message| {
+                    shown(state) == seen(message) || (has_left && shown(&bare(state)) == seen(message))
+                };
+                *record == told && states.any(|state| is_seen(&state))
             });
-            let next = |number| truth::next_change(tables, &id, &user, before.unwrap_or(0), number);
+            // Who has left is not told of what was changed again afterwards.
+            let next = |number| match has_left {
+                true => number,
+                false => truth::next_change(tables, &id, &user, before.unwrap_or(0), number),
+            };
             let mut later = later.into_iter().map(|(number, _)| (number, next(number)));
             let first = later.next()?;
             Some(core::iter::once(first).chain(later).find(|(number, next)| number <= next).unwrap_or(first))
@@ -349,4 +366,13 @@ impl World {
             self.broke("R3", format!("device {index} keeps messages as they are, {now}"), kept);
         }
     }
+}
+
+/// What is told of a message is a state of it; to who `left`, maybe without reactions.
+fn is_told(told: &wire::Message, state: &wire::Message, left: Option<u64>) -> bool {
+    state == told || (left.is_some() && bare(state) == *told)
+}
+
+fn bare(message: &wire::Message) -> wire::Message {
+    wire::Message { reactions: Vec::new(), ..message.clone() }
 }

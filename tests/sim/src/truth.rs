@@ -337,6 +337,14 @@ pub(crate) fn is_member(tables: &Tables, group: &str, user: &str) -> bool {
     tables.get(&Table::Members).is_some_and(|rows| rows.contains_key(&key[..]))
 }
 
+/// When the user's membership of a group ended, of who is a member no more.
+#[must_use]
+pub(crate) fn left_at(tables: &Tables, group: &str, user: &str) -> Option<u64> {
+    let left = memberships(tables, user).remove(group)?.left;
+    let changes = group_changes(tables, group);
+    changes.into_iter().find(|change| left > 0 && change.version == left).map(|change| change.time)
+}
+
 /// The changes of a group by version.
 #[must_use]
 pub(crate) fn group_changes(tables: &Tables, group: &str) -> Vec<wire::GroupChange> {
@@ -352,6 +360,15 @@ pub(crate) fn left_after(tables: &Tables, group: &str, user: &str, seq: u64) -> 
         let is_end = matches!(change.kind(), GroupChangeKind::Removed | GroupChangeKind::Left);
         is_end && change.last_seq >= seq && change.users.iter().any(|gone| gone == user)
     })
+}
+
+/// The user is maybe never told a message of her queue: she left, and what it was before it was changed is not kept.
+#[must_use]
+pub(crate) fn is_withheld(tables: &Tables, entry: &Entry, user: &str) -> bool {
+    let Some(seq) = entry.message.filter(|seq| left_after(tables, &entry.conversation, user, *seq)) else {
+        return false;
+    };
+    message(tables, &entry.conversation, seq).is_some_and(|now| now.edited.max(now.recalled) > 0)
 }
 
 /// The change of a group's messages that a user who was told the ones up to `told` is to be told next, as far as those

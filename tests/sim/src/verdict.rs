@@ -332,8 +332,11 @@ impl World {
         let (user, told) = (device.user.as_str(), (device.told.epoch.clone(), device.told.pos));
         let pos = if told.0 == self.relay.epoch { told.1 } else { 0 };
         let rest = self.relay.store.look(|tables| {
-            let is_told =
-                |entry: &truth::Entry| entry.message.is_some() && !self.is_by_logs(&entry.conversation);
+            let is_told = |entry: &truth::Entry| {
+                entry.message.is_some()
+                    && !self.is_by_logs(&entry.conversation)
+                    && !truth::is_withheld(tables, entry, user)
+            };
             truth::queue(tables, user, pos).find(is_told)
         });
         if let Some(entry) = rest {

@@ -205,8 +205,12 @@ impl World {
         let mut next = None;
         for epoch in epochs {
             let entry = self.with_tables(&epoch, |tables| {
-                let is_told =
-                    |entry: &truth::Entry| entry.message.is_some() && !self.is_by_logs(&entry.conversation);
+                let is_told = |entry: &truth::Entry| {
+                    entry.message.is_some()
+                        && !self.is_by_logs(&entry.conversation)
+                        && ((entry.conversation.as_str(), entry.message) == wanted
+                            || !truth::is_withheld(tables, entry, user))
+                };
                 let entry = truth::queue(tables, user, pos).find(is_told)?;
                 let said = truth::said(tables, &entry.conversation, entry.message?, &message.content.text);
                 Some((entry, said))
