@@ -49,7 +49,8 @@ pub(crate) const BODY_TIME: Duration = Duration::from_secs(5);
 /// Connections over the bounds that are still answered with a sentence; beyond, they are dropped.
 pub(crate) const REFUSALS_MAX: usize = 64;
 
-/// Who opens connections too fast waits so long at most, and is then refused.
+/// Who opens connections too fast waits so long at most; who would have to wait longer is refused, after once or twice as
+/// long.
 pub(crate) const PACE_WAIT: Duration = Duration::from_secs(1);
 /// Addresses that opened a connection lately are looked through when there are this many, and twice as many as were left.
 pub(crate) const PACED_ADDRESSES: usize = 1_024;

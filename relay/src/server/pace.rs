@@ -1,11 +1,13 @@
 //! How fast connections are opened from one address.
 //!
 //! An address has a burst, and a rate beyond it. Who comes faster waits for its turn, for a while at most: so whoever
-//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile. Its place is one of
+//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile. Who is refused is told so
+//! late, and those who came together are told apart: they do not come again together. Its place is one of
 //! the address's connections, so they bound how many wait.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ pub(crate) struct Pace {
     each: Duration,
     burst: Duration,
     paced: Mutex<Paced>,
+    /// Counts those who were refused.
+    refused: AtomicU32,
 }
 
 struct Paced {
@@ -33,7 +37,7 @@ impl Pace {
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let each = Duration::from_secs(1) / per_second;
         let paced = Mutex::new(Paced { until: HashMap::new(), look_at: PACED_ADDRESSES });
-        Self { each, burst: each * burst, paced }
+        Self { each, burst: each * burst, paced, refused: AtomicU32::new(0) }
     }
 
     /// Waits for the address's turn; false when that is too far away.
@@ -44,9 +48,17 @@ impl Pace {
             Some(turn) if turn > now => sleep_until(turn).await,
             Some(_) => {}
             // Told at once, it would come again at once.
-            None => sleep(PACE_WAIT).await,
+            None => sleep(self.refusal_wait()).await,
         }
         turn.is_some()
+    }
+
+    /// Between [`PACE_WAIT`] and twice as long; however many there are one after another, they lie evenly between.
+    fn refusal_wait(&self) -> Duration {
+        // Steps of the golden ratio of the whole range.
+        const STEP: u32 = 0x9e37_79b9;
+        let at = self.refused.fetch_add(1, Ordering::Relaxed).wrapping_mul(STEP);
+        PACE_WAIT + PACE_WAIT.mul_f64(f64::from(at) / f64::from(u32::MAX))
     }
 
     /// Takes the next turn.
@@ -87,6 +99,15 @@ mod tests {
         assert_eq!(wait(now + Duration::from_millis(200)), Some(900));
         assert_eq!(wait(now + Duration::from_secs(60)), Some(0));
         assert_eq!(pace.book(other, now), Some(now), "others are others");
+    }
+
+    #[test]
+    fn those_who_are_refused_together_are_told_apart() {
+        let pace = Pace::new(1, 1);
+        let mut waits: Vec<Duration> = (0..1_000).map(|_| pace.refusal_wait()).collect();
+        waits.sort_unstable();
+        assert!(waits[0] >= PACE_WAIT && waits[999] <= 2 * PACE_WAIT);
+        assert!(waits.windows(2).all(|pair| pair[1] - pair[0] < PACE_WAIT / 500));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What floods do to others: how long a message takes between two well-behaved users, quiet and during each flood.
 //!
-//! `cargo run --release -p hongyan-tests --bin floods -- [--quick]`. Figures are lines of JSON on stdout, as the benchmark's.
+//! `cargo run --release -p hongyan-tests --bin floods -- [--quick] [--only NAME]`. Figures are lines of JSON on stdout, as the benchmark's.
 //! The flood comes from a process of its own (this program with `flood NAME ADDRESS`) with the lowest priority: it takes all
 //! the time that the processors have left, and none from the relay and the two users. On one machine a flood of the same
 //! priority would only measure itself. (Linux shares the processors among sessions first, and priorities count within one;
-//! all of this is one session.) Each flood has a quiet time just before, which it is compared with.
+//! all of this is one session.) Each flood is compared with a quiet time just before, and with a control just after: the same
+//! flood of another relay, in which the two users are not. That is what a flood takes from the machine, so from everybody on
+//! it; what it takes above that, it takes within the relay.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints is meant to")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -46,12 +48,16 @@ fn main() -> ExitCode {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let rounds = match args[..] {
-        [] => ROUNDS,
-        ["--quick"] => ROUNDS_QUICK,
+    let is_known = |name: &str| Flood::ALL.iter().any(|(_, known, _)| *known == name);
+    let (rounds, only) = match args[..] {
+        [] => (ROUNDS, None),
+        ["--quick"] => (ROUNDS_QUICK, None),
+        ["--only", name] if is_known(name) => (ROUNDS, Some(name)),
+        ["--quick", "--only", name] if is_known(name) => (ROUNDS_QUICK, Some(name)),
         ["flood", name, address] => return flood(name, address),
         _ => {
-            eprintln!("floods: the option is --quick.");
+            let names = Flood::ALL.map(|(_, name, _)| name).join(", ");
+            eprintln!("floods: the options are --quick and then --only NAME; the names are {names}.");
             return ExitCode::from(2);
         }
     };
@@ -60,7 +66,7 @@ fn main() -> ExitCode {
         eprintln!("floods: the system gives no threads.");
         return ExitCode::FAILURE;
     };
-    runtime.block_on(measure(rounds));
+    runtime.block_on(measure(rounds, only));
     ExitCode::SUCCESS
 }
 
@@ -80,36 +86,59 @@ fn flood(name: &str, address: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn measure(rounds: usize) {
-    let relay = tokio::task::block_in_place(|| RelayProcess::start(&SETTINGS));
+async fn measure(rounds: usize, only: Option<&str>) {
+    let start = || tokio::task::block_in_place(|| RelayProcess::start(&SETTINGS));
+    let (relay, control) = (start(), start());
     let mut talk = Talk::begin(relay.address()).await;
-    for (_, name, what) in Flood::ALL {
+    for (_, name, what) in Flood::ALL.into_iter().filter(|(_, name, _)| only.is_none_or(|only| only == *name))
+    {
         talk.rounds(rounds / 10).await;
         let quiet = talk.rounds(rounds).await;
-        let mut other = tokio::task::block_in_place(|| Other::start(name, relay.address()));
-        let (begun, relay_before, other_before) =
-            (Instant::now(), relay.processor_time(), other.processor_time());
-        let flooded = talk.rounds(rounds).await;
-        let used = |now: Duration, before: Duration| {
-            now.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64()
-        };
-        let (relay_used, other_used) =
-            (used(relay.processor_time(), relay_before), used(other.processor_time(), other_before));
-        let memory = relay.memory_bytes() >> 20;
-        let times = tokio::task::block_in_place(|| other.end());
-        let record = json!({
-            "figure": format!("delivery p99 with {PEERS} connections {what}"),
-            "value": quantile_ms(&flooded, 99),
-            "unit": "ms",
-            "beside": { "what": "quiet p99", "value": quantile_ms(&quiet, 99) },
-            "note": format!(
-                "medians {} ms flooded, {} ms quiet; the relay used {relay_used:.2} processors and {memory} MiB, \
-                 the flood {other_used:.2} processors, for {times} rounds of its own",
-                quantile_ms(&flooded, 50), quantile_ms(&quiet, 50),
-            ),
-        });
-        println!("{record}");
+        let (flooded, used) = flooded(&mut talk, rounds, name, &relay).await;
+        let (controlled, control_used) = self::flooded(&mut talk, rounds, name, &control).await;
+        let figure = format!("delivery p99 with {PEERS} connections {what}");
+        let note = format!(
+            "medians {} ms flooded, {} ms quiet, {} ms in the control; {used}; in the control {control_used}",
+            quantile_ms(&flooded, 50),
+            quantile_ms(&quiet, 50),
+            quantile_ms(&controlled, 50),
+        );
+        let beside =
+            |what: &str, times: &[Duration]| json!({ "what": what, "value": quantile_ms(times, 99) });
+        let value = quantile_ms(&flooded, 99);
+        let quiet = beside("quiet p99", &quiet);
+        println!(
+            "{}",
+            json!({ "figure": figure, "value": value, "unit": "ms", "beside": quiet, "note": note })
+        );
+        let control = beside("p99 while another relay is flooded so", &controlled);
+        println!("{}", json!({ "figure": figure, "value": value, "unit": "ms", "beside": control }));
     }
+}
+
+/// What the talk's messages take while this relay is flooded, and what that takes from the machine.
+async fn flooded(
+    talk: &mut Talk,
+    rounds: usize,
+    flood: &str,
+    relay: &RelayProcess,
+) -> (Vec<Duration>, String) {
+    let mut other = tokio::task::block_in_place(|| Other::start(flood, relay.address()));
+    let (begun, relay_before, other_before) =
+        (Instant::now(), relay.processor_time(), other.processor_time());
+    let times = talk.rounds(rounds).await;
+    let used = |now: Duration, before: Duration| {
+        now.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64()
+    };
+    let (relay_used, other_used) =
+        (used(relay.processor_time(), relay_before), used(other.processor_time(), other_before));
+    let memory = relay.memory_bytes() >> 20;
+    let done = tokio::task::block_in_place(|| other.end());
+    let used = format!(
+        "the flooded relay used {relay_used:.2} processors and {memory} MiB, the flood {other_used:.2} processors, for {done} \
+         rounds of its own"
+    );
+    (times, used)
 }
 
 /// In hundredths of a millisecond.
