@@ -536,3 +536,8 @@ pub(crate) fn set(object: &Object, name: &str, value: &JsValue) {
     // Fails only on frozen objects, and these are ours.
     let _ = Reflect::set(object, &name.into(), value);
 }
+
+pub(crate) fn delete(object: &Object, name: &str) {
+    // As above.
+    let _ = Reflect::delete_property(object, &name.into());
+}
