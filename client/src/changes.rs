@@ -99,6 +99,7 @@ impl Client {
         if line.last.as_ref().map_or(line.last_seq.0, |last| last.seq) == message.seq {
             line.show(&message);
         }
+        // As the relay does with the head's `called_all`: the call before is not known any more.
         if message.recalled > 0 && line.called == seq {
             line.called = Seq::ZERO;
         }

@@ -41,7 +41,8 @@ pub(crate) struct Line {
     pub(crate) applied: GroupVersion,
     /// The group's messages come by its log.
     pub(crate) log: Option<LogCursor>,
-    /// The newest message above `read_seq` that calls the user; zero when none does.
+    /// The newest message above `read_seq` that calls the user; zero when none does, or that one was recalled: nobody keeps
+    /// which call was before it.
     pub(crate) called: Seq,
     pub(crate) changes: ChangeCursor,
 }

@@ -82,7 +82,7 @@ pub struct Conversation {
     pub last: Option<Message>,
     /// Messages of others with seq > `read_seq`: derived, never counted up.
     pub unread: u64,
-    /// The newest unread message that mentions the user.
+    /// The newest unread message that mentions the user. When that one is recalled it is none, although an older one may.
     pub mentioned: Option<Seq>,
     /// The user's read mark.
     pub read_seq: Seq,
@@ -99,7 +99,7 @@ pub struct Conversation {
 pub struct Group {
     /// Its title.
     pub title: String,
-    /// Who may add and remove.
+    /// Who may add and remove members, rename it, and take back what anybody wrote there.
     pub owner: UserId,
     /// How many are in it.
     pub member_count: u32,
@@ -112,7 +112,7 @@ pub struct Group {
 pub struct Member {
     /// Who.
     pub user: UserId,
-    /// Whether she owns the group.
+    /// Whether she owns the group (see [`Group::owner`]).
     pub owner: bool,
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
-use crate::driver::set;
+use crate::driver::{delete, set};
 use crate::text::to_text;
 use crate::types;
 
@@ -297,13 +297,20 @@ fn body(content: &Content) -> types::Body {
 
 /// `None` when what another client sent is no object.
 fn own_body(content: &Content, kind: Option<&String>, text: Option<&String>) -> Option<types::Body> {
-    let body = JSON::parse(&content.json).ok()?.dyn_into::<Object>().ok()?;
+    let body = plain_object(&JSON::parse(&content.json).ok()?)?;
     for (name, value) in [("kind", kind), ("text", text)] {
+        // Members of these names in the JSON are not the message's.
+        delete(&body, name);
         if let Some(value) = value {
             set(&body, name, &value.into());
         }
     }
     JSON::stringify(&body).ok()?.as_string().map(types::Json).map(types::Body::Own)
+}
+
+/// An object that is no list: a list's further members are no JSON.
+fn plain_object(value: &JsValue) -> Option<Object> {
+    value.dyn_ref::<Object>().filter(|object| !Array::is_array(object)).cloned()
 }
 
 fn text_member(object: &Object, name: &str) -> Result<String, ChatError> {
@@ -316,17 +323,15 @@ fn text_member(object: &Object, name: &str) -> Result<String, ChatError> {
 
 /// A body into what is sent.
 pub(crate) fn content(body: &JsValue) -> Result<Content, ChatError> {
-    let body =
-        body.dyn_ref::<Object>().ok_or_else(|| bad_request("body must be { text } or { kind, … }."))?;
-    let kind = text_member(body, "kind")?;
-    let text = text_member(body, "text")?;
+    let body = plain_object(body).ok_or_else(|| bad_request("body must be { text } or { kind, … }."))?;
+    let kind = text_member(&body, "kind")?;
+    let text = text_member(&body, "text")?;
     if kind.is_empty() && text.is_empty() {
         return Err(bad_request("body needs a text or a kind."));
     }
-    let rest = Object::assign(&Object::new(), body);
+    let rest = Object::assign(&Object::new(), &body);
     for name in ["kind", "text"] {
-        // Deleting from an object of our own can't fail.
-        let _ = Reflect::delete_property(&rest, &name.into());
+        delete(&rest, name);
     }
     let json = if Object::keys(&rest).length() == 0 {
         String::new()

@@ -9,7 +9,6 @@ use hongyan_client::sorted::SortedMap;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::DeviceKind;
 use js_sys::{Function, Object, Promise, Reflect};
-use tsify::Tsify;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -43,6 +42,12 @@ export type PresenceCause = 'closed' | 'lost' | 'logout' | 'kicked' | 'backgroun
 ";
 
 #[wasm_bindgen(typescript_custom_section)]
+const OPENED_CHAT: &str = r"
+/** A chat that was just opened: its number for the other functions, this device's id, connection and cache. */
+export interface OpenedChat { id: number; device: string; state: State }
+";
+
+#[wasm_bindgen(typescript_custom_section)]
 const ERROR_CODE: &str = Code::TYPESCRIPT;
 
 /// The database of a relay and user is named so; the relay's origin and the user follow.
@@ -51,18 +56,6 @@ const DATABASE_PREFIX: &str = "hongyan:";
 thread_local! {
     static CHATS: RefCell<SortedMap<u32, Rc<Driver>>> = const { RefCell::new(SortedMap::new()) };
     static NEXT: Cell<u32> = const { Cell::new(1) };
-}
-
-/// A chat that was just opened.
-#[derive(Tsify)]
-pub struct OpenedChat {
-    /// Its number for the other functions.
-    pub id: u32,
-    /// This device's id.
-    pub device: String,
-    /// Connection and cache.
-    #[tsify(type = "State")]
-    pub state: JsValue,
 }
 
 fn chat(id: u32) -> Result<Rc<Driver>, ChatError> {
@@ -116,12 +109,11 @@ pub async fn open(
     }
     .map_err(|error| convert::error_to_js(&error))?;
     let id = NEXT.with(|next| next.replace(next.get() + 1));
-    let OpenedChat { id, device, state } = OpenedChat { id, device: driver.device(), state: driver.state() };
-    CHATS.with_borrow_mut(|chats| chats.insert(id, driver));
     let opened = Object::new();
-    for (name, value) in [("id", id.into()), ("device", device.into()), ("state", state)] {
+    for (name, value) in [("id", id.into()), ("device", driver.device().into()), ("state", driver.state())] {
         set(&opened, name, &value);
     }
+    CHATS.with_borrow_mut(|chats| chats.insert(id, driver));
     Ok(opened.into())
 }
 

@@ -117,10 +117,10 @@ pub struct Json(pub String);
 /// What was not told one by one; its TypeScript is in the layer above.
 #[derive(Default, Serialize)]
 pub struct Gap {
-    /// Of which large group; of everything when absent, as the others are then.
+    /// Of which conversation; of everything when absent, as the others are then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// The last message before it that was told.
+    /// The last message before it that was told; absent as well when only changes were not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
     /// The first that is told again.
@@ -134,7 +134,7 @@ pub struct Gap {
 pub struct Group {
     /// Its title.
     pub title: String,
-    /// Who may add and remove members.
+    /// Who may add and remove members, rename it, and take back what anybody wrote there.
     pub owner: String,
     /// How many are in it.
     pub member_count: u32,
@@ -167,7 +167,8 @@ pub struct Conversation {
     pub last: Option<Message>,
     /// Messages of others above the read mark.
     pub unread: u64,
-    /// The newest unread message that mentions the user, or everybody (`*`).
+    /// The newest unread message that mentions the user, or everybody (`*`). Absent also when that one was recalled, although
+    /// an older one may mention her.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[tsify(optional)]
     pub mentioned: Option<u64>,
@@ -313,7 +314,7 @@ pub struct GroupUpdate {
 pub struct Member {
     /// Who.
     pub user: String,
-    /// The owner may add and remove members.
+    /// The owner may do what the others may not (see `Group`).
     #[tsify(type = "'owner' | 'member'")]
     pub role: &'static str,
 }

@@ -125,3 +125,42 @@ for (const others of [0, 1]) {
     if (others > 0) assert.ok((await seen(bob)).every((state) => !state.startsWith('offline') && !state.startsWith('leaving')), `${await seen(bob)}`)
   })
 }
+
+scenario('a page that is shown again goes on, though the turn that it waited for was lost', async (scene) => {
+  const relay = await Relay.start(scene)
+  const front = await Front.open(scene, () => relay.port)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const alice = await SdkPage.open(scene, 'alice', front.origin)
+  await alice.online()
+  // The page takes so long with each message that the next ones wait for another turn, and that never comes.
+  await alice.page.evaluate(() => {
+    const post = MessagePort.prototype.postMessage
+    window.kept.lost = 0
+    MessagePort.prototype.postMessage = function (/** @type {any[]} */ ...args) {
+      if (window.kept.lost === 'found') Reflect.apply(post, this, args)
+      else window.kept.lost += 1
+    }
+    window.chat.on('message', () => {
+      const end = performance.now() + 15
+      while (performance.now() < end);
+    })
+  })
+  let sent = 0
+  await until('a turn is lost', async () => {
+    // What comes while the page does something else is told together.
+    const busy = alice.page.evaluate(() => {
+      const end = performance.now() + 1_500
+      while (performance.now() < end);
+    })
+    await send(bob, 'alice', texts(sent + 1, (sent += 40)))
+    await busy
+    return alice.page.evaluate(() => window.kept.lost > 0)
+  })
+  assert.ok((await told(alice)).length < sent)
+  await alice.page.evaluate(() => {
+    window.kept.lost = 'found'
+    dispatchEvent(new PageTransitionEvent('pageshow'))
+  })
+  await until('all came', async () => (await told(alice)).length === sent, { seen: () => told(alice) })
+  assert.deepEqual(await told(alice), texts(1, sent))
+})

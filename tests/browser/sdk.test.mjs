@@ -181,6 +181,7 @@ scenario('bad arguments reject as bad-request and break nothing', async (scene) 
       ['send: body null', () => chat.send(conversation, any(null))],
       ['send: body a string', () => chat.send(conversation, any('x'))],
       ['send: body empty', () => chat.send(conversation, any({}))],
+      ['send: body a list', () => chat.send(conversation, any([{ text: 'x' }]))],
       ['send: text a number', () => chat.send(conversation, any({ text: 5 }))],
       ['send: empty text', () => chat.send(conversation, { text: '' })],
       ['send: a circle', () => chat.send(conversation, circle)],

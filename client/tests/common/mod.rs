@@ -1,6 +1,8 @@
 //! A bed for one client: virtual time, a cache that survives crashes, and a relay whose frames the test writes.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod changes;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;

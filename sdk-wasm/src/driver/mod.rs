@@ -262,10 +262,11 @@ impl Driver {
     // ------------------------------------------------------------ the line of inputs
 
     fn feed(&self, happened: Happened) {
-        // A page that ends has no other turn.
+        // A page that ends has no other turn; and one that was frozen may have lost the one that it waited for.
         let is_end = matches!(happened, Happened::Page(PageEvent::Leave) | Happened::End(_));
+        let is_back = matches!(happened, Happened::Page(PageEvent::Return | PageEvent::Wake));
         self.inbox.borrow_mut().push_back(happened);
-        if !self.running.get() && (is_end || self.turn.borrow().is_none()) {
+        if !self.running.get() && (is_end || is_back || self.turn.borrow().is_none()) {
             self.run(is_end);
         }
     }
@@ -534,4 +535,9 @@ fn get(object: &JsValue, name: &str) -> JsValue {
 pub(crate) fn set(object: &Object, name: &str, value: &JsValue) {
     // Fails only on frozen objects, and these are ours.
     let _ = Reflect::set(object, &name.into(), value);
+}
+
+pub(crate) fn delete(object: &Object, name: &str) {
+    // As above.
+    let _ = Reflect::delete_property(object, &name.into());
 }

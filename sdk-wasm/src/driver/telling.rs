@@ -2,10 +2,10 @@
 
 use hongyan_client::tabs::{TabInput, TabOutput};
 use hongyan_protocol::Code;
-use js_sys::{Array, JSON, Object, Reflect};
+use js_sys::{Array, JSON, Object};
 use wasm_bindgen::{JsCast, JsValue};
 
-use super::{Driver, Happened, get, set};
+use super::{Driver, Happened, delete, get, set};
 use crate::convert;
 
 thread_local! {
@@ -27,7 +27,8 @@ impl Driver {
 
     /// An event, as text: its name and its payload.
     fn tell(&self, event: &JsValue) {
-        let event: Array = convert::from_text(event).unchecked_into();
+        // Any script of the origin may write on the channel.
+        let Ok(event) = convert::from_text(event).dyn_into::<Array>() else { return };
         let (name, payload) = (event.get(0), event.get(1));
         if STATE.with(|state| name == *state) {
             self.tell_state(payload.unchecked_ref());
@@ -113,8 +114,7 @@ impl Driver {
         set(&state, "status", &"stopped".into());
         set(&state, "reason", reason);
         set(&state, "leader", &JsValue::FALSE);
-        // Deleting from an object of our own can't fail.
-        let _ = Reflect::delete_property(&state, &"retryAt".into());
+        delete(&state, "retryAt");
         if json(&state) != json(&self.state.borrow()) {
             self.state.replace(state.clone().into());
             STATE.with(|name| self.emit(name, &state));

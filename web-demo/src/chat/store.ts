@@ -12,10 +12,12 @@ export type Notice =
   | { readonly id: number; readonly kind: 'problem'; readonly reason: { code: string; message: string } }
   | { readonly id: number; readonly kind: 'gap' }
 
-/** What came in live for the open conversation, for the one who listens instead of looking. */
+/** What others did live in the open conversation, for the one who listens instead of looking. */
 export interface Arrival {
   readonly conversation: string
   readonly messages: readonly Message[]
+  /** Those that were edited or taken back. */
+  readonly changed: readonly Message[]
 }
 
 export interface ChatStore {
@@ -39,7 +41,8 @@ export interface ChatStore {
   send(conversation: string, text: string): void
   retry(message: Message): void
   discard(message: Message): void
-  edit(message: Message, text: string): void
+  /** Gives whether it was done; what went wrong is told. */
+  edit(message: Message, text: string): Promise<boolean>
   recall(message: Message): void
   /** Reacts, or takes one's own same reaction back. */
   toggleReaction(message: Message, reaction: string): void
@@ -77,6 +80,7 @@ export function createChatStore(chat: Chat): ChatStore {
   let messages: Message[] = []
   let altered: Message[] = []
   let live: Message[] = []
+  let rewritten: Message[] = []
   let changed: Conversation[] = []
   let timer: number | undefined
 
@@ -86,17 +90,21 @@ export function createChatStore(chat: Chat): ChatStore {
 
   function flush(): void {
     timer = undefined
-    const [batch, changes, heard, moved] = [messages, altered, live, changed]
+    const [batch, changes, heard, anew, moved] = [messages, altered, live, rewritten, changed]
     messages = []
     altered = []
     live = []
+    rewritten = []
     changed = []
     conversations.value = upsert(conversations.value, moved)
     timelines.merge(batch)
     timelines.replace(changes)
     const open = timelines.openId
-    const forOpen = heard.filter((message) => message.conversation === open)
-    if (open !== undefined && forOpen.length > 0) arrival.value = { conversation: open, messages: forOpen }
+    const forOpen = (list: Message[]): Message[] => list.filter((message) => message.conversation === open)
+    const [came, became] = [forOpen(heard), forOpen(anew)]
+    if (open !== undefined && came.length + became.length > 0) {
+      arrival.value = { conversation: open, messages: came, changed: became }
+    }
   }
 
   async function loadConversations(): Promise<void> {
@@ -180,8 +188,9 @@ export function createChatStore(chat: Chat): ChatStore {
       if (message.from !== chat.user) live.push(message)
       soon()
     }),
-    chat.on('change', ({ message }) => {
+    chat.on('change', ({ kind, by, message }) => {
       altered.push(message)
+      if (by !== chat.user && (kind === 'edited' || kind === 'recalled')) rewritten.push(message)
       soon()
     }),
     chat.on('outbox', (message) => {
@@ -206,7 +215,8 @@ export function createChatStore(chat: Chat): ChatStore {
       if (update.by !== chat.user && state.value.caughtUp) notify({ id: ++noticeId, kind: 'group', update })
     }),
     chat.on('gap', ({ conversation }) => {
-      // A large group that went on for long: its newest messages follow, and what is between loads by scrolling.
+      // A large group that went on for long, or in which much has changed: its newest messages are read anew, and what is
+      // before them loads by scrolling.
       if (conversation !== undefined) return timelines.reload(conversation)
       notify({ id: ++noticeId, kind: 'gap' })
       void loadConversations()
@@ -246,7 +256,14 @@ export function createChatStore(chat: Chat): ChatStore {
         .catch(tell)
     },
     // What becomes of it is told as of anybody's change.
-    edit: ({ conversation, seq }, text) => void chat.edit(conversation, seq, { text }).catch(tell),
+    edit: ({ conversation, seq }, text) =>
+      chat.edit(conversation, seq, { text }).then(
+        () => true,
+        (error: unknown) => {
+          tell(error)
+          return false
+        },
+      ),
     recall: ({ conversation, seq }) => void chat.recall(conversation, seq).catch(tell),
     toggleReaction: ({ conversation, seq, reactions }, reaction) => {
       const own = reactions?.some((one) => one.reaction === reaction && one.users.includes(chat.user)) ?? false
