@@ -31,7 +31,7 @@ struct RawBatch {
 struct RawEntry {
     #[prost(uint64, tag = "1")]
     pos: u64,
-    #[prost(oneof = "Change", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Change", tags = "2, 3, 4, 5, 6, 7")]
     change: Option<Change>,
 }
 
@@ -54,6 +54,9 @@ pub(super) enum Change {
     /// A `wire::MessageChange`.
     #[prost(bytes = "bytes", tag = "6")]
     OfMessage(Bytes),
+    /// A `wire::Profile`.
+    #[prost(bytes = "bytes", tag = "7")]
+    Profile(Bytes),
 }
 
 impl Change {
@@ -63,7 +66,8 @@ impl Change {
             | Change::Read(bytes)
             | Change::Group(bytes)
             | Change::Diffusion(bytes)
-            | Change::OfMessage(bytes) => bytes.len(),
+            | Change::OfMessage(bytes)
+            | Change::Profile(bytes) => bytes.len(),
         }
     }
 }
@@ -164,9 +168,14 @@ pub(super) struct BatchBuilder {
 
 impl BatchBuilder {
     pub(super) fn push(&mut self, pos: Pos, change: Change) {
+        self.push_any(pos, Some(change));
+    }
+
+    /// `None`: what it would tell is told by a later entry.
+    pub(super) fn push_any(&mut self, pos: Pos, change: Option<Change>) {
         // The entry's own numbers and lengths take up to 24 bytes.
-        self.bytes += change.len() + 24;
-        self.entries.push(RawEntry { pos: pos.0, change: Some(change) });
+        self.bytes += change.as_ref().map_or(0, Change::len) + 24;
+        self.entries.push(RawEntry { pos: pos.0, change });
     }
 
     /// No entry more fits.
@@ -201,6 +210,10 @@ mod tests {
             };
         let bytes = message.encode_to_vec().into();
         batch.push(Pos(7), Change::OfMessage(message_change(ChangeNumber(2), &record, bytes)));
+        let profile =
+            wire::Profile { user: "b".into(), version: 3, name: "Bob".into(), ..Default::default() };
+        batch.push(Pos(8), Change::Profile(profile.encode_to_vec().into()));
+        batch.push_any(Pos(9), None);
         let frame = wire::RelayFrame::from_bytes(batch.finish(Pos(9))).unwrap();
         use wire::entry::Change as Wire;
         let entry = |pos, change| wire::Entry { pos, change: Some(change) };
@@ -217,6 +230,8 @@ mod tests {
             entry(5, Wire::Read(read)),
             entry(6, Wire::Group(group)),
             entry(7, Wire::MessageChange(change)),
+            entry(8, Wire::Profile(profile)),
+            wire::Entry { pos: 9, change: None },
         ];
         let expected =
             wire::RelayFrame::push(wire::relay_frame::Event::Batch(wire::Batch { entries, head: 9 }));

@@ -86,8 +86,13 @@ pub(super) fn change<S: Store, V: Verifier>(
     relay.commits.put(Table::Changes, change_key(&id, number), encode(&record));
     relay.commits.then(Effect::Changed(id.clone(), seq, bytes.clone(), number));
     let answer = Event::MessageChanged(wire::MessageChanged { key: body.key, message: Some(message) });
-    let known =
-        KeyRecord { conversation: body.conversation, seq: seq.0, time: record.time, change: number.0 };
+    let known = KeyRecord {
+        conversation: body.conversation,
+        seq: seq.0,
+        time: record.time,
+        change: number.0,
+        ..KeyRecord::default()
+    };
     relay.remember_key(caller, key, &known, answer);
     let change = message_change(number, &record, bytes);
     if by_log {

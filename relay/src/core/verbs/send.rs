@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hongyan_protocol::limits::MENTIONS_MAX;
 use hongyan_protocol::wire::{self, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, Key, MENTION_ALL, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, Key, MENTION_ALL, UserId};
 use prost::Message as _;
 
 use super::Caller;
@@ -50,6 +50,9 @@ pub(super) fn send<S: Store, V: Verifier>(
     for user in users.iter() {
         relay.users.load(&relay.store, user)?;
     }
+    // Those two have not been told of each other.
+    let is_new_direct = relay.is_new_direct(&id);
+    let profiles = if is_new_direct { relay.profiles_of(&users)? } else { Vec::new() };
 
     // Nothing below can fail: all of it is accepted together.
     let mark = relay.commits.mark();
@@ -57,7 +60,6 @@ pub(super) fn send<S: Store, V: Verifier>(
     let seq = conversation.assigned.next();
     conversation.assigned = seq;
     conversation.commit = mark;
-    let is_new_direct = conversation.group.is_none() && seq == Seq(1);
     if by_log
         && body.mentions.iter().any(|user| user == MENTION_ALL)
         && let Some(group) = &mut conversation.group
@@ -81,13 +83,15 @@ pub(super) fn send<S: Store, V: Verifier>(
     });
     relay.commits.put(Table::Messages, message_key(&id, seq), message.clone());
     relay.commits.then(Effect::Log(id.clone(), seq));
-    let record = KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0, change: 0 };
+    let record =
+        KeyRecord { conversation: id.as_str().to_owned(), seq: seq.0, time: time.0, ..KeyRecord::default() };
     let answer = first_answer(&key, &record);
     relay.remember_key(caller, key, &record, answer);
     if is_new_direct {
         for user in users.iter() {
             relay.put_membership(user, &id, None, MembershipRecord::default());
         }
+        relay.introduce(&id, profiles);
     }
     if by_log {
         relay.commits.push_log(&id, LogNews::Message(seq, message.clone()));
@@ -156,9 +160,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return Ok(false);
         };
         let record: KeyRecord = decode(record, "keys")?;
-        let answer = match record.change {
-            0 => first_answer(key, &record),
-            _ => self.changed_before(key, &record)?,
+        let answer = if record.profile > 0 {
+            self.profile_set_before(&caller.user, key)?
+        } else if record.change > 0 {
+            self.changed_before(key, &record)?
+        } else {
+            first_answer(key, &record)
         };
         self.answer(caller.connection, caller.request, answer);
         Ok(true)
