@@ -292,10 +292,8 @@ pub enum Answer {
     Members(Vec<Member>, bool),
     /// To [`Command::Watch`], in its order.
     Presences(Vec<Presence>),
-    /// To [`Command::Profiles`], in its order.
+    /// To [`Command::Profiles`], in its order; to [`Command::SetProfile`], the user's own.
     Profiles(Vec<Profile>),
-    /// To [`Command::SetProfile`].
-    Profile(Profile),
     /// To [`Command::Devices`].
     Devices(Vec<Device>),
     /// To all others.

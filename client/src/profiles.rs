@@ -25,6 +25,9 @@ use crate::sorted::SortedMap;
 use crate::timers::Timer;
 use crate::view::{Profile, SessionStatus};
 
+/// A relay that has more to do is asked again as after so many failures: within four seconds.
+const PUT_OFF_TIMES: u32 = 4;
+
 /// Whether the relay was asked for a profile on this connection.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Asked {
@@ -53,8 +56,6 @@ struct Known {
 pub(crate) struct Profiles {
     users: SortedMap<UserId, Known>,
     uses: u64,
-    /// How often in a row the relay put a request off.
-    put_off: u32,
 }
 
 impl Profiles {
@@ -96,7 +97,7 @@ impl Profiles {
     }
 
     /// Moves all from where they are to another state.
-    fn turn(&mut self, turn: impl Fn(&Known) -> Asked) {
+    fn turn(&mut self, turn: fn(&Known) -> Asked) {
         for known in self.users.values_mut() {
             known.asked = turn(known);
         }
@@ -120,7 +121,6 @@ impl Profiles {
 
     /// A connection ended. What it was asked and did not answer is asked on the next.
     pub(crate) fn disconnected(&mut self) {
-        self.put_off = 0;
         self.turn(|known| if known.asked > Asked::Heard { Asked::Due } else { Asked::No });
     }
 }
@@ -185,7 +185,6 @@ impl Client {
 
     /// The relay told what is newer than what is known of these users.
     pub(crate) fn profiles_came(&mut self, now: Now, users: &[UserId], list: wire::ProfileList) {
-        self.profiles.put_off = 0;
         for profile in list.profiles {
             self.apply_profile(profile);
         }
@@ -214,9 +213,7 @@ impl Client {
             return self.profiles_are(users, Asked::Heard);
         }
         self.profiles_are(users, Asked::Due);
-        let at = later(&mut self.random, now, self.profiles.put_off, retry_after_ms);
-        self.profiles.put_off = self.profiles.put_off.saturating_add(1);
-        self.timers.set(Timer::Profiles, at);
+        self.timers.set(Timer::Profiles, later(&mut self.random, now, PUT_OFF_TIMES, retry_after_ms));
     }
 
     /// A profile is durable at the relay.
@@ -247,8 +244,8 @@ impl Client {
         name: Option<String>,
         avatar: Option<String>,
     ) {
-        let is_long = |text: &Option<String>, max| text.as_ref().is_some_and(|text| text.len() > max);
-        if is_long(&name, PROFILE_NAME_BYTES_MAX) || is_long(&avatar, PROFILE_AVATAR_BYTES_MAX) {
+        let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        if len(&name) > PROFILE_NAME_BYTES_MAX || len(&avatar) > PROFILE_AVATAR_BYTES_MAX {
             return self.reply(request, Err(ChatError::new(Code::BAD_REQUEST)));
         }
         let key = self.name_of(key);
@@ -258,7 +255,7 @@ impl Client {
     /// The user's own is durably so; another device may have changed it since.
     pub(crate) fn profile_set(&mut self, set: wire::ProfileSet) -> Option<Answer> {
         self.apply_profile(set.profile?);
-        self.profiles.views(core::slice::from_ref(&self.user)).pop().map(Answer::Profile)
+        Some(Answer::Profiles(self.profiles.views(core::slice::from_ref(&self.user))))
     }
 
     /// Answers with what is known.

@@ -203,7 +203,7 @@ fn ones_own_is_changed_by_a_request_and_known_by_its_answer() {
     let own = Some(profile("alice", 1, "Alice"));
     bed.say(request_again, Relay::ProfileSet(wire::ProfileSet { key: "k".into(), profile: own }));
     match bed.replies.remove(&request) {
-        Some(Ok(Answer::Profile(profile))) => assert_eq!(words(&profile), "alice#2 Al"),
+        Some(Ok(Answer::Profiles(profiles))) => assert_eq!(words(&profiles[0]), "alice#2 Al"),
         _ => panic!("a profile"),
     }
     assert_eq!(told(&mut bed), ["alice#2 Al"]);

@@ -412,15 +412,13 @@ export class Profiles {
    */
   get(user: string): Promise<Profile>
   get(users: readonly string[]): Promise<Profile[]>
-  async get(users: string | readonly string[]): Promise<Profile | Profile[] | undefined> {
-    const isOne = typeof users === 'string'
-    const profiles = await ask<Profile[]>(this.id, 'profiles', isOne ? [users] : users)
-    return isOne ? profiles[0] : profiles
+  get(users: string | readonly string[]): Promise<Profile | Profile[]> {
+    return typeof users === 'string' ? first(ask(this.id, 'profiles', [users])) : ask(this.id, 'profiles', users)
   }
 
   /** Changes one's own, on all devices; gives it as it is then. What is left out stays, and `''` takes it away. */
   set(changes: { name?: string; avatar?: string }): Promise<Profile> {
-    return ask(this.id, 'setProfile', changes?.name, changes?.avatar)
+    return first(ask(this.id, 'setProfile', changes?.name, changes?.avatar))
   }
 }
 
@@ -448,6 +446,10 @@ export class Devices {
 /** Asks, here or of the tab that leads. */
 async function ask<Value>(id: number, name: string, ...args: unknown[]): Promise<Value> {
   return settle(wasm.ask(id, [name, ...args.map(copied)]) as Promise<Value>)
+}
+
+async function first<Value>(list: Promise<Value[]>): Promise<Value> {
+  return (await list)[0]!
 }
 
 /** What is given may be a framework's proxy, or change later; another tab needs plain data. */

@@ -96,7 +96,6 @@ pub(crate) fn answer(answer: Answer) -> JsValue {
         Answer::Members(list, more) => to_js(&members(&list, more)),
         Answer::Presences(list) => to_js(&list.iter().map(presence).collect::<Vec<_>>()),
         Answer::Profiles(list) => to_js(&list.iter().map(profile).collect::<Vec<_>>()),
-        Answer::Profile(one) => to_js(&profile(&one)),
         Answer::Devices(list) => to_js(&list.iter().map(device).collect::<Vec<_>>()),
         Answer::Done => JsValue::UNDEFINED,
     }
