@@ -17,6 +17,7 @@ use crate::io::{
 };
 use crate::outbox::{Entry, Outbox};
 use crate::presence::Presences;
+use crate::profiles::Profiles;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::records::{MetaRecord, RECORDS_VERSION};
@@ -42,6 +43,7 @@ pub struct Client {
     pub(crate) outbox: Outbox,
     pub(crate) asks: Asks,
     pub(crate) presences: Presences,
+    pub(crate) profiles: Profiles,
     pub(crate) typings: Typings,
     outputs: VecDeque<Output>,
     /// The state that the application was told last.
@@ -65,6 +67,7 @@ impl Client {
             outbox: Outbox::default(),
             asks: Asks::default(),
             presences: Presences::default(),
+            profiles: Profiles::default(),
             typings: Typings::default(),
             outputs: VecDeque::new(),
             told: None,
@@ -163,8 +166,10 @@ impl Client {
     /// What the cache held becomes what is shown. A cache that can't be trusted is dropped.
     fn restore(&mut self, now: Now, restored: Restored) {
         self.session.term = restored.term;
-        let empty =
-            restored.meta.is_none() && restored.conversations.is_empty() && restored.outbox.is_empty();
+        let empty = restored.meta.is_none()
+            && restored.conversations.is_empty()
+            && restored.outbox.is_empty()
+            && restored.profiles.is_empty();
         let meta = restored.meta.and_then(|record| MetaRecord::decode(record).ok());
         let trusted = meta.as_ref().filter(|meta| {
             meta.version == RECORDS_VERSION
@@ -178,11 +183,15 @@ impl Client {
             .iter()
             .map_while(|(order, record)| Some((*order, Entry::restore(record)?)))
             .collect();
-        let is_whole = lines.len() == restored.conversations.len() && entries.len() == restored.outbox.len();
+        let mut profiles = Profiles::default();
+        let is_whole = lines.len() == restored.conversations.len()
+            && entries.len() == restored.outbox.len()
+            && restored.profiles.iter().all(|record| profiles.restore(record));
         if let Some(meta) = trusted.filter(|_| is_whole) {
             self.queue.epoch.clone_from(&meta.epoch);
             self.queue.received = Pos(meta.cursor);
             self.queue.durable = Pos(meta.cursor);
+            self.profiles = profiles;
             for (id, line) in lines {
                 self.conversations.insert(id, line);
             }

@@ -83,6 +83,10 @@ defects! {
     PresenceNeverStale = "presence-never-stale";
     /// Who is told to write is never told to have ceased, unless a message comes.
     TypingNeverEnds = "typing-never-ends";
+    /// A profile is taken also when a newer one is known.
+    OlderProfileTaken = "older-profile-taken";
+    /// A profile is not kept in the cache.
+    ProfileNotKept = "profile-not-kept";
     /// A device that was signed out keeps what it has.
     SignedOutKeepsCache = "signed-out-keeps-cache";
     /// A client whose session was ended from elsewhere comes back by itself.

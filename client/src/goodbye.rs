@@ -10,6 +10,7 @@ use prost::Message as _;
 use crate::cache::After;
 use crate::client::Client;
 use crate::io::{Answer, ChatError, Now, Output, RequestId};
+use crate::profiles::Profiles;
 use crate::session::Phase;
 
 impl Client {
@@ -86,6 +87,7 @@ impl Client {
             self.cache.after(After::Reply(waiter, Err(error.clone())));
         }
         self.conversations.clear();
+        self.profiles = Profiles::default();
         self.cache.clear();
         self.cache.gathering.meta = false;
     }

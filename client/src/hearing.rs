@@ -110,6 +110,7 @@ impl Client {
                 | Heard::MemberPage(_)
                 | Heard::DeviceList(_)
                 | Heard::SignedOut(_)
+                | Heard::ProfileSet(_)
                 | Heard::Invisible(_)),
                 _,
             ) => {
@@ -131,6 +132,11 @@ impl Client {
             (Heard::Watched(watched), _) => {
                 if let Some(Pending::Watch(users)) = self.answered(request) {
                     self.watched(now, &users, watched);
+                }
+            }
+            (Heard::ProfileList(list), _) => {
+                if let Some(Pending::Profiles(users)) = self.answered(request) {
+                    self.profiles_came(now, &users, list);
                 }
             }
             (Heard::Presence(presence), _) => self.presence_came(presence),
@@ -184,6 +190,7 @@ impl Client {
         self.pump_pulls(now);
         self.pump_asks(now);
         self.pump_watch(now);
+        self.pump_profiles(now);
     }
 
     fn rejected(&mut self, now: Now, request: u64, reject: wire::Reject) {
@@ -208,7 +215,8 @@ impl Client {
                 | Pending::Pull(..)
                 | Pending::PullChanges(..)
                 | Pending::Ask(_)
-                | Pending::Watch(_),
+                | Pending::Watch(_)
+                | Pending::Profiles(_),
                 Class::Retry | Class::Stop,
             ) => false,
         };
@@ -223,6 +231,7 @@ impl Client {
             Pending::Pull(id, _) => self.pull_rejected(now, &id, &error, retry_after_ms),
             Pending::PullChanges(id, _) => self.pull_changes_rejected(now, &id, &error, retry_after_ms),
             Pending::Watch(users) => self.watch_rejected(now, &users, &error, retry_after_ms),
+            Pending::Profiles(users) => self.profiles_rejected(now, &users, error.class(), retry_after_ms),
             Pending::Ask(ask) => self.ask_rejected(now, ask, error, retry_after_ms),
             Pending::Renew => {
                 // The open connection lives until its token ends; until then another one is tried.

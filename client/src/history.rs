@@ -193,7 +193,7 @@ impl Client {
     fn job(&mut self, number: u64) -> Option<&mut Job> {
         match &mut self.asks.waiting.get_mut(&number)?.what {
             What::History(job) => Some(job),
-            What::Verb(_) | What::Watch(_) => None,
+            What::Verb(_) | What::Watch(_) | What::Profiles(_) => None,
         }
     }
 
@@ -229,7 +229,7 @@ impl Client {
                 Stage::Loading { ticket: loading, life } if loading == ticket => Some((*number, life)),
                 Stage::New | Stage::Loading { .. } | Stage::Asking => None,
             },
-            What::Verb(_) | What::Watch(_) => None,
+            What::Verb(_) | What::Watch(_) | What::Profiles(_) => None,
         });
         let Some((number, life)) = found else { return };
         // After a reset the numbers may mean other messages.

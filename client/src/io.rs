@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hongyan_protocol::wire::{Content, DeviceKind};
 use hongyan_protocol::{Class, Code, ConversationId, DeviceId, Key, Seq, Time, UserId};
 
-use crate::view::{ChangeKind, Conversation, Device, GroupUpdate, Member, Message, Presence, State};
+use crate::view::{ChangeKind, Conversation, Device, GroupUpdate, Member, Message, Presence, Profile, State};
 
 /// Milliseconds of a clock that never jumps (`performance.now()`, `Instant`), from any origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +121,8 @@ pub struct Restored {
     pub conversations: Vec<Bytes>,
     /// The records of [`Write::Outbox`], ascending by order.
     pub outbox: Vec<(u64, Bytes)>,
+    /// The records of [`Write::Profile`].
+    pub profiles: Vec<Bytes>,
     /// Rises with each process that takes this cache over: it orders the device's connections at the relay.
     pub term: u64,
 }
@@ -233,6 +235,18 @@ pub enum Command {
         /// Whom.
         users: Vec<UserId>,
     },
+    /// What these users show of themselves. Answered with what is here; where nothing is, once the relay answered. What
+    /// is newer comes as an event.
+    Profiles(Vec<UserId>),
+    /// Change what the user shows of herself; what is `None` stays, what is empty is taken away.
+    SetProfile {
+        /// The idempotency key; made here when absent.
+        key: Option<Key>,
+        /// Her name.
+        name: Option<String>,
+        /// Where her picture is.
+        avatar: Option<String>,
+    },
     /// The user writes something there. Told to the others at most once in a while.
     Typing(ConversationId),
     /// The user's own devices.
@@ -278,6 +292,8 @@ pub enum Answer {
     Members(Vec<Member>, bool),
     /// To [`Command::Watch`], in its order.
     Presences(Vec<Presence>),
+    /// To [`Command::Profiles`], in its order; to [`Command::SetProfile`], the user's own.
+    Profiles(Vec<Profile>),
     /// To [`Command::Devices`].
     Devices(Vec<Device>),
     /// To all others.
@@ -375,6 +391,10 @@ pub enum Write {
     Message(ConversationId, Seq, Bytes),
     /// Messages with seq < the bound are to go.
     MessagesBelow(ConversationId, Seq),
+    /// A user's profile.
+    Profile(UserId, Bytes),
+    /// A user's profile is to go.
+    ProfileGone(UserId),
     /// An entry of the outbox, by its order.
     Outbox(u64, Bytes),
     /// An entry of the outbox is to go.
@@ -429,6 +449,8 @@ pub enum Event {
     Group(GroupUpdate),
     /// A watched user is as given now.
     Presence(Presence),
+    /// A user shows this of herself now: each change that becomes known, once, and never an older one after a newer one.
+    Profile(Profile),
     /// A user began or ceased to write something.
     Typing {
         /// Where.

@@ -34,6 +34,9 @@
 //!   for that message; so each change is told after its message, and no older state follows a newer one.
 //! - Who lacks more than [`limits::CHANGES_EVENTS_MAX`] changes of a conversation, or joins a group again after some, lets go
 //!   of its cached messages and is told so.
+//! - Profiles that are here are given at once, and the relay is asked in the background whether there are newer ones: once
+//!   for a user and connection, since the queue tells of who has a direct conversation with the user. After a reset it is
+//!   asked for all that were known.
 //! - The codes that end a session (superseded, kicked, token revoked, outdated) stop the client wherever they come.
 //! - After a stop other than by closing or logging out, sends are still taken into the outbox: the next process
 //!   sends them.
@@ -62,6 +65,7 @@ mod logs;
 mod outbox;
 mod presence;
 mod probe;
+mod profiles;
 mod queue;
 mod random;
 mod records;

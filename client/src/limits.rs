@@ -81,6 +81,14 @@ pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
 pub const PRESENCE_STALE_MS: u64 = 5_000;
 /// Users who may not be watched are asked for again when something changed, at most this often.
 pub const REFUSED_ASK_MS: u64 = 1_000;
+/// Users whose profiles are kept; beyond, the one that was not used for longest goes.
+pub const PROFILES_MAX: usize = 5_000;
+/// Profiles that the application asks for at once.
+pub const PROFILES_AT_ONCE_MAX: usize = 1_000;
+/// The relay is asked for profiles so much later: others may be wanted in the same moment.
+pub const PROFILES_DELAY_MS: u64 = 10;
+/// Requests for profiles that are on the wire at once.
+pub const PROFILES_IN_FLIGHT_MAX: usize = 4;
 /// Those who share this client and watch users.
 pub const WATCHERS_MAX: usize = 256;
 /// Requests to watch that are on the wire at once.
@@ -93,3 +101,4 @@ pub const TYPING_EXPIRES_MAX_MS: u64 = 30_000;
 pub const TYPING_MAX: usize = 64;
 
 const _: () = assert!(RUN_MESSAGES_MAX.is_power_of_two());
+const _: () = assert!(PROFILES_AT_ONCE_MAX < PROFILES_MAX);

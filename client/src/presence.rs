@@ -200,12 +200,21 @@ impl Client {
 
     /// Answers the commands whose users are all known now.
     fn watches_answered(&mut self) {
+        self.heard_answers();
         if self.presences.users.values().all(|watched| watched.heard) {
             self.timers.clear(Timer::Stale);
         }
+    }
+
+    /// The same of what waits to hear of users in any way.
+    pub(crate) fn heard_answers(&mut self) {
         let waiting = self.asks.waiting.iter();
         let numbers: Vec<_> = waiting
-            .filter(|(_, ask)| matches!(&ask.what, What::Watch(users) if self.presences.heard_all(users)))
+            .filter(|(_, ask)| match &ask.what {
+                What::Watch(users) => self.presences.heard_all(users),
+                What::Profiles(users) => self.profiles.heard_all(users),
+                What::Verb(_) | What::History(_) => false,
+            })
             .map(|(number, _)| *number)
             .collect();
         for number in numbers {
@@ -215,11 +224,17 @@ impl Client {
 
     /// Answers with what is known.
     pub(crate) fn answer_watch(&mut self, number: u64) {
-        let what = self.asks.waiting.get_mut(&number).map(|ask| &mut ask.what);
-        if let Some(What::Watch(users)) = what {
-            let users = mem::take(users);
-            let presences = self.tell_presences(users);
-            self.end_ask(number, Ok(Answer::Presences(presences)));
+        match self.asks.waiting.get_mut(&number).map(|ask| &mut ask.what) {
+            Some(What::Watch(users)) => {
+                let users = mem::take(users);
+                let presences = self.tell_presences(users);
+                self.end_ask(number, Ok(Answer::Presences(presences)));
+            }
+            Some(What::Profiles(users)) => {
+                let users = mem::take(users);
+                self.answer_profiles(number, &users);
+            }
+            _ => {}
         }
     }
 
@@ -311,6 +326,9 @@ impl Client {
         let permit = |watched: &mut Watched| {
             watched.again |= watched.presence.as_ref().is_some_and(|presence| presence.refused);
         };
+        if peer.is_none() {
+            self.profiles.may_be_seen();
+        }
         match peer {
             Some(peer) => self.presences.users.get_mut(peer).into_iter().for_each(permit),
             None => self.presences.users.values_mut().for_each(permit),

@@ -170,7 +170,8 @@ impl Client {
                 Some(Change::Group(change)) => self.apply_group(change),
                 Some(Change::Diffusion(change)) => self.apply_diffusion(&change),
                 Some(Change::MessageChange(change)) => self.apply_change(change, Way::Queue),
-                // A kind of a newer version: it takes its position and means nothing here.
+                Some(Change::Profile(profile)) => self.apply_profile(profile),
+                // A kind of a newer version, or told by a later entry: it takes its position and means nothing here.
                 None => {}
             }
             if self.cache.gathering.is_full(applied) {
@@ -365,6 +366,7 @@ impl Client {
             self.pump_reads(now);
             self.pump_pulls(now);
             self.pump_asks(now);
+            self.pump_profiles(now);
         }
     }
 
@@ -391,6 +393,7 @@ impl Client {
             }
         }
         self.conversations.clear();
+        self.profiles.begin_anew();
         for state in states {
             if let Some((id, line)) = Line::from_state(state) {
                 let last = line.last.clone();

@@ -27,6 +27,15 @@ pub(crate) enum What {
     History(Box<Job>),
     /// That these users were heard of; it is for `presence` to ask.
     Watch(Vec<UserId>),
+    /// That something is known of these users' profiles; it is for `profiles` to ask.
+    Profiles(Vec<UserId>),
+}
+
+impl What {
+    /// It waits to hear of users, and is answered with what is known of them if nothing comes.
+    fn is_of_users(&self) -> bool {
+        matches!(self, What::Watch(_) | What::Profiles(_))
+    }
 }
 
 /// A request that waits for an answer.
@@ -55,7 +64,7 @@ impl Asks {
     /// Those that wait to hear of users.
     pub(crate) fn watches(&self) -> Vec<u64> {
         let waiting = self.waiting.iter();
-        waiting.filter(|(_, ask)| matches!(ask.what, What::Watch(_))).map(|(number, _)| *number).collect()
+        waiting.filter(|(_, ask)| ask.what.is_of_users()).map(|(number, _)| *number).collect()
     }
 }
 
@@ -88,6 +97,8 @@ impl Client {
                 | Command::Devices
                 | Command::SignOut(_)
                 | Command::SetInvisible(_)
+                | Command::Profiles(_)
+                | Command::SetProfile { .. }
                 | Command::Logout { .. } => Err(error.clone()),
             };
             self.reply(request, answer);
@@ -161,6 +172,8 @@ impl Client {
             Command::SetInvisible(invisible) => {
                 self.ask_verb(now, request, Verb::SetInvisible(wire::SetInvisible { invisible }));
             }
+            Command::Profiles(users) => self.get_profiles(now, request, users),
+            Command::SetProfile { key, name, avatar } => self.set_profile(now, request, key, name, avatar),
             Command::Close => self.close(now, request),
             Command::Logout { keep_cache } => self.log_out(now, request, keep_cache),
         }
@@ -228,7 +241,7 @@ impl Client {
                 let verb = match &mut ask.what {
                     What::Verb(verb) => verb.take(),
                     What::History(job) => job.verb(),
-                    What::Watch(_) => None,
+                    What::Watch(_) | What::Profiles(_) => None,
                 }?;
                 ask.in_flight = true;
                 Some((*number, verb))
@@ -262,9 +275,10 @@ impl Client {
             }
             (What::Verb(Some(Verb::SignOut(_))), Heard::SignedOut(_))
             | (What::Verb(Some(Verb::SetInvisible(_))), Heard::Invisible(_)) => Some(Answer::Done),
+            (What::Verb(Some(Verb::SetProfile(_))), Heard::ProfileSet(set)) => self.profile_set(set),
             (What::Verb(_), Heard::GroupDone(_)) => Some(Answer::Done),
             // An answer to something else than was asked.
-            (What::Verb(_) | What::History(_) | What::Watch(_), _) => None,
+            (What::Verb(_) | What::History(_) | What::Watch(_) | What::Profiles(_), _) => None,
         };
         let answer = answer.ok_or_else(|| ChatError::new(Code::BAD_FRAME));
         self.end_ask(number, answer);
@@ -344,8 +358,8 @@ impl Client {
 
     /// Nothing more comes for this request: it is answered with what is here, or with the error.
     fn give_up(&mut self, number: u64, error: ChatError) {
-        let is_watch = self.asks.waiting.get(&number).is_some_and(|ask| matches!(ask.what, What::Watch(_)));
-        if is_watch && error.class() != Class::Stop {
+        let is_of_users = self.asks.waiting.get(&number).is_some_and(|ask| ask.what.is_of_users());
+        if is_of_users && error.class() != Class::Stop {
             self.answer_watch(number);
         } else {
             self.history_or_error(number, error);

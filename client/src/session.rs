@@ -54,6 +54,8 @@ pub(crate) enum Pending {
     PullChanges(ConversationId, ChangeNumber),
     /// How these users are.
     Watch(Vec<UserId>),
+    /// What these users show of themselves.
+    Profiles(Vec<UserId>),
     /// Of this number among the application's requests.
     Ask(u64),
 }
@@ -406,6 +408,7 @@ impl Client {
             Timer::Pulls,
             Timer::Watch,
             Timer::Refused,
+            Timer::Profiles,
         ] {
             self.timers.clear(timer);
         }
@@ -415,6 +418,7 @@ impl Client {
             line.read_in_flight = false;
         }
         self.asks_disconnected(now);
+        self.profiles.disconnected();
         self.presences_disconnected(now, was_online);
         self.typings_disconnected();
     }
@@ -471,6 +475,7 @@ impl Client {
             Timer::Watch => self.pump_watch(now),
             Timer::Refused => self.ask_refused(now),
             Timer::Stale => self.presences_stale(now),
+            Timer::Profiles => self.pump_profiles(now),
             Timer::Typing => self.typings_due(now),
         }
     }

@@ -73,6 +73,12 @@
 //! 22. What may have changed unnoticed is let go of, and that is told —
 //!     `who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so`,
 //!     `who_joins_again_keeps_what_is_cached_only_if_nothing_has_changed`
+//! 23. Of each profile a version is told once, when it is durable, and none after a newer one; what is given is never older
+//!     than what was told — `profiles_are_told_once_and_never_go_back_whatever_happens`,
+//!     `a_profile_is_told_when_it_is_durable_and_other_tabs_before`
+//! 24. Profiles that are kept and requests for them are bounded, and whoever waits for one is answered (R7) —
+//!     `what_is_known_asked_and_on_the_wire_is_bounded`,
+//!     `who_waits_is_answered_with_what_is_known_when_nothing_comes`
 
 use crate::io::Input;
 use crate::session::Phase;
@@ -213,6 +219,7 @@ mod tests {
             include_str!("../tests/log_changes.rs"),
             include_str!("../tests/reset.rs"),
             include_str!("../tests/conversations.rs"),
+            include_str!("../tests/profiles.rs"),
             include_str!("../tests/device.rs"),
             include_str!("../tests/typing.rs"),
             include_str!("../tests/prepare.rs"),

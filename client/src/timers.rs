@@ -37,12 +37,14 @@ pub(crate) enum Timer {
     Refused,
     /// What was heard of watched users on a connection that ended is too old to be shown.
     Stale,
+    /// Profiles that are wanted are to be asked for.
+    Profiles,
     /// The first who writes is to be heard of again.
     Typing,
 }
 
 impl Timer {
-    const ALL: [Timer; 17] = [
+    const ALL: [Timer; 18] = [
         Timer::Dial,
         Timer::Hello,
         Timer::Token,
@@ -59,6 +61,7 @@ impl Timer {
         Timer::Watch,
         Timer::Refused,
         Timer::Stale,
+        Timer::Profiles,
         Timer::Typing,
     ];
 

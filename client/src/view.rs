@@ -229,6 +229,21 @@ pub struct Device {
     pub seen: Option<Time>,
 }
 
+/// What a user shows of herself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Who.
+    pub user: UserId,
+    /// Her name.
+    pub name: Option<String>,
+    /// Where her picture is: a URL.
+    pub avatar: Option<String>,
+    /// Counts the changes of it; 0 when there is none, or none that may be seen.
+    pub version: u64,
+    /// When it was changed last, by the relay's clock.
+    pub time: Option<Time>,
+}
+
 /// The connection as a person understands it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionStatus {

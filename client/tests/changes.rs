@@ -274,26 +274,3 @@ fn the_answer_to_a_repeated_send_does_not_bring_back_what_was_sent() {
     let kept = bed.disk.load(&chat, Seq(1), Seq(1));
     assert!(kept.iter().all(|(_, record)| wire::Message::decode(record.clone()).unwrap().edited == 5));
 }
-
-/// Where what was known of the newest message is gone, a page of history brings it, and the time by which the list is
-/// sorted with it. Found by the simulated world.
-#[test]
-fn a_page_that_brings_the_newest_message_sorts_the_list() {
-    let (mut bed, mut world) = in_group(2);
-    let before = bed.line(&group()).time;
-    (0..=CHANGES_EVENTS_MAX).for_each(|_| world.edit(1));
-    bed.say(0, world.head());
-    assert!(bed.line(&group()).last.is_none(), "so many changes let go of what is cached");
-    world.write();
-    bed.say(0, world.head());
-    // The log's own page is slow.
-    assert_eq!(asked(&mut bed).len(), 1);
-    assert_eq!(bed.line(&group()).time, before);
-    bed.history(&group(), None, None, 5);
-    let page = asked(&mut bed);
-    world.answer(&mut bed, page[0].0, &page[0].1);
-    let line = bed.line(&group());
-    let newest = Time(world.message(3).time);
-    assert_eq!(line.last.and_then(|last| last.seq), Some(Seq(3)));
-    assert!(line.time == newest && newest > before, "{:?}", line.time);
-}

@@ -30,6 +30,7 @@ fn short(event: &Event) -> String {
         Event::Group(update) => format!("group {}", update.conversation),
         Event::Gap => "gap".into(),
         Event::Change { message, .. } => format!("change {}", message.key),
+        Event::Profile(profile) => format!("profile {} {}", profile.user, profile.version),
         Event::ChangesGap { conversation } => format!("changes gap {conversation}"),
         Event::LogGap { conversation, .. } => format!("log gap {conversation}"),
         Event::State(_) | Event::Presence(_) | Event::Typing { .. } => "of the moment".into(),

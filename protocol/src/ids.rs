@@ -133,6 +133,8 @@ numbers! {
     GroupVersion;
     /// The number of a change among those of a conversation's messages: 1, 2, 3 … without a gap.
     ChangeNumber;
+    /// Counts the changes of a user's profile.
+    ProfileVersion;
     /// Milliseconds since 1970 (UTC), by the relay's clock. For people to read; nothing is ordered by it.
     Time;
 }

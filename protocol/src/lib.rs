@@ -15,7 +15,7 @@ pub use codes::{Class, Code};
 pub use frame::{DecodeError, EncodeError};
 pub use ids::{
     ChangeNumber, ConversationId, ConversationKind, DIRECT_MARK, DeviceId, Epoch, GroupVersion, IdError, Key,
-    MENTION_ALL, Pos, Seq, Time, UserId,
+    MENTION_ALL, Pos, ProfileVersion, Seq, Time, UserId,
 };
 
 /// The types generated from `proto/hongyan.proto`.

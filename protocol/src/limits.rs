@@ -10,6 +10,12 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// A group's title.
 pub const TITLE_BYTES_MAX: usize = 256;
+/// The name in a profile.
+pub const PROFILE_NAME_BYTES_MAX: usize = 256;
+/// The URL of the picture in a profile.
+pub const PROFILE_AVATAR_BYTES_MAX: usize = 1024;
+/// Users named in one request for profiles.
+pub const PROFILES_MAX: usize = 100;
 /// An agent's name.
 pub const AGENT_BYTES_MAX: usize = 128;
 /// A reject's reason.
@@ -89,6 +95,13 @@ const _: () = {
     assert!(OWN_UNREAD_MAX * 10 < BATCH_BYTES_TARGET);
     assert!(WATCH_USERS_MAX * (ID_BYTES_MAX + 48 + PRESENCE_DEVICES_MAX * 32) < RELAY_FRAME_BYTES_MAX);
     assert!(DEVICES_MAX * (ID_BYTES_MAX + AGENT_BYTES_MAX + 32) < RELAY_FRAME_BYTES_MAX);
+    assert!(PROFILES_MAX * (ID_BYTES_MAX + 16) < CLIENT_FRAME_BYTES_MAX);
+    assert!(
+        PROFILES_MAX * (ID_BYTES_MAX + PROFILE_NAME_BYTES_MAX + PROFILE_AVATAR_BYTES_MAX + 48)
+            < RELAY_FRAME_BYTES_MAX
+    );
+    // A profile may be the last entry of a batch.
+    assert!(PROFILE_NAME_BYTES_MAX + PROFILE_AVATAR_BYTES_MAX + ID_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
     assert!(BYE_TICKET_BYTES_MAX + 32 < BEACON_BYTES_MAX);
     assert!(HISTORY_PAGE_MESSAGES_MAX <= BATCH_ENTRIES_MAX);
 };

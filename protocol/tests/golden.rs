@@ -124,6 +124,7 @@ fn rows() -> Vec<(&'static str, Expected)> {
     rows.extend(relay_rows());
     rows.extend(log_rows());
     rows.extend(change_rows());
+    rows.extend(profile_rows());
     rows.extend(presence_rows());
     rows.extend(newer_rows());
     rows.push(("content", Expected::Content(content())));
@@ -389,6 +390,42 @@ fn change_rows() -> Vec<(&'static str, Expected)> {
         ("relay/message_changed", RelayFrame::of(140, Event::MessageChanged(answer))),
         ("relay/change_page", RelayFrame::of(142, Event::ChangePage(page))),
         ("relay/snapshot_changes", RelayFrame::push(Event::Snapshot(snapshot))),
+    ];
+    let client = client
+        .into_iter()
+        .map(|(file, request, verb)| (file, Expected::Client(ClientFrame::of(request, verb))));
+    client.chain(relay.into_iter().map(|(file, frame)| (file, Expected::Relay(frame)))).collect()
+}
+
+/// What has to do with what users show of themselves.
+fn profile_rows() -> Vec<(&'static str, Expected)> {
+    let profile = wire::Profile {
+        user: "alice".into(),
+        version: 300,
+        time: 1_790_000_000_000,
+        name: "爱丽丝".into(),
+        avatar: "https://example.com/a.png".into(),
+    };
+    let set = wire::SetProfile {
+        key: "k4".into(),
+        name: Some("爱丽丝".into()),
+        avatar: Some("https://example.com/a.png".into()),
+    };
+    // The name stays as it is, the picture goes.
+    let without = wire::SetProfile { key: "k5".into(), name: None, avatar: Some(String::new()) };
+    let known = |user: &str, version| wire::KnownProfile { user: user.into(), version };
+    let get = wire::GetProfiles { users: vec![known("alice", 299), known("bob", 0)] };
+    let set_done = wire::ProfileSet { key: "k4".into(), profile: Some(profile.clone()) };
+    let list = wire::ProfileList { profiles: vec![profile.clone()] };
+    let client = [
+        ("client/set_profile", 144, Verb::SetProfile(set)),
+        ("client/set_profile_avatar_gone", 145, Verb::SetProfile(without)),
+        ("client/get_profiles", 146, Verb::GetProfiles(get)),
+    ];
+    let relay = [
+        ("relay/batch_profile", batch(Change::Profile(profile))),
+        ("relay/profile_set", RelayFrame::of(144, Event::ProfileSet(set_done))),
+        ("relay/profile_list", RelayFrame::of(146, Event::ProfileList(list))),
     ];
     let client = client
         .into_iter()

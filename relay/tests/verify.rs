@@ -16,7 +16,7 @@ use hongyan_relay::store::{Batch, MemoryStore, Order, Store, Table};
 
 const BODY: &str = "a body that nobody may see";
 
-/// Direct messages, some of them changed, a group with a change, one that comes by its log, read marks, devices, one of them signed out, and revoked tokens.
+/// Profiles, direct messages, some of them changed, a group with a change, one that comes by its log, read marks, devices, one of them signed out, and revoked tokens.
 fn store() -> MemoryStore {
     let queue = QueueConfig { capacity: 1, segment_entries: 2, ..QueueConfig::default() };
     let mut world = World::with(CoreConfig { queue, ..CoreConfig::default() });
@@ -41,6 +41,7 @@ fn store() -> MemoryStore {
     world.frame(bob, 7, Verb::MarkRead(wire::MarkRead { conversation, seq: 2 }));
     world.frame(bob, 8, Verb::LeaveGroup(wire::LeaveGroup { conversation: group }));
     world.frame(alice, 9, Verb::SetInvisible(wire::SetInvisible { invisible: true }));
+    world.frame(alice, 11, set_profile("p", Some(BODY), None));
     world.frame(alice, 0, Verb::Ack(wire::Ack { cursor: 3 }));
     world.answered(Query::RevokeTokens(user("bob")));
     world.login("alice", "lost");

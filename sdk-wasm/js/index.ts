@@ -17,6 +17,7 @@ import type {
   MemberPage,
   Message,
   Presence,
+  Profile,
   State,
   Typing,
 } from './wasm/hongyan.js'
@@ -39,6 +40,7 @@ export type {
   Presence,
   PresenceCause,
   PresenceStatus,
+  Profile,
   Reaction,
   State,
   Typing,
@@ -95,6 +97,11 @@ export interface Events {
   group: GroupUpdate
   /** A watched user is as given now: see `presence.watch`. */
   presence: Presence
+  /**
+   * A user shows this of herself now: each change that becomes known, once, and never an older one after a newer one. It
+   * is told of this user and of who has a direct conversation with her; of others when `profiles.get` brings it.
+   */
+  profile: Profile
   /** Somebody began or ceased to write something. */
   typing: Typing
 }
@@ -140,6 +147,7 @@ export async function connect(options: ConnectOptions): Promise<Chat> {
     gap: new Set(),
     group: new Set(),
     presence: new Set(),
+    profile: new Set(),
     typing: new Set(),
   }
   let chat: Chat | undefined
@@ -179,6 +187,8 @@ export class Chat {
   readonly groups: Groups
   /** Who is there. */
   readonly presence: Presences
+  /** What users show of themselves. */
+  readonly profiles: Profiles
   /** One's own devices. */
   readonly devices: Devices
   /** @internal */
@@ -195,6 +205,7 @@ export class Chat {
     this.listeners = listeners
     this.groups = new Groups(id)
     this.presence = new Presences(id)
+    this.profiles = new Profiles(id)
     this.devices = new Devices(id)
   }
 
@@ -385,6 +396,32 @@ export class Presences {
   }
 }
 
+/** What users show of themselves: a name and a picture. */
+export class Profiles {
+  /** @internal */
+  readonly id: number
+
+  /** @internal */
+  constructor(id: number) {
+    this.id = id
+  }
+
+  /**
+   * What a user, or each of several (1,000 at most), shows of herself: at once from the cache, and then a newer one comes as
+   * a `profile` event. Only members of a direct conversation or of a group may see it; others' has `version` 0 and no name.
+   */
+  get(user: string): Promise<Profile>
+  get(users: readonly string[]): Promise<Profile[]>
+  get(users: string | readonly string[]): Promise<Profile | Profile[]> {
+    return typeof users === 'string' ? first(ask(this.id, 'profiles', [users])) : ask(this.id, 'profiles', users)
+  }
+
+  /** Changes one's own, on all devices; gives it as it is then. What is left out stays, and `''` takes it away. */
+  set(changes: { name?: string; avatar?: string }): Promise<Profile> {
+    return first(ask(this.id, 'setProfile', changes?.name, changes?.avatar))
+  }
+}
+
 /** One's own devices. */
 export class Devices {
   /** @internal */
@@ -409,6 +446,10 @@ export class Devices {
 /** Asks, here or of the tab that leads. */
 async function ask<Value>(id: number, name: string, ...args: unknown[]): Promise<Value> {
   return settle(wasm.ask(id, [name, ...args.map(copied)]) as Promise<Value>)
+}
+
+async function first<Value>(list: Promise<Value[]>): Promise<Value> {
+  return (await list)[0]!
 }
 
 /** What is given may be a framework's proxy, or change later; another tab needs plain data. */

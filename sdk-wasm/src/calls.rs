@@ -80,6 +80,12 @@ pub(crate) fn command(call: &JsValue, by: u32) -> Result<Command, ChatError> {
         "typing" => Command::Typing(conversation(0)?),
         WATCH => Command::Watch { by, users: convert::users(&at(0), "users")? },
         "setInvisible" => Command::SetInvisible(at(0).is_truthy()),
+        "profiles" => Command::Profiles(convert::users(&at(0), "users")?),
+        "setProfile" => Command::SetProfile {
+            name: convert::optional(&at(0), |name| convert::string(name, "name"))?,
+            avatar: convert::optional(&at(1), |avatar| convert::string(avatar, "avatar"))?,
+            key: convert::optional(&at(2), convert::key)?,
+        },
         "devices" => Command::Devices,
         "signOut" => Command::SignOut(convert::device_id(&at(0))?),
         "createGroup" => Command::CreateGroup {
@@ -105,6 +111,7 @@ pub(crate) fn command(call: &JsValue, by: u32) -> Result<Command, ChatError> {
 pub(crate) fn with_key(call: &JsValue, key: &str) -> Result<(), ChatError> {
     let call: &Array = call.dyn_ref().ok_or_else(|| bad_request("There is no such call."))?;
     let place = match call.get(0).as_string().as_deref() {
+        Some("setProfile") => 2,
         Some("send" | "createGroup") => 3,
         Some("edit" | "recall" | "react" | "unreact") => 4,
         _ => return Ok(()),

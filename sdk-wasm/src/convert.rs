@@ -71,6 +71,7 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
         }
         Event::Group(update) => told("group", &group_update(update)),
         Event::Presence(one) => told("presence", &presence(one)),
+        Event::Profile(one) => told("profile", &profile(one)),
         Event::Typing { conversation, user, typing } => {
             let (conversation, user) = (conversation.as_str().into(), user.as_str().into());
             told("typing", &types::Typing { conversation, user, typing: *typing })
@@ -94,6 +95,7 @@ pub(crate) fn answer(answer: Answer) -> JsValue {
         Answer::Group(id) => id.as_str().into(),
         Answer::Members(list, more) => to_js(&members(&list, more)),
         Answer::Presences(list) => to_js(&list.iter().map(presence).collect::<Vec<_>>()),
+        Answer::Profiles(list) => to_js(&list.iter().map(profile).collect::<Vec<_>>()),
         Answer::Devices(list) => to_js(&list.iter().map(device).collect::<Vec<_>>()),
         Answer::Done => JsValue::UNDEFINED,
     }
@@ -167,6 +169,16 @@ fn conversation(one: &view::Conversation) -> types::Conversation {
         last_seq: one.last_seq.0,
         left: one.left,
         time: one.time.0,
+    }
+}
+
+fn profile(profile: &view::Profile) -> types::Profile {
+    types::Profile {
+        user: profile.user.as_str().into(),
+        name: profile.name.clone(),
+        avatar: profile.avatar.clone(),
+        version: profile.version,
+        time: profile.time.map(|time| time.0),
     }
 }
 

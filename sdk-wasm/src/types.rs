@@ -269,6 +269,28 @@ pub struct Typing {
     pub typing: bool,
 }
 
+/// What a user shows of herself.
+#[derive(Serialize, Tsify)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// Who.
+    pub user: String,
+    /// Her name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub name: Option<String>,
+    /// Where her picture is: a URL. Whoever sets it chooses it, so check it before you load it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub avatar: Option<String>,
+    /// Counts its changes; 0 when there is none, or none that this user may see.
+    pub version: u64,
+    /// When it was changed last; milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[tsify(optional)]
+    pub time: Option<u64>,
+}
+
 /// One of one's own devices.
 #[derive(Serialize, Tsify)]
 #[serde(rename_all = "camelCase")]

@@ -83,7 +83,7 @@ scenario('when IndexedDB fails later, it goes on in memory, says so and loses no
 })
 
 /** The version of the databases of this version. */
-const VERSION = 3
+const VERSION = 4
 
 /** Databases that this version can't use; each gets the database's name. @type {[string, (database: { name: string, version: number }) => Promise<void>][]} */
 const FOREIGN = [

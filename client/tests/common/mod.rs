@@ -72,6 +72,7 @@ pub struct Disk {
     pub conversations: BTreeMap<ConversationId, Bytes>,
     pub outbox: BTreeMap<u64, Bytes>,
     pub messages: BTreeMap<(ConversationId, u64), Bytes>,
+    pub profiles: BTreeMap<UserId, Bytes>,
 }
 
 impl Disk {
@@ -93,6 +94,12 @@ impl Disk {
                 Write::MessagesBelow(id, bound) => {
                     self.messages.retain(|(of, seq), _| of != id || *seq >= bound.0);
                 }
+                Write::Profile(user, record) => {
+                    self.profiles.insert(user.clone(), record.clone());
+                }
+                Write::ProfileGone(user) => {
+                    self.profiles.remove(user);
+                }
                 Write::Outbox(order, record) => {
                     self.outbox.insert(*order, record.clone());
                 }
@@ -108,6 +115,7 @@ impl Disk {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            profiles: self.profiles.values().cloned().collect(),
             term: 0,
         }
     }

@@ -31,7 +31,7 @@ struct RawBatch {
 struct RawEntry {
     #[prost(uint64, tag = "1")]
     pos: u64,
-    #[prost(oneof = "Change", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Change", tags = "2, 3, 4, 5, 6, 7")]
     change: Option<Change>,
 }
 
@@ -54,6 +54,9 @@ pub(super) enum Change {
     /// A `wire::MessageChange`.
     #[prost(bytes = "bytes", tag = "6")]
     OfMessage(Bytes),
+    /// A `wire::Profile`.
+    #[prost(bytes = "bytes", tag = "7")]
+    Profile(Bytes),
 }
 
 impl Change {
@@ -63,7 +66,8 @@ impl Change {
             | Change::Read(bytes)
             | Change::Group(bytes)
             | Change::Diffusion(bytes)
-            | Change::OfMessage(bytes) => bytes.len(),
+            | Change::OfMessage(bytes)
+            | Change::Profile(bytes) => bytes.len(),
         }
     }
 }
@@ -190,6 +194,10 @@ mod tests {
             };
         let bytes = message.encode_to_vec().into();
         batch.push(Pos(7), Some(Change::OfMessage(message_change(ChangeNumber(2), &record, bytes))));
+        let profile =
+            wire::Profile { user: "b".into(), version: 3, name: "Bob".into(), ..Default::default() };
+        batch.push(Pos(8), Some(Change::Profile(profile.encode_to_vec().into())));
+        batch.push(Pos(9), None);
         let frame = wire::RelayFrame::from_bytes(batch.finish(Pos(9))).unwrap();
         use wire::entry::Change as Wire;
         let entry = |pos, change| wire::Entry { pos, change: Some(change) };
@@ -206,6 +214,8 @@ mod tests {
             entry(5, Wire::Read(read)),
             entry(6, Wire::Group(group)),
             entry(7, Wire::MessageChange(change)),
+            entry(8, Wire::Profile(profile)),
+            wire::Entry { pos: 9, change: None },
         ];
         let expected =
             wire::RelayFrame::push(wire::relay_frame::Event::Batch(wire::Batch { entries, head: 9 }));

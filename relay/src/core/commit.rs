@@ -39,6 +39,8 @@ pub(super) enum Effect {
     Group(ConversationId, super::conversations::GroupFacts),
     /// The answer to a key can be read from the store.
     Key(UserId, Key),
+    /// The user's profile is durable as it is here: others are to be told.
+    Profile(UserId, Bytes),
     /// The membership is durable as it is here.
     Membership(UserId, ConversationId, MembershipRecord),
     /// The device's record can be read from the store.
@@ -118,6 +120,8 @@ pub(super) struct Commits {
     pub(super) memberships: BTreeMap<(UserId, ConversationId), Pending<MembershipRecord>>,
     /// Messages that are changed, each a `wire::Message`.
     pub(super) messages: BTreeMap<(ConversationId, Seq), Pending<Bytes>>,
+    /// Profiles, each a `wire::Profile`.
+    pub(super) profiles: BTreeMap<UserId, Pending<Bytes>>,
     /// Answers that wait.
     waiting: usize,
 }
@@ -142,7 +146,11 @@ impl Commits {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.under_way.is_none() && self.batch.is_empty() && self.gathering.effects.is_empty()
+        self.under_way.is_none() && !self.has_gathered()
+    }
+
+    fn has_gathered(&self) -> bool {
+        !self.batch.is_empty() || !self.gathering.pushes.is_empty() || !self.gathering.effects.is_empty()
     }
 
     pub(super) fn put(&mut self, table: Table, key: Bytes, value: Bytes) {
@@ -207,7 +215,7 @@ impl Commits {
     /// The next commit, when none is under way and there is something to commit. What it brings to a user is one row of
     /// the queue.
     pub(super) fn start(&mut self, users: &mut Users, time: Time) -> Option<(Ticket, Batch)> {
-        if self.under_way.is_some() || (self.batch.is_empty() && self.gathering.effects.is_empty()) {
+        if self.under_way.is_some() || !self.has_gathered() {
             return None;
         }
         for (user, pushes) in &mut self.gathering.pushes {
@@ -247,6 +255,12 @@ impl Commits {
     pub(super) fn settle_message(&mut self, id: &ConversationId, seq: Seq, message: &Bytes) {
         let durable = self.durable();
         settle(&mut self.messages, &(id.clone(), seq), message.clone(), durable);
+    }
+
+    /// The same of a profile.
+    pub(super) fn settle_profile(&mut self, user: &UserId, profile: &Bytes) {
+        let durable = self.durable();
+        settle(&mut self.profiles, user, profile.clone(), durable);
     }
 
     /// The last commit that has ended.

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Watches,
     /// New messages of a group's log are still to be pushed to some who listen.
     Logs,
+    /// Some are still to be told of a profile.
+    Profiles,
     /// A change of presence is still to be told to some watchers.
     Fanout,
     /// Something of a user's presence ends by itself.

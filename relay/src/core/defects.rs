@@ -75,6 +75,14 @@ defects! {
     MergeDoublesEntry = "merge-doubles-entry";
     /// A device behind what is kept goes on as if nothing were missing.
     ExpiredNotReset = "expired-not-reset";
+    /// Of several references to a profile that are told together the first one tells it.
+    ProfileToldFirst = "profile-told-first";
+    /// Of those who are to be told of a profile the last one is not.
+    ProfileToldToOneLess = "profile-told-to-one-less";
+    /// After a restart nobody more is told of a profile that not all had been told of.
+    TellingForgotten = "telling-forgotten";
+    /// Who begins to write to each other are not told of each other's profiles.
+    NotIntroduced = "not-introduced";
     /// The end of a token is not looked at.
     TokenEndIgnored = "token-end-ignored";
     /// The end of a connection whose lease was taken over ends the lease of the newer one.

@@ -31,6 +31,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             }
             Effect::Membership(user, id, _) => self.listen_too(&user, &id),
             Effect::Group(id, _) => self.end_log(&id),
+            Effect::Profile(user, _) => self.tell_profile(user),
             Effect::Tended(user, more) => self.tended(&user, more),
             Effect::Invisible(user, asker, invisible, set) => {
                 self.show_or_hide(&user, invisible, set);
@@ -86,6 +87,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 self.commits.keys.remove(&(user.clone(), key.clone()));
             }
             Effect::Membership(user, id, record) => self.commits.settle_membership(user, id, *record),
+            Effect::Profile(user, profile) => self.commits.settle_profile(user, profile),
             Effect::Device(user, device) => self.settle_device(user, device),
             Effect::User(user, record) => self.settle_user(user, *record),
             Effect::SignedOut(user, device) => self.settle_sign_out(user, device),

@@ -71,7 +71,7 @@ pub trait Verifier: Send + 'static {
     fn verify(&self, token: &str) -> Result<Identity, String>;
 }
 
-/// Who may watch whose presence, besides oneself.
+/// Who may watch whose presence, or ask for whose profile, besides one's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchPolicy {
     /// Users of one direct conversation that has a message, or of one group.
@@ -125,6 +125,8 @@ pub struct CoreConfig {
     pub change_within_ms: u64,
     /// Who may watch whose presence.
     pub watch: WatchPolicy,
+    /// Who may ask for whose profile; who has a direct conversation with a user is told of hers in any case.
+    pub profiles: WatchPolicy,
     /// A device whose socket ended without a goodbye is shown as before for so long: it may be back.
     pub lost_hold_ms: u64,
     /// A mini-program that was hidden is shown as away for so long after its socket ended; then nobody knows.
@@ -161,6 +163,7 @@ impl Default for CoreConfig {
             group_members_max: hongyan_protocol::limits::GROUP_MEMBERS_MAX,
             change_within_ms: 48 * 3_600_000,
             watch: WatchPolicy::default(),
+            profiles: WatchPolicy::default(),
             lost_hold_ms: 600,
             background_lease_ms: 300_000,
             recovery_ms: 20_000,

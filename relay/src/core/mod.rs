@@ -31,6 +31,7 @@ pub mod limits;
 mod logs;
 mod members;
 mod presence;
+mod profiles;
 pub mod queries;
 pub mod queue;
 mod rate;

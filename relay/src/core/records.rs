@@ -19,10 +19,14 @@
 //! | memberships | user, conversation | [`MembershipRecord`] |
 //! | devices | user, device | [`DeviceRecord`] |
 //! | users | user | [`UserRecord`] |
+//! | profiles | user | `wire::Profile` |
+//! | profiles | the empty id, user | nothing: not all who are to be told of the profile are yet |
 
 use bytes::Bytes;
 use hongyan_protocol::wire::MessageChangeKind;
-use hongyan_protocol::{ChangeNumber, ConversationId, DeviceId, GroupVersion, Key, Pos, Seq, UserId};
+use hongyan_protocol::{
+    ChangeNumber, ConversationId, DIRECT_MARK, DeviceId, GroupVersion, Key, Pos, Seq, UserId,
+};
 use prost::Message;
 
 use super::queue::Diffusion;
@@ -52,6 +56,12 @@ pub(crate) struct KeyRecord {
     /// A change was asked for, and the message `seq` was so already.
     #[prost(bool, tag = "5")]
     pub(crate) unchanged: bool,
+    /// The version of the profile that the key made; 0 of what is none. Such a record names no conversation.
+    #[prost(uint64, tag = "6")]
+    pub(crate) profile: u64,
+    /// Of such a one the key itself: nothing else names it.
+    #[prost(string, tag = "7")]
+    pub(crate) key: String,
 }
 
 impl KeyRecord {
@@ -217,6 +227,32 @@ pub(crate) fn device_key(user: &UserId, device: &DeviceId) -> Bytes {
 
 pub(crate) fn user_key(user: &UserId) -> Bytes {
     prefix(user.as_str())
+}
+
+pub(crate) fn profile_key(user: &UserId) -> Bytes {
+    prefix(user.as_str())
+}
+
+/// That a user's profile is still to be told. No user's id is empty, so these lie together, before all profiles.
+pub(crate) fn telling_key(user: &UserId) -> Bytes {
+    joined("", user.as_str())
+}
+
+/// Where a user's direct conversations lie among her memberships: the first key after those up to `after`, and the first
+/// after all.
+pub(crate) fn directs_range(user: &UserId, after: Option<&ConversationId>) -> (Bytes, Bytes) {
+    let beginning =
+        |mark: char| [prefix(user.as_str()).as_ref(), &[u8::try_from(mark).unwrap_or(0)]].concat();
+    let from = match after {
+        // The key ends with a zero byte, and this is the next key there can be.
+        Some(id) => [membership_key(user, id).as_ref(), &[0]].concat(),
+        None => beginning(DIRECT_MARK),
+    };
+    let mut to = beginning(DIRECT_MARK);
+    if let Some(last) = to.last_mut() {
+        *last += 1;
+    }
+    (from.into(), to.into())
 }
 
 /// Where the keys that begin with this id begin.

@@ -18,6 +18,7 @@ use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Ve
 use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
 use super::logs::Logs;
 use super::presence::{End, Presences};
+use super::profiles::Telling;
 use super::queries::Answer;
 use super::queue::tending::Tending;
 use super::rate::Rate;
@@ -44,6 +45,7 @@ pub struct Relay<S, V> {
     pub(super) devices: Devices,
     pub(super) presences: Presences,
     pub(super) tending: Tending,
+    pub(super) telling: Telling,
     pub(super) deadlines: Deadlines,
     pub(super) line: VecDeque<ConnectionId>,
     pub(super) send_rate: Rate,
@@ -75,6 +77,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let epoch = open_epoch(&store, &mut entropy)?;
         let presences = Presences::new(&mut entropy);
         let logs = Logs::open(&store)?;
+        let telling = Telling::open(&store)?;
         Ok(Self {
             send_rate: Rate::new(config.sends_per_second, config.sends_burst),
             request_rate: Rate::new(config.requests_per_second, config.requests_burst),
@@ -93,6 +96,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             devices: Devices::default(),
             presences,
             tending: Tending::default(),
+            telling,
             deadlines: Deadlines::default(),
             line: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -127,6 +131,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.go_around();
         self.push_logs();
         self.tend_next();
+        self.tell_of_profiles();
         if let Some((ticket, batch)) = self.commits.start(&mut self.users, self.now.time) {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
@@ -306,7 +311,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Some(Timer::Sweep) => self.sweep(),
                 Some(Timer::Cursors) => self.write_devices(),
                 // So are these.
-                Some(Timer::Watches | Timer::Fanout | Timer::Logs) => {}
+                Some(Timer::Watches | Timer::Fanout | Timer::Logs | Timer::Profiles) => {}
                 Some(Timer::Recovery) => self.end_recovery(),
                 Some(Timer::Presence(user)) => self.look_at_presence(&user),
                 Some(Timer::Push(user)) => self.end_pace(&user),

@@ -13,7 +13,7 @@ use hongyan_protocol::{ChangeNumber, ConversationId, DeviceId, Epoch, GroupVersi
 use super::records::{
     ChangeRecord, DeviceRecord, FORMAT, GroupRecord, KeyRecord, META_EPOCH, META_FORMAT, MemberRecord,
     MembershipRecord, UserRecord, change_key, group_change_key, group_key, member_key, membership_key,
-    message_key, prefix, prefix_end,
+    message_key, prefix, prefix_end, profile_key,
 };
 use super::users::last_number;
 use crate::store::{Order, Store, StoreError, Table};
@@ -79,6 +79,7 @@ pub fn verify<S: Store>(store: &S, tell: &mut dyn FnMut(Word<'_>)) -> Summary {
     check.each_row(Table::Memberships, Check::membership_row);
     check.each_row(Table::Devices, Check::device_row);
     check.each_row(Table::Users, Check::user_row);
+    check.each_row(Table::Profiles, Check::profile_row);
     check.summary
 }
 
@@ -283,6 +284,13 @@ impl<'s, S: Store> Check<'s, S> {
         UserId::new(user).map_err(|_| "its user is no valid id")?;
         Key::new(name).map_err(|_| "it is no valid key")?;
         let record: KeyRecord = decode(value)?;
+        if record.profile > 0 {
+            let profile = self.profile(user)?.ok_or("the profile that it made is not there")?;
+            if record.profile > profile.version {
+                return Err(format!("it made version {} of a profile, which is not there", record.profile));
+            }
+            return if record.key == name { Ok(()) } else { Err("it is another key's".into()) };
+        }
         let id = ConversationId::new(&record.conversation).map_err(|_| "it names no valid conversation")?;
         if record.seq == 0 {
             // Its first change says who made it, and when.
@@ -389,7 +397,32 @@ impl<'s, S: Store> Check<'s, S> {
         decode::<UserRecord>(value).map(drop)
     }
 
+    fn profile_row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        let name = first(key)?;
+        if name.is_empty() {
+            let (_, user) = joined(key)?;
+            return match self.profile(user)? {
+                Some(_) => Ok(()),
+                None => Err("the profile that is to be told is not there".into()),
+            };
+        }
+        UserId::new(name).map_err(|_| "its user is no valid id")?;
+        if key.len() != name.len() + 1 {
+            return Err("its key has more than a user".into());
+        }
+        let profile: wire::Profile = decode(value)?;
+        if profile.user != name || profile.version == 0 {
+            return Err("the profile says that it is another one's, or has no version".into());
+        }
+        Ok(())
+    }
+
     // ------------------------------------------------------------ what rows say of each other
+
+    fn profile(&self, user: &str) -> Result<Option<wire::Profile>, Fault> {
+        let user = UserId::new(user).map_err(|_| "its user is no valid id")?;
+        self.get(Table::Profiles, &profile_key(&user))?.map(|profile| decode(&profile)).transpose()
+    }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
         let failed =

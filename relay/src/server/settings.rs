@@ -269,6 +269,10 @@ keys! {
         "After the relay's start nobody is called offline for so long, since devices come back. It should be more than \
          `timers.drain_spread_ms`, and 30 s at most together with it.";
 
+    "profiles.visible_to", Text, core.profiles,
+        "Who may ask for whose name and picture: `members` (users of one direct conversation that has a message, or of \
+         one group), `everyone`, or `nobody`. Who has a direct conversation with a user is told of hers in any case.";
+
     "timers.head_ms", Count(100, HOUR_MS), head_ms,
         "An HTTP request's head must have come by then; an idle HTTP connection is kept as long.";
     "timers.hello_ms", Count(100, HOUR_MS), core.hello_ms,

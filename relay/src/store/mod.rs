@@ -45,11 +45,13 @@ pub enum Table {
     Devices,
     /// What holds for a user on all devices: user → invisible, when last seen, revoked tokens.
     Users,
+    /// What users show of themselves: user → name, picture, version.
+    Profiles,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Table::Meta,
         Table::Messages,
         Table::Changes,
@@ -62,6 +64,7 @@ impl Table {
         Table::Memberships,
         Table::Devices,
         Table::Users,
+        Table::Profiles,
     ];
 
     /// The name that an engine gives it on disk.
@@ -80,6 +83,7 @@ impl Table {
             Table::Memberships => "memberships",
             Table::Devices => "devices",
             Table::Users => "users",
+            Table::Profiles => "profiles",
         }
     }
 }

@@ -428,6 +428,17 @@ pub fn changes(conversation: &str, after: u64) -> Verb {
     Verb::Changes(wire::Changes { conversation: conversation.into(), after, limit: 0 })
 }
 
+pub fn set_profile(key: &str, name: Option<&str>, avatar: Option<&str>) -> Verb {
+    let (name, avatar) = (name.map(str::to_owned), avatar.map(str::to_owned));
+    Verb::SetProfile(wire::SetProfile { key: key.into(), name, avatar })
+}
+
+pub fn get_profiles(known: &[(&str, u64)]) -> Verb {
+    let known =
+        known.iter().map(|(user, version)| wire::KnownProfile { user: (*user).into(), version: *version });
+    Verb::GetProfiles(wire::GetProfiles { users: known.collect() })
+}
+
 pub fn mark_read(conversation: &str, seq: u64) -> Verb {
     Verb::MarkRead(wire::MarkRead { conversation: conversation.into(), seq })
 }
@@ -477,5 +488,7 @@ pub fn name(event: &Event) -> String {
         Event::Invisible(_) => "invisible".into(),
         Event::MessageChanged(_) => "message changed".into(),
         Event::ChangePage(_) => "change page".into(),
+        Event::ProfileSet(_) => "profile set".into(),
+        Event::ProfileList(_) => "profile list".into(),
     }
 }

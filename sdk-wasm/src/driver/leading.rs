@@ -181,6 +181,7 @@ fn is_of_a_save(event: &Event) -> bool {
         | Event::Conversation(_)
         | Event::Group(_)
         | Event::Change { .. }
+        | Event::Profile(_)
         | Event::Gap
         | Event::LogGap { .. }
         | Event::ChangesGap { .. } => true,

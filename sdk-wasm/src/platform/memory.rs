@@ -41,7 +41,12 @@ impl Cache for MemoryCache {
                 }
                 Write::ConversationGone(conversation) => drop(messages.remove(&conversation)),
                 Write::Clear => messages.clear(),
-                Write::Meta(_) | Write::Conversation(..) | Write::Outbox(..) | Write::OutboxGone(_) => {}
+                Write::Meta(_)
+                | Write::Conversation(..)
+                | Write::Profile(..)
+                | Write::ProfileGone(_)
+                | Write::Outbox(..)
+                | Write::OutboxGone(_) => {}
             }
         }
         drop(messages);

@@ -60,7 +60,7 @@ export class SdkPage {
         window.chat = await window.hongyan.connect({ user, token, ...options })
         /** @type {[string, unknown, number][]} */
         const events = (window.kept.events = [])
-        for (const name of /** @type {const} */ (['message', 'change', 'outbox', 'conversation', 'state', 'gap', 'group', 'presence', 'typing'])) {
+        for (const name of /** @type {const} */ (['message', 'change', 'outbox', 'conversation', 'state', 'gap', 'group', 'presence', 'profile', 'typing'])) {
           window.chat.on(name, (payload) => events.push([name, payload, Date.now()]))
         }
       },

@@ -242,10 +242,16 @@ fn command(program: &mut Program<'_>, conversations: &[String]) -> Command {
             },
         },
         15 => Command::Watch { by: program.small() % 4, users: users(program) },
-        16 => match program.below(4) {
+        16 => match program.below(6) {
             0 => Command::Devices,
             1 => Command::SignOut(DeviceId::new("phone").expect("an id")),
             2 => Command::SetInvisible(program.flag()),
+            3 => Command::Profiles(users(program)),
+            4 => Command::SetProfile {
+                key: program.flag().then(|| key(program)),
+                name: program.flag().then(|| program.text(&["Alice", ""])),
+                avatar: program.flag().then(|| program.text(&["http://a", ""])),
+            },
             _ => Command::Typing(conversation),
         },
         _ => Command::Send {

@@ -28,6 +28,11 @@ pub(crate) fn entry(epoch: &str, pos: u64) -> wire::Entry {
         1 => message(direct(0, 1), 3 * round + 2, "bob"),
         2 => message(GROUP.into(), round + 1, "carol"),
         3 => message(direct(0, 1), 3 * round + 3, "alice"),
+        4 if round % 3 == 2 => Change::Profile(wire::Profile {
+            user: USERS[usize::try_from(round % 2).unwrap_or(0)].into(),
+            version: round / 6 + 1,
+            ..wire::Profile::default()
+        }),
         4 => Change::Read(wire::ReadMark { conversation: direct(0, 1), seq: 3 * round + 2 }),
         _ if round % 2 == 1 => Change::Diffusion(wire::Diffusion {
             conversation: GROUP.into(),
@@ -160,7 +165,11 @@ pub(crate) fn event(program: &mut Program<'_>, epoch: &str, conversations: &[Str
 }
 
 fn of_changes(program: &mut Program<'_>, conversation: String) -> Event {
-    match program.below(3) {
+    match program.below(5) {
+        3 => {
+            Event::ProfileSet(wire::ProfileSet { key: program.text(&KEYS), profile: Some(profile(program)) })
+        }
+        4 => Event::ProfileList(wire::ProfileList { profiles: program.times(0..4, profile) }),
         0 => {
             let changes = message_changes(program, GROUP);
             Event::LogChanges(wire::LogChanges { conversation: GROUP.into(), changes })
@@ -174,6 +183,16 @@ fn of_changes(program: &mut Program<'_>, conversation: String) -> Event {
             let message = program.flag().then(|| log_message(program, &conversation, seq));
             Event::MessageChanged(wire::MessageChanged { key, message })
         }
+    }
+}
+
+fn profile(program: &mut Program<'_>) -> wire::Profile {
+    wire::Profile {
+        user: user(program),
+        version: program.number(),
+        time: program.number(),
+        name: program.text(&["Alice", ""]),
+        avatar: program.text(&["http://a", ""]),
     }
 }
 

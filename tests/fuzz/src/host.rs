@@ -22,6 +22,7 @@ pub(crate) struct Disk {
     pub(crate) conversations: BTreeMap<ConversationId, Bytes>,
     pub(crate) outbox: BTreeMap<u64, Bytes>,
     messages: BTreeMap<(ConversationId, u64), Bytes>,
+    profiles: BTreeMap<UserId, Bytes>,
 }
 
 impl Disk {
@@ -41,6 +42,8 @@ impl Disk {
                 }
                 Write::Outbox(order, record) => drop(self.outbox.insert(order, record)),
                 Write::OutboxGone(order) => drop(self.outbox.remove(&order)),
+                Write::Profile(user, record) => drop(self.profiles.insert(user, record)),
+                Write::ProfileGone(user) => drop(self.profiles.remove(&user)),
             }
         }
     }
@@ -50,6 +53,7 @@ impl Disk {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            profiles: self.profiles.values().cloned().collect(),
             term: self.term,
         }
     }

@@ -143,6 +143,16 @@ impl Peer {
                 readable(&user, &page.conversation);
                 assert!(page.members.windows(2).all(|pair| pair[0].user < pair[1].user));
             }
+            Event::ProfileSet(set) => {
+                let profile = set.profile.expect("a change is answered with the profile");
+                assert!(profile.user == user, "a change of another's profile");
+                assert!(profile.version == 0 || has(durable, Table::Profiles, &alone(&user)));
+            }
+            Event::ProfileList(list) => {
+                for profile in &list.profiles {
+                    assert!(profile.version > 0 && has(durable, Table::Profiles, &alone(&profile.user)));
+                }
+            }
             Event::Watched(watched) => {
                 watched.presences.iter().for_each(|presence| may_be_seen(&user, presence, durable));
             }
@@ -176,7 +186,16 @@ impl Peer {
         self.cursor = entry.pos;
         self.resumes = false;
         assert!(has_entry(durable, user, entry.pos), "an entry is told before it is durable");
-        match entry.change.as_ref().expect("an entry of a kind") {
+        // Of a profile that a later entry tells there is none.
+        let Some(change) = &entry.change else { return };
+        match change {
+            entry::Change::Profile(profile) => {
+                assert!(profile.version > 0 && has(durable, Table::Profiles, &alone(&profile.user)));
+                let direct = direct_of(user, &profile.user);
+                assert!(profile.user == user || has(durable, Table::Memberships, &joined(user, &direct)));
+                // It is told as it is now.
+                return;
+            }
             entry::Change::Message(message) => {
                 readable(user, &message.conversation);
                 assert!(has(durable, Table::Messages, &numbered(&message.conversation, message.seq)));
@@ -258,9 +277,7 @@ fn may_be_seen(user: &str, presence: &wire::Presence, durable: &MemoryStore) {
     if presence.user == user {
         return;
     }
-    let id = |user: &str| UserId::new(user).expect("the relay names users by ids");
-    let direct = ConversationId::direct(&id(user), &id(&presence.user));
-    let mut shares = has(durable, Table::Memberships, &joined(user, direct.as_str()));
+    let mut shares = has(durable, Table::Memberships, &joined(user, &direct_of(user, &presence.user)));
     let mut see = |key: &[u8], _: &[u8]| {
         let group = key.split(|byte| *byte == 0).next().unwrap_or_default();
         let member = |user: &str| [group, &[0], user.as_bytes(), &[0]].concat();
@@ -293,4 +310,13 @@ fn joined(first: &str, second: &str) -> Vec<u8> {
 
 fn numbered(id: &str, number: u64) -> Vec<u8> {
     [id.as_bytes(), &[0], &number.to_be_bytes()].concat()
+}
+
+fn alone(id: &str) -> Vec<u8> {
+    [id.as_bytes(), &[0]].concat()
+}
+
+fn direct_of(one: &str, other: &str) -> String {
+    let id = |user: &str| UserId::new(user).expect("the relay names users by ids");
+    ConversationId::direct(&id(one), &id(other)).as_str().to_owned()
 }

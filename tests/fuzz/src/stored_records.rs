@@ -115,6 +115,8 @@ fn written() -> &'static (Vec<Row>, String) {
         let users = vec!["carol".to_owned()];
         bed.ask(Verb::RemoveMembers(wire::RemoveMembers { conversation: group.clone(), users }));
         bed.ask(Verb::MarkRead(wire::MarkRead { conversation: direct(0, 1), seq: 1 }));
+        let (key, name) = ("k6".to_owned(), Some("Alice".to_owned()));
+        bed.ask(Verb::SetProfile(wire::SetProfile { key, name, avatar: None }));
         bed.login("bob", "", 0);
         bed.ask(send(&direct(0, 1), "k1"));
         bed.ask(Verb::Ack(wire::Ack { cursor: 3 }));

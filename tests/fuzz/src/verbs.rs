@@ -82,7 +82,16 @@ fn of_presence(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
 
 /// What has to do with what may change.
 fn of_changes(program: &mut Program<'_>, known: &Known<'_>) -> Verb {
-    match program.below(4) {
+    match program.below(6) {
+        4 => Verb::SetProfile(wire::SetProfile {
+            key: program.text(&KEYS),
+            name: program.flag().then(|| program.text(&["Alice", ""])),
+            avatar: program.flag().then(|| program.text(&["http://a", ""])),
+        }),
+        5 => Verb::GetProfiles(wire::GetProfiles {
+            users: program
+                .times(0..4, |program| wire::KnownProfile { user: user(program), version: program.number() }),
+        }),
         0 => Verb::RenameGroup(wire::RenameGroup {
             conversation: conversation(program, known.groups),
             title: program.text(&["Swans", ""]),

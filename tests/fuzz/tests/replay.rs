@@ -52,9 +52,9 @@ fn the_corpus_reaches_every_event_and_every_verb() {
         events.extend(reach.events);
         answers.extend(reach.answers);
     }
-    assert_eq!(events.len(), 25, "the kinds of events that the relay sent");
+    assert_eq!(events.len(), 27, "the kinds of events that the relay sent");
     assert_eq!(answers.len(), 11, "the kinds of answers that the app's server got");
     let verbs: HashSet<_> =
         inputs("corpus", "client_core").iter().flat_map(|(_, bytes)| verbs_of_client_core(bytes)).collect();
-    assert_eq!(verbs.len(), 25, "the kinds of verbs that the client sent");
+    assert_eq!(verbs.len(), 27, "the kinds of verbs that the client sent");
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
 use hongyan_client::{Restored, Write};
-use hongyan_protocol::{ConversationId, Seq};
+use hongyan_protocol::{ConversationId, Seq, UserId};
 
 /// A cache. It must apply each transaction whole or not at all.
 pub trait CacheStore: Send {
@@ -32,6 +32,7 @@ struct Records {
     conversations: BTreeMap<ConversationId, Bytes>,
     messages: BTreeMap<(ConversationId, Seq), Bytes>,
     outbox: BTreeMap<u64, Bytes>,
+    profiles: BTreeMap<UserId, Bytes>,
 }
 
 impl Records {
@@ -58,6 +59,12 @@ impl Records {
             Write::OutboxGone(order) => {
                 self.outbox.remove(&order);
             }
+            Write::Profile(user, record) => {
+                self.profiles.insert(user, record);
+            }
+            Write::ProfileGone(user) => {
+                self.profiles.remove(&user);
+            }
         }
     }
 
@@ -66,6 +73,7 @@ impl Records {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            profiles: self.profiles.values().cloned().collect(),
             term: 0,
         }
     }
@@ -84,6 +92,7 @@ impl Records {
         writes.extend(self.conversations.iter().map(|(id, r)| Write::Conversation(id.clone(), r.clone())));
         writes.extend(self.messages.iter().map(|((id, seq), r)| Write::Message(id.clone(), *seq, r.clone())));
         writes.extend(self.outbox.iter().map(|(order, r)| Write::Outbox(*order, r.clone())));
+        writes.extend(self.profiles.iter().map(|(user, r)| Write::Profile(user.clone(), r.clone())));
         writes
     }
 }
@@ -192,6 +201,8 @@ fn put_transaction(writes: &[Write]) -> Vec<u8> {
             Write::MessagesBelow(id, seq) => (5, id.as_str(), seq.0, &[]),
             Write::Outbox(order, record) => (6, "", *order, record),
             Write::OutboxGone(order) => (7, "", *order, &[]),
+            Write::Profile(user, record) => (8, user.as_str(), 0, record),
+            Write::ProfileGone(user) => (9, user.as_str(), 0, &[]),
         };
         body.push(kind);
         body.extend(number.to_le_bytes());
@@ -229,7 +240,9 @@ fn take_write(body: &mut Bytes) -> Option<Write> {
         (length <= body.len()).then(|| body.split_to(length))
     };
     let (id, record) = (part()?, part()?);
-    let id = || ConversationId::new(std::str::from_utf8(&id).ok()?).ok();
+    let name = std::str::from_utf8(&id).ok();
+    let id = || ConversationId::new(name?).ok();
+    let user = || UserId::new(name?).ok();
     Some(match kind {
         0 => Write::Clear,
         1 => Write::Meta(record),
@@ -239,6 +252,8 @@ fn take_write(body: &mut Bytes) -> Option<Write> {
         5 => Write::MessagesBelow(id()?, Seq(number)),
         6 => Write::Outbox(number, record),
         7 => Write::OutboxGone(number),
+        8 => Write::Profile(user()?, record),
+        9 => Write::ProfileGone(user()?),
         _ => return None,
     })
 }
@@ -269,11 +284,14 @@ mod tests {
         let mut cache = DiskCache::open(&path).unwrap();
         assert_eq!(cache.load(&id, Seq(1), Seq(9)).len(), 2);
         assert!(cache.restore().outbox.is_empty());
-        cache.save(&[message(3), Write::MessagesBelow(id.clone(), Seq(2))]).unwrap();
+        let bob = UserId::new("bob").unwrap();
+        let profile = Write::Profile(bob, "p".into());
+        cache.save(&[message(3), Write::MessagesBelow(id.clone(), Seq(2)), profile]).unwrap();
         drop(cache);
         let mut cache = DiskCache::open(&path).unwrap();
         let seqs: Vec<_> = cache.load(&id, Seq(1), Seq(9)).into_iter().map(|(seq, _)| seq.0).collect();
         assert_eq!(seqs, [2, 3]);
         assert_eq!(cache.restore().meta, Some("m".into()));
+        assert_eq!(cache.restore().profiles, [Bytes::from_static(b"p")]);
     }
 }

@@ -55,6 +55,7 @@ pub(crate) struct Cache {
     conversations: BTreeMap<ConversationId, Bytes>,
     messages: BTreeMap<ConversationId, BTreeMap<Seq, Bytes>>,
     outbox: BTreeMap<u64, Bytes>,
+    profiles: BTreeMap<UserId, Bytes>,
     /// For the checker: the epoch and position of the snapshot that it began with, after which it holds everything.
     pub(crate) from: (String, u64),
 }
@@ -94,6 +95,12 @@ impl Cache {
                 Write::OutboxGone(order) => {
                     self.outbox.remove(&order);
                 }
+                Write::Profile(user, record) => {
+                    self.profiles.insert(user, record);
+                }
+                Write::ProfileGone(user) => {
+                    self.profiles.remove(&user);
+                }
             }
         }
     }
@@ -105,6 +112,7 @@ impl Cache {
             meta: self.meta.clone(),
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
+            profiles: self.profiles.values().cloned().collect(),
             term: 0,
         }
     }
@@ -148,6 +156,13 @@ impl Cache {
         })
     }
 
+    /// The versions of the profiles that are kept.
+    #[must_use]
+    pub(crate) fn profiles(&self) -> BTreeMap<String, u64> {
+        let profiles = self.profiles.values().filter_map(|record| wire::Profile::decode(record.clone()).ok());
+        profiles.map(|profile| (profile.user, profile.version)).collect()
+    }
+
     /// How far the logs of groups were told.
     #[must_use]
     pub(crate) fn logs(&self) -> BTreeMap<String, u64> {
@@ -162,6 +177,7 @@ impl Cache {
             && self.conversations.is_empty()
             && self.messages.is_empty()
             && self.outbox.is_empty()
+            && self.profiles.is_empty()
     }
 
     /// Where the cache is in the queue.

@@ -29,6 +29,10 @@ pub(crate) enum Asked {
     Page(ConversationId),
     /// A change of a message.
     Change,
+    /// A change of what the user shows of herself.
+    Profile,
+    /// What others show.
+    Profiles,
     /// To watch users.
     Watch,
     /// The devices of its user, of which these had been signed out, in this epoch.
@@ -76,6 +80,8 @@ pub(crate) struct Told {
     pub(crate) logs: BTreeMap<String, u64>,
     /// The last change told of each conversation's messages.
     pub(crate) changes: BTreeMap<String, u64>,
+    /// The last version told of each profile.
+    pub(crate) profiles: BTreeMap<String, u64>,
     /// The read marks as they were told last.
     pub(crate) reads: BTreeMap<String, u64>,
     /// What waits in the outbox, as the application knows it: by its key, what was written.
@@ -382,6 +388,8 @@ impl World {
                     self.app_answered(index, presences);
                 }
             }
+            Some(Asked::Profile) => self.profile_answered(index, answer),
+            Some(Asked::Profiles) => self.profiles_answered(index, answer),
             Some(Asked::Change) => self.change_answered(index, answer),
             Some(Asked::Devices(epoch, signed_out)) => {
                 if let Ok(Answer::Devices(list)) = answer {

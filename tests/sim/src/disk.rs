@@ -353,7 +353,7 @@ fn apply(tables: &mut Tables, batch: &Batch) {
                 tables.queues.insert(key.clone(), value.clone());
             }
         }
-        if let (Table::Messages, Some(value)) = (table, value) {
+        if let (Table::Messages | Table::Profiles, Some(value)) = (table, value) {
             let states = tables.states.entry(key.clone()).or_default();
             // A backup that is put in place brings what is known.
             if states.last() != Some(value) {

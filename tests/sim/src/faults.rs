@@ -90,6 +90,10 @@ faults! {
     ChangeRepeated, "change-repeated", "a change came twice, and was answered with its first result";
     ChangePulled, "change-pulled", "changes of messages that were missing were pulled";
     ToldChanged, "told-changed", "a message was told late, as it was changed meanwhile";
+    ProfileTold, "profile-told", "a device was told what a user shows of herself";
+    ProfileRepeated, "profile-repeated", "a change of a profile came twice, and was answered";
+    ProfileLate, "profile-late", "an entry told a newer profile than the one that it was made for";
+    ProfileResumed, "profile-resumed", "a relay that was killed went on with telling of a profile";
     GoodbyeLost, "goodbye-lost", "a goodbye was lost on its socket";
     BeaconLost, "beacon-lost", "a beacon was lost, and so was what went on the socket";
     BeaconLate, "beacon-late", "a beacon came when the lease was over, or another connection's";

@@ -43,6 +43,12 @@ impl World {
                     self.mattered(Fault::SendRepeated);
                 }
             }
+            Some(Verb::SetProfile(set)) => {
+                let is_new = self.watch.keys.insert((user.unwrap_or_default(), set.key));
+                if !is_new {
+                    self.mattered(Fault::ProfileRepeated);
+                }
+            }
             Some(Verb::ChangeMessage(change)) => {
                 let is_new = self.watch.keys.insert((user.unwrap_or_default(), change.key));
                 if !is_new {
@@ -107,6 +113,13 @@ impl World {
                 }
                 Err(_) => {}
             },
+            relay_frame::Event::ProfileList(list) => self.watch_told_profiles(&user, &list),
+            relay_frame::Event::ProfileSet(set) => {
+                // Who shows nothing and changes nothing is told so.
+                let profiles = set.profile.into_iter().filter(|it| it.version > 0).collect();
+                let list = wire::ProfileList { profiles };
+                self.watch_told_profiles(&user, &list);
+            }
             relay_frame::Event::Watched(watched) => {
                 for presence in watched.presences {
                     self.presence_told(id, &user, presence);
@@ -164,6 +177,11 @@ impl World {
                 Some(Change::MessageChange(change)) => {
                     let of = change.message.as_ref().map(|message| message.conversation.clone());
                     (of.unwrap_or_default(), None, Some(change.number))
+                }
+                Some(Change::Profile(profile)) => {
+                    let made_for = durable.get(at).and_then(|entry| entry.profile);
+                    self.watch_told_entry_profile(user, profile, made_for);
+                    continue;
                 }
                 None => continue,
             };

@@ -31,6 +31,7 @@ mod logs;
 mod network;
 mod people;
 mod presence;
+mod profiles;
 mod queues;
 mod relay_process;
 mod report;

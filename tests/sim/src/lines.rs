@@ -53,6 +53,13 @@ pub(crate) fn told(event: &relay_frame::Event) -> String {
             let message = changed.message.as_ref();
             message.map_or("changed".into(), |it| format!("changed {} of {}", it.seq, it.conversation))
         }
+        relay_frame::Event::ProfileSet(set) => {
+            format!("set version {}", set.profile.as_ref().map_or(0, |profile| profile.version))
+        }
+        relay_frame::Event::ProfileList(list) => {
+            let profiles = list.profiles.iter().map(|it| format!("{} at {}", it.user, it.version));
+            format!("profiles: {}", profiles.collect::<Vec<_>>().join(", "))
+        }
         relay_frame::Event::Ping(_) => "ping".into(),
         relay_frame::Event::Pong(_) => "pong".into(),
     }
@@ -72,6 +79,11 @@ pub(crate) fn said(verb: &Verb) -> Option<String> {
         Verb::Bye(bye) if bye.logout => Some("bye, and logs out".into()),
         Verb::Bye(bye) => Some(format!("bye, back in {} ms, certainly: {}", bye.returns_in_ms, bye.returns)),
         Verb::SetAway(away) => Some(format!("away: {}", away.away)),
+        Verb::SetProfile(set) => Some(format!("shows {:?} {:?}", set.name, set.avatar)),
+        Verb::GetProfiles(get) => {
+            let known = get.users.iter().map(|it| format!("{} after {}", it.user, it.version));
+            Some(format!("profiles of {}", known.collect::<Vec<_>>().join(", ")))
+        }
         Verb::Watch(watch) => Some(format!("watch {:?}", watch.users)),
         Verb::Unwatch(unwatch) => Some(format!("unwatch {:?}", unwatch.users)),
         Verb::Typing(typing) => Some(format!("types in {}", typing.conversation)),

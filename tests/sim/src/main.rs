@@ -23,6 +23,8 @@ npm run sim -- [options]
   --without-logs  groups come by the queues
   --without-changes
                   messages stay as they were written
+  --without-profiles
+                  nobody shows anything of himself
   --without-ends  nobody ends a session
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
@@ -83,6 +85,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
             "--long-queues" => options.scenario.queues = false,
             "--without-logs" => options.scenario.logs = false,
             "--without-changes" => options.scenario.changes = false,
+            "--without-profiles" => options.scenario.profiles = false,
             "--without-ends" => options.scenario.ends = false,
             "--defect" => {
                 let name = value()?;

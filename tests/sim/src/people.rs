@@ -86,6 +86,7 @@ impl World {
                 self.step(chance);
                 self.presence_step(step);
                 self.change_step(step);
+                self.profile_step(step);
                 self.ends_step(step);
                 self.look_around();
                 self.look_at_ends();

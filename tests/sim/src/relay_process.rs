@@ -154,6 +154,9 @@ impl World {
                 self.relay.core = Some(core);
                 self.presence_starts(&config);
                 self.ends_start();
+                if !self.all_profiles_are_told() {
+                    self.mattered(Fault::ProfileResumed);
+                }
                 let life = self.relay.life;
                 self.note(|| format!("the relay starts, life {life}"));
             }

@@ -27,6 +27,8 @@ pub struct Scenario {
     pub logs: bool,
     /// Messages are changed.
     pub changes: bool,
+    /// People change what they show of themselves.
+    pub profiles: bool,
     /// Sessions are ended, if the seed says so.
     pub ends: bool,
     /// A deliberate defect of a core that is switched on.
@@ -46,6 +48,7 @@ impl Scenario {
             queues: true,
             logs: true,
             changes: true,
+            profiles: true,
             ends: true,
             defect: None,
         }
@@ -73,6 +76,12 @@ impl Scenario {
     #[must_use]
     pub fn without_changes(self) -> Self {
         Self { changes: false, ..self }
+    }
+
+    /// The same with people who show nothing of themselves.
+    #[must_use]
+    pub fn without_profiles(self) -> Self {
+        Self { profiles: false, ..self }
     }
 
     /// The same with sessions that nobody ends.
@@ -114,6 +123,9 @@ impl fmt::Display for Scenario {
         }
         if !self.changes {
             write!(f, " --without-changes")?;
+        }
+        if !self.profiles {
+            write!(f, " --without-profiles")?;
         }
         if !self.ends {
             write!(f, " --without-ends")?;

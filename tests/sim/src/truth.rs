@@ -29,23 +29,30 @@ impl RowRecord {
         let mut steps = self.steps.into_iter();
         let mut messages = vec![0_u64; self.conversations.len()];
         let mut changes = messages.clone();
+        let mut profiles = messages.clone();
         (first..).zip(self.entries).filter_map(move |(pos, entry)| {
             let (index, kind) = (usize::try_from(entry >> 3).ok()?, entry & 7);
             let conversation = self.conversations.get(index)?.clone();
             // Of the other kinds the number is of no interest here.
             let step = if matches!(kind, 0 | 4) { 1 } else { steps.next()?.cast_unsigned() };
-            // Where a group changes over is told as the distance from a message, and which way as a number more.
-            if matches!(kind, 0 | 1 | 4..7) {
-                messages[index] = messages[index].wrapping_add(step);
-            }
-            match kind {
-                6 => drop(steps.next()),
-                7 => changes[index] = changes[index].wrapping_add(step),
-                _ => {}
+            // A rare kind has a number more, which says which it is.
+            let rare = if kind == 6 { steps.next() } else { None };
+            let is_profile = rare == Some(2);
+            let last = match kind {
+                // Where a group changes over is told as the distance from a message.
+                0 | 1 | 4 | 5 => Some(&mut messages[index]),
+                6 if !is_profile => Some(&mut messages[index]),
+                6 => Some(&mut profiles[index]),
+                7 => Some(&mut changes[index]),
+                _ => None,
+            };
+            if let Some(last) = last {
+                *last = last.wrapping_add(step);
             }
             let message = matches!(kind, 0 | 1 | 4 | 5).then(|| messages[index]);
             let change = (kind == 7).then(|| changes[index]);
-            Some(Entry { pos, conversation, message, change })
+            let profile = is_profile.then(|| profiles[index]);
+            Some(Entry { pos, conversation, message, change, profile })
         })
     }
 }
@@ -94,6 +101,8 @@ pub(crate) struct Entry {
     pub(crate) message: Option<u64>,
     /// The number of the change of a message.
     pub(crate) change: Option<u64>,
+    /// The version of the profile of the other one of the conversation.
+    pub(crate) profile: Option<u64>,
 }
 
 /// A change of a message.
@@ -221,6 +230,25 @@ pub(crate) fn states_since(
     let before = changes(tables, conversation, 0);
     let before = before.iter().filter(|(at, record)| *at <= number && record.seq == seq).count();
     states(tables, conversation, seq).skip(before).collect::<Vec<_>>().into_iter()
+}
+
+/// A user's profile.
+#[must_use]
+pub(crate) fn profile(tables: &Tables, user: &str) -> Option<wire::Profile> {
+    let value = tables.get(&Table::Profiles)?.get(&prefix(user)[..])?;
+    wire::Profile::decode(value.clone()).ok()
+}
+
+/// A user's profile as it was at any time.
+pub(crate) fn profiles<'a>(tables: &'a Tables, user: &str) -> impl Iterator<Item = wire::Profile> + use<'a> {
+    let states = tables.states.get(&prefix(user)[..]).into_iter().flatten();
+    states.filter_map(|state| wire::Profile::decode(state.clone()).ok())
+}
+
+/// How many profiles are still to be told to some.
+#[must_use]
+pub(crate) fn telling(tables: &Tables) -> usize {
+    rows(tables, Table::Profiles, "", prefix("")).count()
 }
 
 /// Whether a message ever said this.

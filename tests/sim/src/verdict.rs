@@ -71,6 +71,7 @@ impl World {
             }
             self.judge_told(index);
             self.judge_cached(index);
+            self.judge_profiles(index);
             self.judge_lists(index, &logs);
         }
         self.judge_cold(&logs);
@@ -124,6 +125,7 @@ impl World {
         // A frame of a connection that is gone may still come in, and change something.
         let is_calm = |link: &Link| link.up.under_way == 0 || link.up.dead.is_some();
         self.relay.is_quiet()
+            && self.all_profiles_are_told()
             && self.ends.is_quiet()
             && self.links.values().all(is_calm)
             && self.devices.iter().all(|device| {
@@ -171,6 +173,9 @@ impl World {
                 let changes = self.devices[index].cache().changes();
                 words.push(format!("device {index} is not told all changes of messages: {changes:?}"));
             }
+        }
+        if !self.all_profiles_are_told() {
+            words.push("some are still to be told of a profile".into());
         }
         if !self.relay.is_quiet() {
             words.push("the relay is down or commits".into());

@@ -59,6 +59,7 @@ impl World {
             list_epoch: meta.epoch.clone(),
             logs: device.disk.logs(),
             changes: device.disk.changes(),
+            profiles: device.disk.profiles(),
             ..Default::default()
         };
         if !goes_back && before.0 == meta.epoch && before.1 > meta.cursor {
@@ -170,6 +171,7 @@ impl World {
                 told.reads.clear();
                 told.logs.clear();
                 told.changes.clear();
+                told.profiles.clear();
                 told.lines.clear();
                 match told.gaps.pop_front() {
                     Some(gap) => (told.epoch, told.pos) = (gap.epoch, gap.pos),
@@ -185,6 +187,7 @@ impl World {
             }
             Event::State(state) => self.app_state(index, state.status == SessionStatus::Online),
             Event::Presence(presence) => self.app_sees(index, presence),
+            Event::Profile(profile) => self.watch_profile(index, &profile),
             Event::Typing { conversation, user, typing } => {
                 self.typing_shown(index, &conversation, &user, typing);
             }

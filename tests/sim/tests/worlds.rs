@@ -55,8 +55,10 @@ fn check_world(scenario: Scenario) {
     check_whole_world(&scenario.without_ends().without_changes());
 }
 
+/// A world from before people showed anything of themselves in these.
 fn check_whole_world(scenario: &Scenario) {
-    if let Some(breach) = play(scenario, true).breach {
+    let scenario = scenario.clone().without_profiles();
+    if let Some(breach) = play(&scenario, true).breach {
         panic!("{scenario}\n{breach}");
     }
 }

@@ -134,6 +134,12 @@ rows! {
     Devices, NO, Own, Own, Own, _ => wire::Devices {};
     // Another user's device is as one that does not exist.
     SignOut, NO, NO_DEVICE, NO_DEVICE, NO_DEVICE, _ => wire::SignOut { device: DEVICE_OF_ALICE.into() };
+    SetProfile, NO, Own, Own, Own, _ => wire::SetProfile { key: device(), name: Some("intruder".into()), avatar: None };
+    // Answered, with nothing of others in it, as with watching.
+    GetProfiles, NO, Own, Own, Own, ask => wire::GetProfiles {
+        users: ["alice", "bob", "carol", "nobody"].map(str::to_owned).into_iter().filter(|user| *user != ask.user)
+            .map(|user| wire::KnownProfile { user, version: 0 }).collect()
+    };
     SetInvisible, NO, Own, Own, Own, _ => wire::SetInvisible { invisible: true };
 }
 
@@ -241,6 +247,7 @@ impl Probe {
                 Heard::Frame(frame) => {
                     opened |= shows(&frame, self.knows_past)
                         || shows_presence(&frame, self.ask.user)
+                        || shows_profile(&frame, self.ask.user)
                         || shows_devices(&frame);
                     fenced |= frame.request == fence;
                     let of_greeting = Some(frame.request) == greeting;
@@ -281,6 +288,20 @@ fn shows_presence(frame: &RelayFrame, asker: &str) -> bool {
         Some(Event::Watched(watched)) => watched.presences.iter().any(of_others),
         Some(Event::Presence(presence)) => of_others(presence),
         Some(Event::Typed(_)) => true,
+        _ => false,
+    }
+}
+
+/// Whether a frame tells what another user shows of herself.
+fn shows_profile(frame: &RelayFrame, asker: &str) -> bool {
+    let is_of_another = |profile: &wire::Profile| profile.user != asker;
+    match &frame.event {
+        Some(Event::ProfileList(list)) => list.profiles.iter().any(is_of_another),
+        Some(Event::ProfileSet(set)) => set.profile.iter().any(is_of_another),
+        Some(Event::Batch(batch)) => batch.entries.iter().any(|entry| match &entry.change {
+            Some(wire::entry::Change::Profile(profile)) => is_of_another(profile),
+            _ => false,
+        }),
         _ => false,
     }
 }

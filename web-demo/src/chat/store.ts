@@ -3,6 +3,7 @@ import { computed, ref, shallowRef, watch, type ComputedRef, type Ref, type Shal
 import { createLab, type Lab } from '../lab/lab.ts'
 import { unreadOf, upsert } from './list.ts'
 import { Presences } from './presences.ts'
+import { Profiles } from './profiles.ts'
 import { Timelines } from './timelines.ts'
 import { withTyping, type Typings } from './typings.ts'
 
@@ -30,6 +31,7 @@ export interface ChatStore {
   readonly unread: ComputedRef<number>
   readonly timelines: Timelines
   readonly presences: Presences
+  readonly profiles: Profiles
   readonly typings: ShallowRef<Typings>
   readonly lab: Lab
   readonly arrival: ShallowRef<Arrival | undefined>
@@ -70,6 +72,7 @@ export function createChatStore(chat: Chat): ChatStore {
   const notices = shallowRef<readonly Notice[]>([])
   const timelines = new Timelines(chat, () => state.value.status === 'online', tell)
   const presences = new Presences(chat, tell)
+  const profiles = new Profiles(chat, tell)
   const typings = shallowRef<Typings>(new Map())
   const lab = createLab(chat)
   const marked = new Map<string, number>()
@@ -207,7 +210,9 @@ export function createChatStore(chat: Chat): ChatStore {
     chat.on('state', (next) => {
       const back = next.status === 'online' && state.value.status !== 'online'
       state.value = next
-      if (back) timelines.online()
+      if (!back) return
+      timelines.online()
+      profiles.again()
     }),
     chat.on('group', (update) => {
       timelines.membersChanged(update.conversation)
@@ -221,6 +226,7 @@ export function createChatStore(chat: Chat): ChatStore {
       notify({ id: ++noticeId, kind: 'gap' })
       void loadConversations()
       timelines.reload()
+      profiles.again()
     }),
   ]
   const stopListing = watch(conversations, (list) => {
@@ -240,6 +246,7 @@ export function createChatStore(chat: Chat): ChatStore {
     unread: computed(() => unreadOf(conversations.value)),
     timelines,
     presences,
+    profiles,
     typings,
     lab,
     arrival,
@@ -278,6 +285,7 @@ export function createChatStore(chat: Chat): ChatStore {
     stop: () => {
       stopListing()
       presences.stop()
+      profiles.stop()
       lab.stop()
       unsubscribe.forEach((off) => off())
       window.clearTimeout(timer)

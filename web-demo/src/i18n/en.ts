@@ -150,6 +150,9 @@ export const en = {
   self: {
     title: (name: string) => `You are ${name}`,
     open: (name: string) => `${name}: presence and devices`,
+    name: 'Your name',
+    nameHint: 'Shown to those you write with and to members of your groups, instead of your id.',
+    saveName: 'Save',
     invisible: 'Invisible',
     invisibleWhile: (state: string) => `${state}, invisible`,
     invisibleHint: 'Nobody sees whether you are here, on any device.',

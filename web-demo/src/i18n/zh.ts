@@ -149,6 +149,9 @@ export const zh: Dictionary = {
   self: {
     title: (name) => `你是 ${name}`,
     open: (name) => `${name}：在线状态与设备`,
+    name: '你的名字',
+    nameHint: '与你聊天的人和群成员会看到这个名字，而不是你的 ID。',
+    saveName: '保存',
     invisible: '隐身',
     invisibleWhile: (state) => `${state}，隐身`,
     invisibleHint: '在任何设备上，谁都看不到你是否在线。',

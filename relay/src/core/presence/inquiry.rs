@@ -1,11 +1,11 @@
-//! Who may watch whom. Users may watch each other who have a direct conversation with a message in it, or share a
+//! Who may watch whom, and ask for whose profile. Users may watch each other who have a direct conversation with a message in it, or share a
 //! group; who may not, and who does not exist, gets the same answer.
 //!
 //! To find out may take many reads, so an inquiry goes on over several turns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hongyan_protocol::{ConversationId, ConversationKind, UserId};
+use hongyan_protocol::{ConversationId, ConversationKind, ProfileVersion, UserId};
 
 use super::watching::Doubt;
 use crate::core::io::{ConnectionId, Verifier, WatchPolicy};
@@ -24,6 +24,8 @@ const _: () = assert!(PAGE < WATCH_READS_PER_INPUT && PAGE < WATCH_GROUPS_MAX);
 pub(super) enum Purpose {
     /// A request.
     Watch { request: u64 },
+    /// A request for profiles that are newer than these versions.
+    Profiles { request: u64, known: BTreeMap<UserId, ProfileVersion> },
     /// A group that may have been the reason has been left; the other reasons count.
     Doubt(BTreeMap<UserId, Doubt>),
 }
@@ -84,7 +86,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             inquiry.looked += 1;
             if self.may_without_group(&asker, &user, &inquiry.purpose)? {
                 self.permit(connection, &user, inquiry)?;
-            } else if self.config.watch == WatchPolicy::Members {
+            } else if self.policy_of(&inquiry.purpose) == WatchPolicy::Members {
                 inquiry.open.insert(user);
             } else {
                 inquiry.refused.insert(user);
@@ -131,6 +133,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(())
     }
 
+    fn policy_of(&self, purpose: &Purpose) -> WatchPolicy {
+        match purpose {
+            Purpose::Profiles { .. } => self.config.profiles,
+            Purpose::Watch { .. } | Purpose::Doubt(_) => self.config.watch,
+        }
+    }
+
     fn may_without_group(
         &self,
         asker: &UserId,
@@ -140,7 +149,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if asker == user {
             return Ok(true);
         }
-        match self.config.watch {
+        match self.policy_of(purpose) {
             WatchPolicy::Nobody => return Ok(false),
             WatchPolicy::Everyone => return self.exists(user),
             WatchPolicy::Members => {}

@@ -1,10 +1,10 @@
-//! Who watches whom, and the requests about it, which are served in the order of coming.
+//! Who watches whom, and the requests about it and for profiles, which are served in the order of coming.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hongyan_protocol::limits::WATCHED_MAX;
 use hongyan_protocol::wire::{self, PresenceCause, PresenceStatus, relay_frame::Event};
-use hongyan_protocol::{Code, ConversationId, UserId};
+use hongyan_protocol::{Code, ConversationId, ProfileVersion, UserId};
 
 use super::inquiry::{Inquiry, Purpose};
 use super::present::Eyes;
@@ -86,6 +86,16 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         users: Vec<UserId>,
     ) -> Result<(), Refusal> {
         self.add_job(connection, Job::Unwatch(users))
+    }
+
+    pub(in crate::core) fn ask_for_profiles(
+        &mut self,
+        connection: ConnectionId,
+        request: u64,
+        known: BTreeMap<UserId, ProfileVersion>,
+    ) -> Result<(), Refusal> {
+        let users = known.keys().cloned().collect();
+        self.add_job(connection, Job::Look(Inquiry::new(Purpose::Profiles { request, known }, users)))
     }
 
     fn add_job(&mut self, connection: ConnectionId, job: Job) -> Result<(), Refusal> {
@@ -193,6 +203,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             }
             Ok(true) => self.answer_inquiry(connection, inquiry),
             Err(error) => match inquiry.purpose {
+                Purpose::Profiles { request, .. } => self.refuse(connection, request, error.into()),
                 Purpose::Watch { request } => {
                     for user in &inquiry.fresh {
                         self.forget_watch(connection, user);
@@ -218,6 +229,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 });
                 let presences = presences.collect();
                 self.answer(connection, request, Event::Watched(wire::Watched { presences }));
+            }
+            Purpose::Profiles { request, mut known } => {
+                known.retain(|user, _| !inquiry.refused.contains(user));
+                match self.profiles_after(&known) {
+                    Ok(list) => self.answer(connection, request, Event::ProfileList(list)),
+                    Err(error) => self.refuse(connection, request, error.into()),
+                }
             }
             Purpose::Doubt(_) => {
                 for user in &inquiry.refused {

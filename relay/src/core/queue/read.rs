@@ -1,6 +1,6 @@
 //! Reading a queue: rows from the store, and the batches that devices get of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
@@ -101,7 +101,8 @@ impl Messages {
                 | Target::Group(_)
                 | Target::Change(_)
                 | Target::LogBegins(_)
-                | Target::LogEnds(_) => None,
+                | Target::LogEnds(_)
+                | Target::Profile(_) => None,
             })
             .collect();
         wanted.sort_unstable();
@@ -125,6 +126,21 @@ impl Messages {
         }
         Ok(Self(found))
     }
+}
+
+/// Which of these point to a profile that a later one points to as well. A profile is told as it is now, so once is
+/// enough; and the last time, because a device passes over what it had before, when that was older.
+fn told_later(references: &[Reference]) -> Vec<bool> {
+    let mut profiles = BTreeSet::new();
+    let is_told = |reference: &Reference| {
+        matches!(reference.target, Target::Profile(_)) && !profiles.insert(reference.conversation.clone())
+    };
+    if defects::is_on(Defect::ProfileToldFirst) {
+        return references.iter().map(is_told).collect();
+    }
+    let mut is_told: Vec<_> = references.iter().rev().map(is_told).collect();
+    is_told.reverse();
+    is_told
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
@@ -192,18 +208,22 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let left = self.drop_stale_copies(user, &mut references)?;
         let mut messages = Messages::read(&self.store, &references)?;
         let (mut batch, mut last) = (BatchBuilder::default(), sent);
-        for reference in references {
+        let is_told_later = told_later(&references);
+        for (reference, is_told_later) in references.into_iter().zip(is_told_later) {
             if batch.is_full() {
                 break;
             }
             let left = left.get(&reference.conversation);
-            let change = self.change_of(user, last.next(), reference, &mut messages)?;
+            let change = match is_told_later {
+                true => None,
+                false => Some(self.change_of(user, last.next(), reference, &mut messages)?),
+            };
             last = last.next();
             batch.push(
                 last,
-                match left {
-                    Some(time) => before(*time, change)?,
-                    None => Some(change),
+                match (left, change) {
+                    (Some(time), Some(change)) => before(*time, change)?,
+                    (_, change) => change,
                 },
             );
         }
@@ -290,6 +310,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             (Target::Read(seq), _) => {
                 let conversation = conversation.as_str().to_owned();
                 Ok(Change::Read(encode(&wire::ReadMark { conversation, seq })))
+            }
+            (Target::Profile(_), _) => {
+                let of = conversation.peer_of(user).ok_or_else(|| damaged("points to nobody's profile"))?;
+                let profile = self.profile_durable(&of)?;
+                profile.map(Change::Profile).ok_or_else(|| damaged("points to a profile that is not there"))
             }
             (Target::LogBegins(seq), _) => Ok(Change::Diffusion(diffusion(&conversation, seq, true))),
             (Target::LogEnds(seq), _) => Ok(Change::Diffusion(diffusion(&conversation, seq, false))),

@@ -31,6 +31,9 @@ pub enum Target {
     LogBegins(u64),
     /// The group's messages after this seq come by the queue again.
     LogEnds(u64),
+    /// The profile of the other user of this direct conversation, of this version or a later one; in one's notes to
+    /// oneself, one's own.
+    Profile(u64),
 }
 
 /// One entry of a queue.
@@ -93,9 +96,14 @@ const READ: u64 = 2;
 const GROUP: u64 = 3;
 const NEXT_MESSAGE_COPY: u64 = 4;
 const MESSAGE_COPY: u64 = 5;
-/// With two numbers: the seq, and whether messages come by the log from there on.
-const LOG: u64 = 6;
+/// With two numbers: the second says which of the rare kinds it is.
+const RARE: u64 = 6;
 const CHANGE: u64 = 7;
+
+/// The rare kinds.
+const LOG_ENDS: i64 = 0;
+const LOG_BEGINS: i64 = 1;
+const PROFILE: i64 = 2;
 
 /// The last number of each kind in one conversation.
 #[derive(Clone, Copy, Default)]
@@ -104,6 +112,7 @@ struct Last {
     read: u64,
     group: u64,
     change: u64,
+    profile: u64,
 }
 
 impl Reference {
@@ -161,10 +170,17 @@ impl Row {
                     stored.steps.push(step(&mut last.change, number));
                     CHANGE
                 }
-                Target::LogBegins(seq) | Target::LogEnds(seq) => {
-                    stored.steps.push(step(&mut last.message, seq));
-                    stored.steps.push(i64::from(matches!(target, Target::LogBegins(_))));
-                    LOG
+                Target::LogBegins(seq) => {
+                    stored.steps.extend([step(&mut last.message, seq), LOG_BEGINS]);
+                    RARE
+                }
+                Target::LogEnds(seq) => {
+                    stored.steps.extend([step(&mut last.message, seq), LOG_ENDS]);
+                    RARE
+                }
+                Target::Profile(version) => {
+                    stored.steps.extend([step(&mut last.profile, version), PROFILE]);
+                    RARE
                 }
             };
             if let (Some(copy), NEXT_MESSAGE | MESSAGE) = (copy, kind) {
@@ -199,11 +215,12 @@ impl Row {
             let index = index.ok_or_else(|| damaged("has an entry of no conversation"))?;
             let last = &mut lasts[index];
             let kind = entry & ((1 << KIND_BITS) - 1);
-            let mut number = |last: &mut u64| -> Result<u64, StoreError> {
-                let step = steps.next().ok_or_else(|| damaged("lacks a number"))?;
+            let mut next = || steps.next().ok_or_else(|| damaged("lacks a number"));
+            let add = |last: &mut u64, step: i64| {
                 *last = last.wrapping_add(step.cast_unsigned());
-                Ok(*last)
+                *last
             };
+            let mut number = |last: &mut u64| Ok::<_, StoreError>(add(last, next()?));
             let target = match kind {
                 NEXT_MESSAGE | NEXT_MESSAGE_COPY => {
                     last.message = last.message.checked_add(1).ok_or_else(|| damaged("counts too far"))?;
@@ -216,10 +233,11 @@ impl Row {
                 }
                 GROUP => Target::Group(number(&mut last.group)?),
                 CHANGE => Target::Change(number(&mut last.change)?),
-                LOG => match (number(&mut last.message)?, number(&mut 0)?) {
-                    (seq, 1) => Target::LogBegins(seq),
-                    (seq, 0) => Target::LogEnds(seq),
-                    _ => return Err(damaged("says neither that a log begins nor that it ends")),
+                RARE => match (next()?, next()?) {
+                    (step, LOG_BEGINS) => Target::LogBegins(add(&mut last.message, step)),
+                    (step, LOG_ENDS) => Target::LogEnds(add(&mut last.message, step)),
+                    (step, PROFILE) => Target::Profile(add(&mut last.profile, step)),
+                    _ => return Err(damaged("has an entry of a rare kind that this version does not know")),
                 },
                 _ => return Err(damaged("has an entry of a kind that this version does not know")),
             };
@@ -277,7 +295,7 @@ mod tests {
 
     fn drawn() -> impl Strategy<Value = Drawn> {
         let number = prop_oneof![0..5_u64, any::<u64>(), Just(u64::MAX)];
-        (0..20_usize, 0..6_u8, number, prop::option::of(prop::collection::vec(any::<u8>(), 0..40)))
+        (0..20_usize, 0..7_u8, number, prop::option::of(prop::collection::vec(any::<u8>(), 0..40)))
     }
 
     fn references(drawn: Vec<Drawn>) -> Vec<Reference> {
@@ -288,6 +306,7 @@ mod tests {
                 2 => (Target::Group(number), None),
                 3 => (Target::LogBegins(number), None),
                 4 => (Target::Change(number), None),
+                5 => (Target::Profile(number), None),
                 _ => (Target::LogEnds(number), None),
             };
             Reference { conversation: conversation(n), target, copy }

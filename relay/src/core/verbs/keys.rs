@@ -51,7 +51,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return Ok(false);
         };
         let record: KeyRecord = decode(record, "keys")?;
-        let answer = if record.is_of_change() {
+        let answer = if record.profile > 0 {
+            self.profile_set_before(&caller.user, key)?
+        } else if record.is_of_change() {
             self.changed_before(caller, key, &record)?
         } else {
             first_answer(key, &record)

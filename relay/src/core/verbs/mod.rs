@@ -11,6 +11,7 @@ mod keys;
 mod mark_read;
 mod members;
 mod presence;
+mod profiles;
 mod send;
 mod session;
 mod typing;
@@ -85,6 +86,8 @@ verbs! {
     Devices, Requests, devices::list;
     SignOut, Requests, devices::sign_out;
     SetInvisible, Requests, presence::set_invisible;
+    SetProfile, Requests, profiles::set;
+    GetProfiles, Requests, profiles::get;
 }
 
 /// Does what a frame asks for.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hongyan_protocol::limits::MENTIONS_MAX;
 use hongyan_protocol::wire;
-use hongyan_protocol::{Code, ConversationId, MENTION_ALL, Seq, UserId};
+use hongyan_protocol::{Code, ConversationId, MENTION_ALL, UserId};
 use prost::Message as _;
 
 use super::Caller;
@@ -40,6 +40,9 @@ pub(super) fn send<S: Store, V: Verifier>(
     for user in users.iter() {
         relay.users.load(&relay.store, user)?;
     }
+    // Those two have not been told of each other.
+    let is_new_direct = relay.is_new_direct(&id);
+    let profiles = if is_new_direct { relay.profiles_of(&users)? } else { Vec::new() };
 
     // Nothing below can fail: all of it is accepted together.
     let mark = relay.commits.mark();
@@ -47,7 +50,6 @@ pub(super) fn send<S: Store, V: Verifier>(
     let seq = conversation.assigned.next();
     conversation.assigned = seq;
     conversation.commit = mark;
-    let is_new_direct = conversation.group.is_none() && seq == Seq(1);
     if by_log
         && body.mentions.iter().any(|user| user == MENTION_ALL)
         && let Some(group) = &mut conversation.group
@@ -79,6 +81,7 @@ pub(super) fn send<S: Store, V: Verifier>(
         for user in users.iter() {
             relay.put_membership(user, &id, None, MembershipRecord::default());
         }
+        relay.introduce(&id, profiles);
     }
     if by_log {
         relay.commits.push_log(&id, LogNews::Message(seq, message.clone()));

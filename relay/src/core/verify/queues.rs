@@ -5,7 +5,7 @@ use hongyan_protocol::{ConversationId, Pos, Seq, UserId, wire};
 
 use super::{Check, Fault, decode, follows, numbered, words};
 use crate::core::queue::rows::{Reference, Row, Target};
-use crate::core::records::message_key;
+use crate::core::records::{message_key, profile_key};
 use crate::store::{Store, Table};
 
 impl<S: Store> Check<'_, S> {
@@ -52,6 +52,17 @@ impl<S: Store> Check<'_, S> {
         if id.users().is_some_and(|(one, other)| *user != one && *user != other) {
             return Err("it points to a conversation of others".into());
         }
+        if let Target::Profile(version) = target {
+            let of = id.peer_of(user).ok_or("it points to nobody's profile")?;
+            let profile = self.get(Table::Profiles, &profile_key(&of))?;
+            let profile: wire::Profile = decode(&profile.ok_or("it points to a profile that is not there")?)?;
+            if version == 0 || version > profile.version {
+                return Err(format!("it points to version {version} of a profile, which is not there"));
+            }
+            if of == *user {
+                return Ok(());
+            }
+        }
         if !self.is_listed(user, id)? {
             return Err("the conversation is missing in the user's own list".into());
         }
@@ -83,7 +94,8 @@ impl<S: Store> Check<'_, S> {
             | Target::Group(_)
             | Target::Change(_)
             | Target::LogBegins(_)
-            | Target::LogEnds(_) => Ok(()),
+            | Target::LogEnds(_)
+            | Target::Profile(_) => Ok(()),
         }
     }
 

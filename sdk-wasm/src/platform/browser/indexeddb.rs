@@ -32,7 +32,7 @@ use super::{within_ms, words};
 use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Raise it when stores or records change their shape: an older database is dropped, not converted.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Safari has left `open` unanswered for ever; a page must not.
 const OPEN_MS: u32 = 3_000;
 
@@ -49,11 +49,12 @@ const META: &str = "meta";
 const CONVERSATIONS: &str = "conversations";
 const MESSAGES: &str = "messages";
 const OUTBOX: &str = "outbox";
+const PROFILES: &str = "profiles";
 /// Terms of writers that may not write any more, and the two counters below.
 const WRITERS: &str = "writers";
 /// What the last saves told, by their numbers: for a tab that missed the last word of a leader that died.
 const TOLD: &str = "told";
-const STORES: [&str; 6] = [META, CONVERSATIONS, MESSAGES, OUTBOX, WRITERS, TOLD];
+const STORES: [&str; 7] = [META, CONVERSATIONS, MESSAGES, OUTBOX, PROFILES, WRITERS, TOLD];
 
 /// The one key of the store `meta`.
 const META_KEY: &str = "meta";
@@ -167,8 +168,9 @@ async fn read(database: IdbDatabase) -> Result<JsValue, JsValue> {
     let entries = transaction.object_store(OUTBOX)?.get_all()?;
     let numbers = transaction.object_store(TOLD)?.get_all_keys()?;
     let told = transaction.object_store(TOLD)?.get_all()?;
+    let profiles = transaction.object_store(PROFILES)?.get_all()?;
     let answers: Array =
-        [meta, conversations, orders, entries, saves, numbers, told].iter().map(answer).collect();
+        [meta, conversations, orders, entries, saves, numbers, told, profiles].iter().map(answer).collect();
     let done = ended(&transaction);
     let parts: Array = JsFuture::from(Promise::all(&answers)).await?.dyn_into()?;
     parts.push(&term);
@@ -190,7 +192,8 @@ fn restored(parts: &Array) -> Restored {
             .zip(part(parts, 3).iter())
             .map(|(order, record)| (whole(&order), bytes(&record)))
             .collect(),
-        term: whole(&parts.get(7)),
+        profiles: part(parts, 7).iter().map(|record| bytes(&record)).collect(),
+        term: whole(&parts.get(8)),
     }
 }
 
@@ -298,7 +301,7 @@ fn write_each(transaction: &IdbTransaction, version: &Cell<u64>, writes: Vec<Wri
         match write {
             // Who writes, and how often, stays.
             Write::Clear => {
-                for name in [META, CONVERSATIONS, MESSAGES, OUTBOX, TOLD] {
+                for name in [META, CONVERSATIONS, MESSAGES, OUTBOX, PROFILES, TOLD] {
                     store(name)?.clear()?;
                 }
             }
@@ -317,6 +320,10 @@ fn write_each(transaction: &IdbTransaction, version: &Cell<u64>, writes: Vec<Wri
             Write::Outbox(order, record) => {
                 store(OUTBOX)?.put_with_key(&data(&record), &number(order))?;
             }
+            Write::Profile(user, record) => {
+                store(PROFILES)?.put_with_key(&data(&record), &user.as_str().into())?;
+            }
+            Write::ProfileGone(user) => drop(store(PROFILES)?.delete(&user.as_str().into())?),
             Write::OutboxGone(order) => drop(store(OUTBOX)?.delete(&number(order))?),
         }
     }

@@ -1,0 +1,248 @@
+//! Profiles as they are, and telling of them.
+//!
+//! A change is told to those who have a direct conversation with the user, by a reference in the queue of each. They may
+//! be many, so that goes on over many commits, some in each; until all are told a row says that it is so, and after a
+//! restart it begins anew. It begins when the change is durable: so whoever has a direct conversation by then is found in
+//! the store, and whoever begins one later is told with its first message.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hongyan_protocol::wire::{self, relay_frame::Event};
+use hongyan_protocol::{ConversationId, Key, ProfileVersion, Seq, UserId};
+
+use super::batches::Change;
+use super::commit::{Effect, Mark, Pending};
+use super::deadlines::Timer;
+use super::defects::{self, Defect};
+use super::io::{Moment, Verifier};
+use super::limits::{PROFILE_REREAD_MS, PROFILE_TOLD_PER_INPUT};
+use super::queue::rows::{Reference, Target};
+use super::records::{
+    decode, directs_range, encode, prefix, prefix_end, profile_key, second_of, telling_key,
+};
+use super::relay::Relay;
+use crate::store::{Order, Store, StoreError, Table};
+
+/// Whose profiles are still to be told, and how far that has come.
+#[derive(Default)]
+pub(super) struct Telling {
+    /// The direct conversation up to which it is told.
+    waiting: BTreeMap<UserId, Option<ConversationId>>,
+    /// Whose turn was last.
+    last: Option<UserId>,
+    /// A read failed; not before this.
+    not_before: Moment,
+}
+
+impl Telling {
+    /// What an earlier life of the relay has not come to an end with.
+    pub(super) fn open(store: &impl Store) -> Result<Self, StoreError> {
+        let mut telling = Self::default();
+        if defects::is_on(Defect::TellingForgotten) {
+            return Ok(telling);
+        }
+        let mut fault = None;
+        store.scan(Table::Profiles, &prefix(""), &prefix_end(""), Order::Ascending, &mut |key, _| {
+            let user = second_of(key).and_then(|user| {
+                UserId::new(user).map_err(|_| StoreError::Damaged("a profile is of no valid user".into()))
+            });
+            match user {
+                Ok(user) => drop(telling.waiting.insert(user, None)),
+                Err(error) => fault = Some(error),
+            }
+            fault.is_none()
+        })?;
+        fault.map_or(Ok(telling), Err)
+    }
+
+    /// Each in turn.
+    fn next(&mut self) -> Option<(UserId, Option<ConversationId>)> {
+        let after = self.last.take().map_or(Unbounded, Excluded);
+        let mut next = self.waiting.range((after, Unbounded));
+        let (user, told) = next.next().or_else(|| self.waiting.first_key_value())?;
+        self.last = Some(user.clone());
+        Some((user.clone(), told.clone()))
+    }
+}
+
+impl<S: Store, V: Verifier> Relay<S, V> {
+    /// A profile as it is assigned, and what makes it durable.
+    pub(super) fn profile(&self, user: &UserId) -> Result<(Option<Bytes>, Mark), StoreError> {
+        match self.commits.profiles.get(user) {
+            Some(pending) => Ok((Some(pending.assigned.clone()), pending.commit)),
+            None => Ok((self.store.get(Table::Profiles, &profile_key(user))?, Mark::NONE)),
+        }
+    }
+
+    /// A profile as it durably is.
+    pub(super) fn profile_durable(&self, user: &UserId) -> Result<Option<Bytes>, StoreError> {
+        match self.commits.profiles.get(user) {
+            Some(pending) => Ok(pending.durable.clone()),
+            None => self.store.get(Table::Profiles, &profile_key(user)),
+        }
+    }
+
+    /// Changes a profile from what [`Relay::profile`] gave; the user is in memory.
+    pub(super) fn put_profile(&mut self, user: &UserId, before: Option<Bytes>, profile: &wire::Profile) {
+        let commit = self.commits.mark();
+        let bytes = encode(profile);
+        let durable = match self.commits.profiles.get(user) {
+            Some(pending) => pending.durable.clone(),
+            None => before,
+        };
+        let pending = Pending { durable, assigned: bytes.clone(), commit };
+        self.commits.profiles.insert(user.clone(), pending);
+        self.commits.put(Table::Profiles, profile_key(user), bytes.clone());
+        // Who is not told of the one before is told of this one.
+        self.telling.waiting.remove(user);
+        self.commits.put(Table::Profiles, telling_key(user), Bytes::new());
+        self.commits.then(Effect::Profile(user.clone(), bytes.clone()));
+        self.refer_to_profile(user, user, ProfileVersion(profile.version), bytes);
+    }
+
+    fn refer_to_profile(&mut self, whom: &UserId, of: &UserId, version: ProfileVersion, profile: Bytes) {
+        let (conversation, target) = (ConversationId::direct(whom, of), Target::Profile(version.0));
+        let reference = Reference { conversation, target, copy: None };
+        self.enqueue(whom, &reference, &Change::Profile(profile));
+    }
+
+    /// Those of these profiles that are newer than what is known of them.
+    pub(super) fn profiles_after(
+        &self,
+        known: &BTreeMap<UserId, ProfileVersion>,
+    ) -> Result<wire::ProfileList, StoreError> {
+        let mut profiles = Vec::new();
+        for (user, version) in known {
+            let Some(profile) = self.profile_durable(user)? else { continue };
+            let profile: wire::Profile = decode(profile, "profiles")?;
+            if profile.version > version.0 {
+                profiles.push(profile);
+            }
+        }
+        Ok(wire::ProfileList { profiles })
+    }
+
+    /// The answer to a change of a profile that was made under this key.
+    pub(super) fn profile_set_before(&self, user: &UserId, key: &Key) -> Result<Event, StoreError> {
+        let profile = self.profile_durable(user)?;
+        let profile =
+            profile.ok_or_else(|| StoreError::Damaged(format!("the profile of {user} is missing")))?;
+        let profile = Some(decode(profile, "profiles")?);
+        Ok(Event::ProfileSet(wire::ProfileSet { key: key.as_str().to_owned(), profile }))
+    }
+
+    // ------------------------------------------------------------ who begins to write to each other
+
+    /// The next message of the conversation is the first of two users.
+    pub(super) fn is_new_direct(&self, id: &ConversationId) -> bool {
+        let conversation = self.conversations.get(id);
+        conversation.is_some_and(|it| it.group.is_none() && it.assigned == Seq::ZERO)
+    }
+
+    /// The profiles of two users, as far as they have any; of one who writes to herself, none.
+    pub(super) fn profiles_of(&self, users: &Arc<[UserId]>) -> Result<Vec<(UserId, Bytes)>, StoreError> {
+        let mut profiles = Vec::new();
+        if users.len() > 1 {
+            for user in users.iter() {
+                profiles.extend(self.profile(user)?.0.map(|profile| (user.clone(), profile)));
+            }
+        }
+        Ok(profiles)
+    }
+
+    /// Tells two users of each other.
+    pub(super) fn introduce(&mut self, id: &ConversationId, profiles: Vec<(UserId, Bytes)>) {
+        if defects::is_on(Defect::NotIntroduced) {
+            return;
+        }
+        for (of, profile) in profiles {
+            // What was written here can be read.
+            let version = decode::<wire::Profile>(profile.clone(), "profiles").map_or(0, |it| it.version);
+            if let Some(whom) = id.peer_of(&of) {
+                self.refer_to_profile(&whom, &of, ProfileVersion(version), profile);
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ telling of a change
+
+    /// The user's profile is durable: all who have a direct conversation with her are to be told, but not while a newer
+    /// one is on its way, whose mark would go with the end of this telling.
+    pub(super) fn tell_profile(&mut self, user: UserId) {
+        if !self.commits.profiles.contains_key(&user) {
+            self.telling.waiting.insert(user, None);
+        }
+    }
+
+    /// Some are told of somebody's profile; the deadline of the rest is now.
+    pub(super) fn tell_of_profiles(&mut self) {
+        let may_write = self.may_write().is_ok();
+        if may_write
+            && self.now.moment >= self.telling.not_before
+            && let Some((user, told)) = self.telling.next()
+            && let Err(error) = self.tell_some(&user, told.as_ref())
+        {
+            self.telling.not_before = self.now.moment.after_ms(PROFILE_REREAD_MS);
+            self.note_fault(&error);
+        }
+        if self.telling.waiting.is_empty() || !self.is_serving() {
+            self.deadlines.cancel(&Timer::Profiles);
+        } else if may_write {
+            self.deadlines.set(Timer::Profiles, self.now.moment.max(self.telling.not_before));
+        }
+    }
+
+    fn tell_some(&mut self, user: &UserId, told: Option<&ConversationId>) -> Result<(), StoreError> {
+        let (Some(profile), _) = self.profile(user)? else {
+            return Err(StoreError::Damaged(format!("the profile of {user} is missing")));
+        };
+        let version = ProfileVersion(decode::<wire::Profile>(profile.clone(), "profiles")?.version);
+        let directs = self.directs_after(user, told)?;
+        let mut peers: Vec<_> = directs.iter().filter_map(|id| id.peer_of(user)).collect();
+        peers.retain(|peer| peer != user);
+        if defects::is_on(Defect::ProfileToldToOneLess) {
+            peers.pop();
+        }
+        for peer in &peers {
+            self.users.load(&self.store, peer)?;
+        }
+        for peer in &peers {
+            self.refer_to_profile(peer, user, version, profile.clone());
+        }
+        let is_last = directs.len() < PROFILE_TOLD_PER_INPUT;
+        match directs.into_iter().next_back() {
+            Some(last) if !is_last => drop(self.telling.waiting.insert(user.clone(), Some(last))),
+            _ => {
+                self.telling.waiting.remove(user);
+                self.commits.delete(Table::Profiles, telling_key(user));
+            }
+        }
+        Ok(())
+    }
+
+    /// Some of the user's direct conversations, ascending; none when there are no more.
+    fn directs_after(
+        &self,
+        user: &UserId,
+        after: Option<&ConversationId>,
+    ) -> Result<Vec<ConversationId>, StoreError> {
+        let mut directs = Vec::new();
+        let mut fault = None;
+        let (from, to) = directs_range(user, after);
+        self.store.scan(Table::Memberships, &from, &to, Order::Ascending, &mut |key, _| {
+            let id = second_of(key).and_then(|id| {
+                ConversationId::new(id)
+                    .map_err(|_| StoreError::Damaged("a membership names no valid conversation".into()))
+            });
+            match id {
+                Ok(id) => directs.push(id),
+                Err(error) => fault = Some(error),
+            }
+            fault.is_none() && directs.len() < PROFILE_TOLD_PER_INPUT
+        })?;
+        fault.map_or(Ok(directs), Err)
+    }
+}
