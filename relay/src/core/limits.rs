@@ -95,6 +95,10 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Random characters of a group's id: 100 bits.
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
+/// Changes of a conversation's messages since a member left that are looked through for her; where there are more, of
+/// no changed message anything is told.
+pub const CHANGES_SINCE_LEFT_MAX: u64 = 200;
+
 const _: () = {
     assert!(ROW_ENTRIES_MAX >= BATCH_ENTRIES_MAX);
     assert!(DEVICES_SCANNED_MAX > DEVICES_MAX);

@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use hongyan_protocol::limits::{BATCH_BYTES_TARGET, BATCH_ENTRIES_MAX};
 use hongyan_protocol::wire::{self, ResetCause};
-use hongyan_protocol::{
-    ChangeNumber, ConversationId, ConversationKind, GroupVersion, Pos, Seq, Time, UserId,
-};
+use hongyan_protocol::{ChangeNumber, ConversationId, ConversationKind, GroupVersion, Pos, Seq, UserId};
 
 use super::rows::{Reference, Row, Target};
 use crate::core::batches::{BatchBuilder, Change};
 use crate::core::defects::{self, Defect};
 use crate::core::io::Verifier;
+use crate::core::limits::CHANGES_SINCE_LEFT_MAX;
 use crate::core::logs::diffusion;
 use crate::core::records::{
-    MembershipRecord, decode, encode, group_change_key, membership_key, message_key, number_of, prefix,
-    prefix_end, queue_key,
+    ChangeRecord, MembershipRecord, change_key, decode, encode, group_change_key, membership_key,
+    message_key, number_of, prefix, prefix_end, queue_key,
 };
 use crate::core::relay::Relay;
 use crate::store::{Order, Store, StoreError, Table};
@@ -219,25 +218,23 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 false => Some(self.change_of(user, last.next(), reference, &mut messages)?),
             };
             last = last.next();
-            batch.push(
-                last,
-                match (left, change) {
-                    (Some(time), Some(change)) => before(*time, change)?,
-                    (_, change) => change,
-                },
-            );
+            let change = match (left, change) {
+                (Some(left), Some(change)) => left.leave(change)?,
+                (_, change) => change,
+            };
+            batch.push(last, change);
         }
         Ok(Some((last, batch)))
     }
 
     /// What a message was when it was written is told only where no message of its conversation was ever changed: else
-    /// the log is asked how it is now, so that nobody is told what was recalled. Gives when the user left those whose
-    /// messages were changed after that.
+    /// the log is asked how it is now, so that nobody is told what was recalled. Gives what was changed in those that the
+    /// user has left.
     fn drop_stale_copies(
         &self,
         user: &UserId,
         references: &mut [Reference],
-    ) -> Result<BTreeMap<ConversationId, Time>, StoreError> {
+    ) -> Result<BTreeMap<ConversationId, ChangedSince>, StoreError> {
         let (mut known, mut left) = (BTreeMap::new(), BTreeMap::new());
         for reference in references {
             if !matches!(reference.target, Target::Message(_) | Target::Change(_)) {
@@ -248,8 +245,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Some(is_changed) => *is_changed,
                 None => {
                     let is_changed = self.has_changes(id)?;
-                    if is_changed && let Some(time) = self.left_before_changes(user, id)? {
-                        left.insert(id.clone(), time);
+                    if is_changed && let Some(changed) = self.changed_since_left(user, id)? {
+                        left.insert(id.clone(), changed);
                     }
                     known.insert(id.clone(), is_changed);
                     is_changed
@@ -262,8 +259,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(left)
     }
 
-    /// When the user's membership ended, if any message of the conversation was changed since then.
-    fn left_before_changes(&self, user: &UserId, id: &ConversationId) -> Result<Option<Time>, StoreError> {
+    /// Which messages were changed since the user's membership ended; `None` while it lasts, and where none was.
+    fn changed_since_left(
+        &self,
+        user: &UserId,
+        id: &ConversationId,
+    ) -> Result<Option<ChangedSince>, StoreError> {
         if id.kind() == ConversationKind::Direct {
             return Ok(None);
         }
@@ -276,7 +277,23 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         };
         let Some(left) = record.map(|record| record.left).filter(|left| *left > 0) else { return Ok(None) };
         let left = self.group_change(id, GroupVersion(left))?;
-        Ok((self.last_change(id)?.0 > left.changes).then_some(Time(left.time)))
+        let (after, last) = (ChangeNumber(left.changes), self.last_change(id)?);
+        if last <= after {
+            return Ok(None);
+        }
+        if last.0 - after.0 > CHANGES_SINCE_LEFT_MAX {
+            return Ok(Some(ChangedSince::Many));
+        }
+        let (mut changed, mut fault) = (BTreeSet::new(), None);
+        let (from, to) = (change_key(id, after.next()), change_key(id, last.next()));
+        self.store.scan(Table::Changes, &from, &to, Order::Ascending, &mut |_, value| {
+            match decode::<ChangeRecord>(Bytes::copy_from_slice(value), "changes") {
+                Ok(record) => drop(changed.insert(record.seq)),
+                Err(error) => fault = Some(error),
+            }
+            fault.is_none()
+        })?;
+        fault.map_or(Ok(Some(ChangedSince::These(changed))), Err)
     }
 
     fn change_of(
@@ -322,22 +339,29 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 }
 
-/// What a former member may be told of a message in her queue: what it was when she left. `None` when it was edited or
-/// recalled since, for what it was before is not kept. Nobody knows when its reactions came.
-fn before(left: Time, change: Change) -> Result<Option<Change>, StoreError> {
-    let trim = |message: &mut wire::Message| {
-        message.reactions.clear();
-        message.edited.max(message.recalled) < left.0
-    };
-    Ok(match change {
-        Change::Message(bytes) => {
-            let mut message: wire::Message = decode(bytes, "messages")?;
-            trim(&mut message).then(|| Change::Message(encode(&message)))
-        }
-        Change::OfMessage(bytes) => {
-            let mut change: wire::MessageChange = decode(bytes, "changes")?;
-            change.message.as_mut().is_some_and(trim).then(|| Change::OfMessage(encode(&change)))
-        }
-        other => Some(other),
-    })
+/// The messages of a conversation that were changed since somebody left it.
+enum ChangedSince {
+    /// By their seqs.
+    These(BTreeSet<u64>),
+    /// They were not looked for.
+    Many,
+}
+
+impl ChangedSince {
+    /// What may be told of an entry: of a message that is not what it was then, nothing.
+    fn leave(&self, change: Change) -> Result<Option<Change>, StoreError> {
+        let message = match &change {
+            Change::Message(bytes) => decode::<wire::Message>(bytes.clone(), "messages")?,
+            Change::OfMessage(bytes) => {
+                decode::<wire::MessageChange>(bytes.clone(), "changes")?.message.unwrap_or_default()
+            }
+            _ => return Ok(Some(change)),
+        };
+        let is_as_written = message.edited.max(message.recalled) == 0 && message.reactions.is_empty();
+        let is_changed = match self {
+            Self::These(seqs) => seqs.contains(&message.seq),
+            Self::Many => true,
+        };
+        Ok((is_as_written || !is_changed).then_some(change))
+    }
 }
