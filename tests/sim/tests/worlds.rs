@@ -174,3 +174,13 @@ fn what_is_shown_is_as_it_was_told_last() {
 fn what_a_signed_out_device_was_told_may_be_of_either_epoch() {
     check_whole_world(&Scenario::new(1_795_723_899_005_895));
 }
+
+/// Of several references to a profile that were streamed together the first one told it, and the others were empty; a
+/// device passed over the first, which it had when the profile was older.
+#[test]
+fn a_profile_is_told_by_the_last_of_its_entries() {
+    let scenario = Scenario::new(7_701_778);
+    if let Some(breach) = play(&scenario, true).breach {
+        panic!("{scenario}\n{breach}");
+    }
+}
