@@ -157,7 +157,7 @@ fn who_waits_is_answered_with_what_is_known_when_nothing_comes() {
     bed.reject(requests[0].0, Code::RATE_LIMITED, 2_000);
     bed.pass(1_999);
     assert!(asked(&mut bed).is_empty());
-    bed.pass(1_000);
+    bed.pass(4_001);
     let requests = asked(&mut bed);
     bed.say(requests[0].0, list(vec![profile("dora", 1, "Dora")]));
     assert_eq!(got(&mut bed, request).unwrap(), ["dora#1 Dora"]);

@@ -111,8 +111,7 @@ pub(crate) fn command(call: &JsValue, by: u32) -> Result<Command, ChatError> {
 pub(crate) fn with_key(call: &JsValue, key: &str) -> Result<(), ChatError> {
     let call: &Array = call.dyn_ref().ok_or_else(|| bad_request("There is no such call."))?;
     let place = match call.get(0).as_string().as_deref() {
-        Some("setProfile") => 2,
-        Some("send" | "createGroup") => 3,
+        Some("send" | "createGroup" | "setProfile") => 3,
         Some("edit" | "recall" | "react" | "unreact") => 4,
         _ => return Ok(()),
     };

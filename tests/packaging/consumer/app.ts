@@ -34,6 +34,10 @@ const group: string = await chat.groups.create({ title: 'Geese', members: ['bob'
 await chat.groups.add(group, ['dave'])
 await chat.groups.remove(group, ['dave'])
 await chat.groups.leave(group)
+const shown: string = (await chat.profiles.get('bob')).name ?? 'bob'
+const versions: number[] = (await chat.profiles.get(['bob', 'carol'])).map((profile) => profile.version)
+await chat.profiles.set({ name: 'Alice', avatar: '' })
+chat.on('profile', ({ user, name }) => console.log(user, name, shown, versions))
 
 try {
   await chat.send(bob, { text: '' })

@@ -159,3 +159,10 @@ fn a_sign_out_is_told_when_it_is_durable() {
         check_whole_world(&Scenario::new(seed).without_changes());
     }
 }
+
+/// Of several references to a profile that were streamed together the first one told it, and the others were empty; a
+/// device passed over the first, which it had when the profile was older.
+#[test]
+fn a_profile_is_told_by_the_last_of_its_entries() {
+    check_whole_world(&Scenario::new(7_701_778));
+}
