@@ -630,3 +630,28 @@ fn a_tab_that_is_seen_before_its_leader_answered_is_seen() {
     browser.settle();
     assert_eq!(browser.tabs[&leader].seen, Some(true));
 }
+
+/// The cache keeps what was told before the new leader was there. Found by the simulated world.
+#[test]
+fn a_tab_that_was_away_longer_than_its_leader_is_there_misses_nothing() {
+    let mut browser = Browser::default();
+    let (first, away) = (browser.open_tab(), browser.open_tab());
+    browser.head = 1;
+    browser.settle();
+    browser.freeze(away, false);
+    browser.head = 3;
+    browser.settle();
+    let young = browser.open_tab();
+    browser.settle();
+    browser.head = 4;
+    browser.settle();
+    browser.crash(first, false);
+    browser.settle();
+    assert!(browser.tabs[&young].machine.leads());
+    browser.thaw(away);
+    browser.settle();
+    let told: Vec<_> = (1..=4).map(Word::Message).collect();
+    assert_eq!(browser.tabs[&away].told, told);
+    assert_eq!(browser.tabs[&young].told, told[3..]);
+    assert_eq!((browser.tabs[&away].gaps, browser.tabs[&young].gaps), (0, 0));
+}

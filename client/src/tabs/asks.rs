@@ -1,6 +1,7 @@
 //! What applications ask: of the core here, or of the tab that leads; kept until it is answered.
 
 use super::{Asked, Note, Role, TabId, TabOutput, Tabs};
+use crate::defects::{self, Defect};
 use crate::io::Now;
 
 impl<P: Clone> Tabs<P> {
@@ -23,6 +24,9 @@ impl<P: Clone> Tabs<P> {
 
     /// A new leader is asked everything that is not answered, and what stands.
     pub(super) fn ask_again(&mut self, now: Now) {
+        if defects::is_on(Defect::AskLostOnLeaderChange) {
+            return;
+        }
         let tab = self.id;
         let mut asks = Vec::new();
         for (request, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.standing || !asked.settled) {

@@ -28,6 +28,7 @@ use std::collections::VecDeque;
 
 pub use note::{Lead, Note, TabId};
 
+use crate::defects::{self, Defect};
 use crate::io::{Moment, Now};
 use crate::limits::LEADER_ANSWER_MS;
 use crate::sorted::SortedMap;
@@ -351,7 +352,9 @@ impl<P: Clone> Tabs<P> {
             Role::Outside => return,
             Role::Waiting | Role::Following => self.post(Note::Leave { tab: self.id }),
             // The lock is enough for the others to know.
-            Role::Opening | Role::Leading => self.stop_leading(self.others.is_empty()),
+            Role::Opening | Role::Leading => {
+                self.stop_leading(self.others.is_empty() || defects::is_on(Defect::GoodbyeOfAnyTab));
+            }
         }
         self.output(TabOutput::ReleaseLock);
         self.role = Role::Outside;
@@ -414,7 +417,7 @@ impl<P: Clone> Tabs<P> {
                 if self.follows(term) {
                     if save > self.told + 1 {
                         self.ask_for_missed(now);
-                    } else if save > self.told {
+                    } else if save > self.told || defects::is_on(Defect::SaveToldTwice) {
                         self.tell(save, events);
                     }
                 }

@@ -37,6 +37,7 @@ mod report;
 mod run;
 pub mod scenario;
 mod shrink;
+mod tabs;
 mod truth;
 mod verdict;
 mod watch;

@@ -24,6 +24,7 @@ npm run sim -- [options]
   --without-changes
                   messages stay as they were written
   --without-ends  nobody ends a session
+  --without-tabs  no pages share a connection
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -84,6 +85,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
             "--without-logs" => options.scenario.logs = false,
             "--without-changes" => options.scenario.changes = false,
             "--without-ends" => options.scenario.ends = false,
+            "--without-tabs" => options.scenario.tabs = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

@@ -29,6 +29,8 @@ pub struct Scenario {
     pub changes: bool,
     /// Sessions are ended, if the seed says so.
     pub ends: bool,
+    /// A device has tabs that share its connection, if the seed says so.
+    pub tabs: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -47,6 +49,7 @@ impl Scenario {
             logs: true,
             changes: true,
             ends: true,
+            tabs: true,
             defect: None,
         }
     }
@@ -79,6 +82,12 @@ impl Scenario {
     #[must_use]
     pub fn without_ends(self) -> Self {
         Self { ends: false, ..self }
+    }
+
+    /// The same with devices of one page each.
+    #[must_use]
+    pub fn without_tabs(self) -> Self {
+        Self { tabs: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -117,6 +126,9 @@ impl fmt::Display for Scenario {
         }
         if !self.ends {
             write!(f, " --without-ends")?;
+        }
+        if !self.tabs {
+            write!(f, " --without-tabs")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;
