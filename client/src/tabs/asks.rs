@@ -17,7 +17,7 @@ impl<P: Clone> Tabs<P> {
         self.asked.insert(request, Asked { ask: ask.clone(), standing, settled: false, unheard_since });
         match self.role {
             Role::Leading => self.perform(self.id, request, ask),
-            Role::Following => self.post(Note::Ask { tab: self.id, request, ask }),
+            Role::Following => self.post(Note::Ask { term: self.term, tab: self.id, request, ask }),
             Role::Outside | Role::Waiting | Role::Opening => {}
         }
     }
@@ -27,11 +27,11 @@ impl<P: Clone> Tabs<P> {
         if defects::is_on(Defect::AskLostOnLeaderChange) {
             return;
         }
-        let tab = self.id;
+        let (term, tab) = (self.term, self.id);
         let mut asks = Vec::new();
         for (request, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.standing || !asked.settled) {
             asked.unheard_since = Some(now.moment);
-            asks.push(Note::Ask { tab, request: *request, ask: asked.ask.clone() });
+            asks.push(Note::Ask { term, tab, request: *request, ask: asked.ask.clone() });
         }
         for note in asks {
             self.post(note);

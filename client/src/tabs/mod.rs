@@ -402,8 +402,8 @@ impl<P: Clone> Tabs<P> {
                 }
             }
             Note::Leave { tab } => self.gone(tab),
-            Note::Ask { tab, request, ask } => {
-                if self.role == Role::Leading {
+            Note::Ask { term, tab, request, ask } => {
+                if self.role == Role::Leading && term == self.term {
                     self.post(Note::Taken { term: self.term, tab, request });
                     self.perform(tab, request, ask);
                 }

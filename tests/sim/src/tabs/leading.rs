@@ -46,6 +46,7 @@ impl World {
         if self.browser(index).leader != Some(id) {
             return;
         }
+        self.note(|| format!("device {index}: tab {id} gives the core {}", send.content.text));
         self.browser(index).performing.insert(number, send.content.text.clone());
         let command = Command::Send {
             conversation: send.conversation,

@@ -42,7 +42,8 @@ impl World {
             Doing::Close if self.may(Fault::TabClosed) => self.tab_closes(index, tab),
             Doing::Crash if self.may(Fault::TabCrashed) => self.tab_crashes(index, tab, chance.percent(70)),
             Doing::Freeze if self.may(Fault::TabFrozen) => {
-                let back = self.now + chance.between(10, 20_000);
+                // Its own lock falls for all others before it has it again.
+                let back = self.now + chance.between(30, 20_000);
                 self.tab_freezes(index, tab, back);
             }
             Doing::Look => {
@@ -87,7 +88,7 @@ impl World {
         self.mattered(Fault::TabFrozen);
         self.tab_input(index, tab, TabInput::Leave);
         if let Some(tab) = self.tab(index, tab) {
-            tab.frozen = true;
+            (tab.frozen, tab.follows) = (true, None);
         }
         self.tab_falls(index, tab);
         self.schedule(until, Happening::Tab(index, tab, TabHappening::Thaws));
@@ -133,6 +134,7 @@ impl World {
         browser.requests += 1;
         let request = browser.requests;
         let Ok(key) = key.map_or_else(|| Key::new(&format!("d{index}-{request}")), Ok) else { return false };
+        self.note(|| format!("device {index}: tab {tab} is to send {text}"));
         if let Some(sending) = self.watch.sends.get_mut(text) {
             sending.tab = tab;
         }
