@@ -26,6 +26,10 @@ impl World {
         if self.browser(index).lock != Some(id) || self.tab(index, id).is_none_or(|tab| tab.frozen) {
             return;
         }
+        if self.browser(index).leader == Some(id) {
+            // It was opened for an earlier lead of this tab already.
+            return;
+        }
         if let Some(other) = self.browser(index).leader {
             // Its saves fail from now on.
             self.tab_input(index, other, TabInput::Deposed);
