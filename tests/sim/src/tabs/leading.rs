@@ -220,6 +220,7 @@ impl World {
         let unsure: Vec<bool> =
             waits.iter().map(|text| self.watch.sends.get(text).is_some_and(|it| it.unsure)).collect();
         if self.devices[index].memory.is_some() {
+            self.note(|| format!("device {index}: what its cache held in memory is gone"));
             self.tabs_may_miss(index);
         }
         self.core_ends(index, tells);

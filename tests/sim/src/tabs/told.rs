@@ -62,6 +62,13 @@ impl World {
         // A cache that went back may have counted on already when a tab that was away hears of it.
         let may_miss = tab.is_some_and(|tab| tab.may_miss);
         let before = tab.and_then(|tab| tab.told).filter(|before| !may_miss || log.has(*before));
+        if may_miss && !is_durable {
+            // The last word of a leader whose cache was in memory, on its way when that was gone.
+            if let Some(tab) = self.tab(index, id) {
+                tab.told = None;
+            }
+            return;
+        }
         let next = before.map(|before| log.after(before));
         if !is_durable || next.is_some_and(|next| next != Some(word)) {
             return self.broke(
