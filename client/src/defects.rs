@@ -95,8 +95,6 @@ defects! {
     AskLostOnLeaderChange = "ask-lost-on-leader-change";
     /// What a leading tab saved at its end and could not tell any more is told by nobody.
     LastWordForgotten = "last-word-forgotten";
-    /// What a save told is told again when a tab hears of it once more.
-    SaveToldTwice = "save-told-twice";
 }
 
 #[cfg(feature = "defects")]

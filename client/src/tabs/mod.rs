@@ -417,7 +417,7 @@ impl<P: Clone> Tabs<P> {
                 if self.follows(term) {
                     if save > self.told + 1 {
                         self.ask_for_missed(now);
-                    } else if save > self.told || defects::is_on(Defect::SaveToldTwice) {
+                    } else if save > self.told {
                         self.tell(save, events);
                     }
                 }
