@@ -91,6 +91,14 @@ defects! {
     SignedOutKeepsCache = "signed-out-keeps-cache";
     /// A client whose session was ended from elsewhere comes back by itself.
     ComesBackByItself = "comes-back-by-itself";
+    /// What a leading tab accepted and had not saved is lost when it closes.
+    OutboxLostOnLeaderChange = "outbox-lost-on-leader-change";
+    /// A leading tab that closes says goodbye although another one stays.
+    GoodbyeOfAnyTab = "goodbye-of-any-tab";
+    /// What was asked of a leading tab that is gone is not asked again.
+    AskLostOnLeaderChange = "ask-lost-on-leader-change";
+    /// What a leading tab saved at its end and could not tell any more is told by nobody.
+    LastWordForgotten = "last-word-forgotten";
 }
 
 #[cfg(feature = "defects")]

@@ -630,3 +630,54 @@ fn a_tab_that_is_seen_before_its_leader_answered_is_seen() {
     browser.settle();
     assert_eq!(browser.tabs[&leader].seen, Some(true));
 }
+
+/// The cache keeps what was told before the new leader was there. Found by the simulated world.
+#[test]
+fn a_tab_that_was_away_longer_than_its_leader_is_there_misses_nothing() {
+    let mut browser = Browser::default();
+    let (first, away) = (browser.open_tab(), browser.open_tab());
+    browser.head = 1;
+    browser.settle();
+    browser.freeze(away, false);
+    browser.head = 3;
+    browser.settle();
+    let young = browser.open_tab();
+    browser.settle();
+    browser.head = 4;
+    browser.settle();
+    browser.crash(first, false);
+    browser.settle();
+    assert!(browser.tabs[&young].machine.leads());
+    browser.thaw(away);
+    browser.settle();
+    let told: Vec<_> = (1..=4).map(Word::Message).collect();
+    assert_eq!(browser.tabs[&away].told, told);
+    assert_eq!(browser.tabs[&young].told, told[3..]);
+    assert_eq!((browser.tabs[&away].gaps, browser.tabs[&young].gaps), (0, 0));
+}
+
+/// What a tab asks while the leader changes reaches the next one in part only: the order in which it asked would be lost.
+/// Found by the simulated world.
+#[test]
+fn what_is_asked_while_the_leader_changes_keeps_its_order() {
+    let mut browser = Browser::default();
+    let (first, second, third) = (browser.open_tab(), browser.open_tab(), browser.open_tab());
+    browser.settle();
+    browser.ask(third);
+    browser.crash(first, false);
+    // It does not lead yet.
+    browser.hear(second);
+    browser.ask(third);
+    browser.grant();
+    browser.open_cache(second);
+    assert!(browser.tabs[&second].machine.leads());
+    for _ in 0..10 {
+        browser.hear(second);
+        browser.hear(third);
+    }
+    let asked = &browser.tabs[&second].core.as_ref().unwrap().asked;
+    let asked: Vec<_> = asked.iter().map(|(_, ask)| ask.clone()).collect();
+    assert_eq!(asked, [Word::Send(1), Word::Send(2)]);
+    browser.settle();
+    assert!(browser.tabs[&third].settled.values().all(|times| *times == 1));
+}

@@ -9,7 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::convert::number_to_js as number;
 
 /// The version of these shapes, and of what the tabs expect of each other.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// What was heard on the channel.
 pub(crate) enum Heard {
@@ -42,7 +42,9 @@ pub(crate) fn to_js(note: Note<JsValue>) -> JsValue {
         Note::Now { term, event } => ("now", vec![number(term), event]),
         Note::Visible { tab, visible } => ("visible", vec![number(tab.0), visible.into()]),
         Note::Leave { tab } => ("leave", vec![number(tab.0)]),
-        Note::Ask { tab, request, ask } => ("ask", vec![number(tab.0), number(request), ask]),
+        Note::Ask { term, tab, request, ask } => {
+            ("ask", vec![number(term), number(tab.0), number(request), ask])
+        }
         Note::Taken { term, tab, request } => ("taken", vec![number(term), number(tab.0), number(request)]),
         Note::Reply { term, tab, request, result } => {
             let (is_ok, value) = match result {
@@ -81,7 +83,7 @@ pub(crate) fn from_js(data: &JsValue) -> Option<Heard> {
         "now" => Note::Now { term: number(0)?, event: at(1) },
         "visible" => Note::Visible { tab: tab(0)?, visible: at(1).is_truthy() },
         "leave" => Note::Leave { tab: tab(0)? },
-        "ask" => Note::Ask { tab: tab(0)?, request: number(1)?, ask: at(2) },
+        "ask" => Note::Ask { term: number(0)?, tab: tab(1)?, request: number(2)?, ask: at(3) },
         "taken" => Note::Taken { term: number(0)?, tab: tab(1)?, request: number(2)? },
         "reply" => Note::Reply {
             term: number(0)?,

@@ -16,14 +16,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first byte of a whole binary message.
 pub const BINARY: u8 = 0x82;
-/// … of a whole text message …
-pub const TEXT: u8 = 0x81;
 /// … a ping …
 pub const PING: u8 = 0x89;
 /// … and a close.
 pub const CLOSE: u8 = 0x88;
-/// Without it a message goes on.
-pub const FIN: u8 = 0x80;
 
 /// What the peers here call themselves; well-behaved users have other clients.
 pub const AGENT: &str = "hostile";

@@ -8,6 +8,8 @@
 mod abuse;
 #[path = "hostile/api.rs"]
 mod api;
+#[path = "hostile/conformance.rs"]
+mod conformance;
 #[path = "hostile/day.rs"]
 mod day;
 #[path = "hostile/floods.rs"]
@@ -56,7 +58,14 @@ async fn every_kind_gets_what_is_written_down() {
     let mut scene = Scene::start(&settings, MEMORY_BYTES_MAX).await;
     let mut tried = BTreeMap::new();
     let mut wrong = Vec::new();
-    let all = [http::kinds(), websocket::kinds(), hellos::kinds(), requests::kinds(&scene), abuse::kinds()];
+    let all = [
+        http::kinds(),
+        conformance::kinds(),
+        websocket::kinds(),
+        hellos::kinds(),
+        requests::kinds(&scene),
+        abuse::kinds(),
+    ];
     for kind in all.into_iter().flatten() {
         wrong.extend(kinds::check(&mut scene, kind, &mut tried).await);
     }

@@ -1,6 +1,7 @@
 //! What applications ask: of the core here, or of the tab that leads; kept until it is answered.
 
 use super::{Asked, Note, Role, TabId, TabOutput, Tabs};
+use crate::defects::{self, Defect};
 use crate::io::Now;
 
 impl<P: Clone> Tabs<P> {
@@ -16,18 +17,21 @@ impl<P: Clone> Tabs<P> {
         self.asked.insert(request, Asked { ask: ask.clone(), standing, settled: false, unheard_since });
         match self.role {
             Role::Leading => self.perform(self.id, request, ask),
-            Role::Following => self.post(Note::Ask { tab: self.id, request, ask }),
+            Role::Following => self.post(Note::Ask { term: self.term, tab: self.id, request, ask }),
             Role::Outside | Role::Waiting | Role::Opening => {}
         }
     }
 
     /// A new leader is asked everything that is not answered, and what stands.
     pub(super) fn ask_again(&mut self, now: Now) {
-        let tab = self.id;
+        if defects::is_on(Defect::AskLostOnLeaderChange) {
+            return;
+        }
+        let (term, tab) = (self.term, self.id);
         let mut asks = Vec::new();
         for (request, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.standing || !asked.settled) {
             asked.unheard_since = Some(now.moment);
-            asks.push(Note::Ask { tab, request: *request, ask: asked.ask.clone() });
+            asks.push(Note::Ask { term, tab, request: *request, ask: asked.ask.clone() });
         }
         for note in asks {
             self.post(note);

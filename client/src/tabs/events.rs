@@ -1,6 +1,7 @@
 //! What each tab tells its application: everything that a save told, once and in the order of the saves.
 
 use super::{Role, TabOutput, Tabs};
+use crate::defects::{self, Defect};
 use crate::limits::REMEMBERED_EVENTS_MAX;
 use crate::tabs::Note;
 
@@ -19,8 +20,19 @@ impl<P: Clone> Tabs<P> {
                 self.remember(save, events);
             }
         } else {
+            // The cache keeps what was told before this tab was there, too.
+            let mut first = self.remembered.front().map_or(self.told + 1, |(save, _)| *save);
+            for (save, events) in kept.iter().rev() {
+                if save + 1 == first {
+                    first = *save;
+                    self.remembered_events += events.len() + 1;
+                    self.remembered.push_front((first, events.clone()));
+                }
+            }
             for (save, events) in kept {
-                if save == self.told + 1 {
+                if save == self.told + 1 && defects::is_on(Defect::LastWordForgotten) {
+                    self.remember(save, events);
+                } else if save == self.told + 1 {
                     self.tell(save, events);
                 }
             }

@@ -28,6 +28,7 @@ use std::collections::VecDeque;
 
 pub use note::{Lead, Note, TabId};
 
+use crate::defects::{self, Defect};
 use crate::io::{Moment, Now};
 use crate::limits::LEADER_ANSWER_MS;
 use crate::sorted::SortedMap;
@@ -351,7 +352,9 @@ impl<P: Clone> Tabs<P> {
             Role::Outside => return,
             Role::Waiting | Role::Following => self.post(Note::Leave { tab: self.id }),
             // The lock is enough for the others to know.
-            Role::Opening | Role::Leading => self.stop_leading(self.others.is_empty()),
+            Role::Opening | Role::Leading => {
+                self.stop_leading(self.others.is_empty() || defects::is_on(Defect::GoodbyeOfAnyTab));
+            }
         }
         self.output(TabOutput::ReleaseLock);
         self.role = Role::Outside;
@@ -399,8 +402,8 @@ impl<P: Clone> Tabs<P> {
                 }
             }
             Note::Leave { tab } => self.gone(tab),
-            Note::Ask { tab, request, ask } => {
-                if self.role == Role::Leading {
+            Note::Ask { term, tab, request, ask } => {
+                if self.role == Role::Leading && term == self.term {
                     self.post(Note::Taken { term: self.term, tab, request });
                     self.perform(tab, request, ask);
                 }

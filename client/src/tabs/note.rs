@@ -55,6 +55,8 @@ pub enum Note<P> {
     },
     /// The application of a tab asks something of the leader.
     Ask {
+        /// The leader's who is asked. The next one has missed what went before, so it is asked everything again, in order.
+        term: u64,
         /// Which.
         tab: TabId,
         /// For the answer.

@@ -7,6 +7,8 @@ use hongyan_client::{Restored, Write};
 use hongyan_protocol::{ConversationId, DeviceId, Seq, UserId, wire};
 use prost::Message as _;
 
+use crate::tabs::TabLog;
+
 /// The client's record of cursor, epoch and device, as its documentation gives it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Meta {
@@ -58,6 +60,8 @@ pub(crate) struct Cache {
     profiles: BTreeMap<UserId, Bytes>,
     /// For the checker: the epoch and position of the snapshot that it began with, after which it holds everything.
     pub(crate) from: (String, u64),
+    /// What saves told, where tabs share the cache.
+    pub(crate) log: TabLog,
 }
 
 impl Cache {
@@ -72,7 +76,13 @@ impl Cache {
     pub(crate) fn save(&mut self, writes: &[Write]) {
         for write in writes {
             match write.clone() {
-                Write::Clear => *self = Self { from: self.from.clone(), ..Self::default() },
+                Write::Clear => {
+                    *self = Self {
+                        from: self.from.clone(),
+                        log: std::mem::take(&mut self.log),
+                        ..Self::default()
+                    };
+                }
                 Write::Meta(record) => self.meta = Some(record),
                 Write::Conversation(id, record) => {
                     self.conversations.insert(id, record);

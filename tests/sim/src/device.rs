@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hongyan_client as client;
+use hongyan_client::tabs::TabInput;
 use hongyan_client::view::SessionStatus;
 use hongyan_client::{
-    Answer, ChatError, Client, Command, Config, Generation, HostEvent, RequestId, Restored, Storage, Ticket,
-    Write,
+    Answer, ChatError, Client, Command, Config, Event, Generation, HostEvent, RequestId, Restored, Storage,
+    Ticket, Write,
 };
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, Time, UserId};
@@ -15,6 +16,7 @@ use crate::cache::Cache;
 use crate::clock::{BEGIN_MS, Clock};
 use crate::faults::Fault;
 use crate::presence::App;
+use crate::tabs::{Browser, OF_TABS, is_of_a_save};
 use crate::world::{Happening, Life, World};
 
 /// What an application waits for.
@@ -45,8 +47,17 @@ pub(crate) enum Asked {
 /// A transaction under way.
 pub(crate) struct Saving {
     ticket: Ticket,
-    writes: Vec<Write>,
-    durable: bool,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) durable: bool,
+    /// Of the tab that leads: its number, and what its end will tell.
+    pub(crate) number: u64,
+    pub(crate) tells: Vec<(u64, Event)>,
+}
+
+impl Saving {
+    pub(crate) fn new(ticket: Ticket, writes: Vec<Write>, number: u64, tells: Vec<(u64, Event)>) -> Self {
+        Self { ticket, writes, durable: false, number, tells }
+    }
 }
 
 /// A reset: the queue goes on after this position.
@@ -151,6 +162,10 @@ pub(crate) struct Device {
     /// What the application discarded after it was refused.
     pub(crate) discarded: BTreeSet<String>,
     pub(crate) logging_out: bool,
+    /// Its tabs, where they share it.
+    pub(crate) browser: Option<Browser>,
+    /// What the transaction that is about to begin will tell.
+    pub(crate) preparing: Vec<(u64, Event)>,
 }
 
 impl Device {
@@ -182,6 +197,8 @@ impl Device {
             goes_back: false,
             discarded: BTreeSet::new(),
             logging_out: false,
+            browser: None,
+            preparing: Vec::new(),
         }
     }
 
@@ -209,14 +226,31 @@ impl Device {
         self.logging_out || reason.is_some_and(|reason| reason.code == Code::LOGGED_OUT)
     }
 
+    /// Somebody can write something.
+    pub(crate) fn can_write(&self) -> bool {
+        self.browser.as_ref().map_or(self.client.is_some(), Browser::is_awake)
+    }
+
     /// Nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_online() && self.asked.is_empty() && self.saving.is_none() && self.told.sending.is_empty()
+        self.browser.as_ref().is_none_or(Browser::is_quiet)
+            && self.is_online()
+            && self.asked.is_empty()
+            && self.saving.is_none()
+            && self.told.sending.is_empty()
     }
 }
 
 impl World {
     pub(crate) fn device_starts(&mut self, index: usize) {
+        if self.devices[index].browser.is_some() {
+            self.tabs_start(index);
+        } else {
+            self.core_starts(index);
+        }
+    }
+
+    pub(crate) fn core_starts(&mut self, index: usize) {
         if self.devices[index].client.is_some() {
             return;
         }
@@ -231,7 +265,7 @@ impl World {
             device_kind: device.kind,
             agent: "sim".into(),
             tab: device.tab.clone(),
-            shared: false,
+            shared: device.browser.is_some(),
             storage: Storage::IndexedDb,
             seed,
         }));
@@ -245,6 +279,14 @@ impl World {
 
     /// The process ends in the middle of whatever it did, or in good order.
     pub(crate) fn device_ends(&mut self, index: usize, tells: bool) {
+        if self.devices[index].browser.is_some() {
+            self.tabs_die(index, tells);
+        } else {
+            self.core_ends(index, tells);
+        }
+    }
+
+    pub(crate) fn core_ends(&mut self, index: usize, tells: bool) {
         let device = &mut self.devices[index];
         if device.client.take().is_none() {
             return;
@@ -263,6 +305,7 @@ impl World {
         let device = &mut self.devices[index];
         device.life += 1;
         device.saving = None;
+        device.preparing.clear();
         device.socket = None;
         device.asked.clear();
         device.answer = None;
@@ -282,6 +325,9 @@ impl World {
             return;
         }
         let tells = self.fate(Fault::DeviceCrash).percent(70);
+        if let Some(leader) = self.devices[index].browser.as_ref().and_then(Browser::leader) {
+            return self.tab_crashes(index, leader, tells);
+        }
         self.device_ends(index, tells);
         let at = self.now + self.fate(Fault::DeviceCrash).between(low, high);
         self.schedule(at, Happening::DeviceStarts(index));
@@ -295,6 +341,7 @@ impl World {
         let device = &mut self.devices[index];
         let Some(core) = &mut device.client else { return };
         let clock = device.clock;
+        let is_saved = matches!(input, client::Input::Saved(_));
         let is_late = matches!(input, client::Input::Tick)
             && core.next_deadline().is_some_and(|at| clock.when(at.0) + 100 < now);
         core.handle(
@@ -317,7 +364,7 @@ impl World {
                 self.note(|| format!("device {index} crashes after {done} of {count} outputs"));
                 return self.device_crashes(index, 10, 4_000);
             }
-            self.device_output(life, output);
+            self.device_output(life, output, is_saved);
         }
         // Nothing came out: the crash waits for an input with outputs.
         if count == 0 {
@@ -325,8 +372,10 @@ impl World {
         }
     }
 
-    fn device_output(&mut self, life: Life, output: client::Output) {
+    /// `is_saved`: it follows the end of a transaction.
+    fn device_output(&mut self, life: Life, output: client::Output, is_saved: bool) {
         let index = life.0;
+        let has_tabs = self.devices[index].browser.is_some();
         match output {
             client::Output::NeedToken => self.token_wanted(life),
             client::Output::Dial(generation) => {
@@ -352,8 +401,18 @@ impl World {
                 self.soon(0, 10, Happening::Load(life, ticket, conversation, from, to));
             }
             client::Output::Beacon(bytes) => self.beacon(index, bytes),
-            client::Output::Prepare(_) => {}
-            client::Output::Event(event) => self.watch_event(index, event),
+            client::Output::Prepare(events) => self.tab_prepares(index, events),
+            // It was told as it was prepared.
+            client::Output::Event(event) if has_tabs && is_saved && is_of_a_save(&event) => {}
+            client::Output::Event(event) => {
+                if has_tabs {
+                    self.tab_moment(index);
+                }
+                self.watch_event(index, event);
+            }
+            client::Output::Reply(request, answer) if request.0 > OF_TABS => {
+                self.tab_performed(index, request.0 - OF_TABS, answer);
+            }
             client::Output::Reply(request, answer) => self.answered(index, request, answer),
         }
     }
@@ -404,12 +463,15 @@ impl World {
     // ------------------------------------------------------------ the cache
 
     fn save(&mut self, life: Life, ticket: Ticket, writes: Vec<Write>) {
+        let has_tabs = self.devices[life.0].browser.is_some();
+        let number = if has_tabs { self.tab_save(life.0) } else { 0 };
         let device = &mut self.devices[life.0];
         if device.saving.is_some() {
             return self.broke("R9", "one transaction is under way at most", "a second one began");
         }
         let fails = std::mem::take(&mut device.save_fails) && device.memory.is_none();
-        device.saving = Some(Saving { ticket, writes, durable: false });
+        let tells = std::mem::take(&mut device.preparing);
+        device.saving = Some(Saving::new(ticket, writes, number, tells));
         if fails {
             self.mattered(Fault::SaveFailed);
             return self.soon(0, 30, Happening::SaveEnds(life, Some("the database is broken".into())));
@@ -427,7 +489,9 @@ impl World {
             return;
         }
         let Some(Saving { writes, durable, .. }) = &mut device.saving else { return };
-        *durable = true;
+        if std::mem::replace(durable, true) {
+            return;
+        }
         let begins_anew = writes.iter().any(|write| matches!(write, Write::Clear));
         let before = device.memory.as_ref().unwrap_or(&device.disk).outbox();
         match &mut device.memory {
@@ -435,6 +499,9 @@ impl World {
             None => device.disk.save(writes),
         }
         self.watch_saved(life.0, &before, begins_anew);
+        if self.devices[life.0].browser.is_some() {
+            self.tab_saved(life.0);
+        }
     }
 
     pub(crate) fn save_ends(&mut self, life: Life, error: Option<String>) {
@@ -442,10 +509,17 @@ impl World {
         if device.life != life.1 {
             return;
         }
-        let Some(Saving { ticket, .. }) = device.saving.take() else { return };
+        let Some(Saving { ticket, tells, .. }) = device.saving.take() else { return };
         match error {
-            None => self.device_input(life.0, client::Input::Saved(ticket)),
+            None => {
+                if let Some(leader) = device.browser.as_ref().and_then(Browser::leader) {
+                    self.tab_input(life.0, leader, TabInput::Saved);
+                }
+                self.device_input(life.0, client::Input::Saved(ticket));
+            }
             Some(words) => {
+                // What failed is saved again as it is.
+                device.preparing = tells;
                 device.memory = Some(device.disk.clone());
                 self.device_input(life.0, client::Input::SaveFailed(ticket, words));
             }
@@ -475,6 +549,11 @@ impl World {
 
     /// An application asks; `None` when its device is down.
     pub(crate) fn ask(&mut self, index: usize, command: Command, asked: Asked) -> Option<RequestId> {
+        if let Asked::Send(text) = &asked
+            && self.devices[index].browser.is_some()
+        {
+            return self.tab_asks(index, command, &text.clone()).then_some(RequestId(0));
+        }
         let device = &mut self.devices[index];
         device.client.as_ref()?;
         device.requests += 1;

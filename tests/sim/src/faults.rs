@@ -125,6 +125,13 @@ faults! {
     EndLost, "end-lost", "the relay was killed in the commit of a sign-out or a revocation, which was lost";
     EndKept, "end-kept", "the relay was killed in such a commit, which was kept, before it told anybody";
     TypingTold, "typing-told", "a member was told that another one types";
+    TabClosed, "tab-closed", "a leading tab closed, and another one stayed";
+    TabCrashed, "tab-crashed", "a leading tab crashed, and another one stayed";
+    TabFrozen, "tab-frozen", "a tab was frozen, and came back";
+    NoteLate, "note-late", "what one tab said to another came late";
+    AskAgain, "ask-again", "a leading tab ended while a tab waited for an answer";
+    LastWordLost, "last-word-lost", "a leading tab ended before it told what it had saved, and the next one told it";
+    TabMissed, "tab-missed", "a tab was told that it missed something";
 }
 
 /// Counters of all kinds.

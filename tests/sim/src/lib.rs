@@ -4,6 +4,9 @@
 //! In most worlds people also watch who is there ([`faults`] has what can go wrong with that): what the relay tells of
 //! them and what applications show is held against what is true, at every input.
 //!
+//! In half of the worlds a device has tabs that share its connection ([`scenario::Scenario::tabs`]), each with the real
+//! machine of tabs, and what each of them is told is held against what saves told.
+//!
 //! A world lives through a scenario of people's doings and faults ([`faults`]), then the faults stop, and the promises
 //! R1 to R8 of DESIGN.md are held against all that happened: while it runs every frame, every transaction and every
 //! event is compared with what is durable, and at the end everything that anybody can see.
@@ -38,6 +41,7 @@ mod report;
 mod run;
 pub mod scenario;
 mod shrink;
+mod tabs;
 mod truth;
 mod verdict;
 mod watch;

@@ -26,6 +26,7 @@ npm run sim -- [options]
   --without-profiles
                   nobody shows anything of himself
   --without-ends  nobody ends a session
+  --without-tabs  no pages share a connection
   --defect NAME   with a deliberate defect of a core; \"list\" names them all
   --shrink        look for a smaller scenario that breaks the same promise
 ";
@@ -87,6 +88,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
             "--without-changes" => options.scenario.changes = false,
             "--without-profiles" => options.scenario.profiles = false,
             "--without-ends" => options.scenario.ends = false,
+            "--without-tabs" => options.scenario.tabs = false,
             "--defect" => {
                 let name = value()?;
                 if name == "list" {

@@ -18,6 +18,7 @@ use crate::faults::Fault;
 use crate::network::{Lane, Link};
 use crate::presence::Telling;
 use crate::scenario::STEPS_MAX;
+use crate::tabs::Browser;
 use crate::watch::Sending;
 use crate::world::{Happening, World};
 
@@ -88,6 +89,7 @@ impl World {
                 self.change_step(step);
                 self.profile_step(step);
                 self.ends_step(step);
+                self.tabs_step(step);
                 self.look_around();
                 self.look_at_ends();
             }
@@ -133,7 +135,7 @@ impl World {
         let count = chance.weighted(&[(6, 1), (3, 3), (1, 12)]);
         for _ in 0..count {
             let device = &mut self.devices[index];
-            if device.client.is_none() {
+            if !device.can_write() {
                 return;
             }
             device.texts += 1;
@@ -146,6 +148,7 @@ impl World {
             let content = Content { text: text.clone(), json, ..Content::default() };
             let sending = Sending {
                 device: index,
+                tab: 0,
                 conversation: conversation.as_str().to_owned(),
                 order,
                 refused: false,
@@ -277,7 +280,8 @@ impl World {
         let Some(Ok(Answer::History(page))) = self.devices[index].answer.take() else { return };
         let failed = page.into_iter().find(|message| message.status == hongyan_client::view::Status::Failed);
         let Some(failed) = failed else { return };
-        if chance.percent(50) {
+        // A tab that was not answered tries it again.
+        if chance.percent(50) && self.devices[index].browser.is_none() {
             self.devices[index].discarded.insert(failed.content.text);
             self.ask(index, Command::Discard(failed.key), Asked::Other);
         } else {
@@ -394,6 +398,9 @@ impl World {
             return;
         }
         self.mattered(Fault::LeaderChange);
+        if let Some(leader) = self.devices[index].browser.as_ref().and_then(Browser::leader) {
+            return self.tab_closes(index, leader);
+        }
         if chance.percent(50) {
             self.ask(index, Command::Close, Asked::Other);
             self.pass(chance.between(0, 60));

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub profiles: bool,
     /// Sessions are ended, if the seed says so.
     pub ends: bool,
+    /// A device has tabs that share its connection, if the seed says so.
+    pub tabs: bool,
     /// A deliberate defect of a core that is switched on.
     pub defect: Option<&'static str>,
 }
@@ -50,6 +52,7 @@ impl Scenario {
             changes: true,
             profiles: true,
             ends: true,
+            tabs: true,
             defect: None,
         }
     }
@@ -88,6 +91,12 @@ impl Scenario {
     #[must_use]
     pub fn without_ends(self) -> Self {
         Self { ends: false, ..self }
+    }
+
+    /// The same with devices of one page each.
+    #[must_use]
+    pub fn without_tabs(self) -> Self {
+        Self { tabs: false, ..self }
     }
 
     /// The same with a deliberate defect.
@@ -129,6 +138,9 @@ impl fmt::Display for Scenario {
         }
         if !self.ends {
             write!(f, " --without-ends")?;
+        }
+        if !self.tabs {
+            write!(f, " --without-tabs")?;
         }
         if let Some(defect) = self.defect {
             write!(f, " --defect {defect}")?;

@@ -10,6 +10,7 @@ use hongyan_protocol::{Code, ConversationId, ConversationKind, wire};
 use crate::device::Device;
 use crate::ends::ENDS;
 use crate::network::Link;
+use crate::tabs::Browser;
 use crate::truth;
 use crate::world::World;
 
@@ -36,6 +37,9 @@ impl World {
             device.clock.set_rate(now, 1_000);
             (device.crash_after, device.save_fails, device.provider_fails) = (None, false, 0);
             device.throttled_until = 0;
+            if self.devices[index].browser.is_some() {
+                self.tabs_heal(index);
+            }
             self.device_starts(index);
             self.host(index, HostEvent::Network(true));
             self.host(index, HostEvent::Visible(true));
@@ -62,6 +66,7 @@ impl World {
         self.look_around();
         self.look_at_ends();
         self.judge_presence();
+        self.judge_tabs();
         let logs = self.relay.store.look(truth::logs);
         self.judge_queues(&logs);
         self.judge_sends(&logs);
@@ -90,6 +95,10 @@ impl World {
             let before = self.list(index);
             self.device_ends(index, true);
             self.device_starts(index);
+            if self.devices[index].browser.is_some() {
+                // A tab has to lead first.
+                self.pass(200);
+            }
             let lines = self.list(index);
             if self.breach.is_none() && lines != before {
                 return self.broke(
@@ -157,8 +166,12 @@ impl World {
             if !device.is_quiet() || cursor != head {
                 let state = device.client.as_ref().map(hongyan_client::Client::state);
                 words.push(format!(
-                    "device {} of {} is at {cursor} of {head}, {state:?}, asked {:?}, sending {:?}",
-                    device.index, device.user, device.asked, device.told.sending
+                    "device {} of {} is at {cursor} of {head}, {state:?}, asked {:?}, sending {:?}, {}",
+                    device.index,
+                    device.user,
+                    device.asked,
+                    device.told.sending,
+                    device.browser.as_ref().map(Browser::waits).unwrap_or_default()
                 ));
             }
         }
@@ -283,7 +296,7 @@ impl World {
                 }
             }
         }
-        let mut last: BTreeMap<(usize, String), (u32, u64)> = BTreeMap::new();
+        let mut last: BTreeMap<(usize, u64, String), (u32, u64)> = BTreeMap::new();
         let mut sends: Vec<_> = self.watch.sends.clone().into_iter().collect();
         sends.sort_by_key(|(_, sending)| (sending.device, sending.order));
         for (text, sending) in sends {
@@ -314,7 +327,7 @@ impl World {
             if sending.lost || was_stale {
                 continue;
             }
-            let place = (sending.device, conversation.clone());
+            let place = (sending.device, sending.tab, conversation.clone());
             if let Some((order, before)) = last.insert(place, (sending.order, *seq))
                 && before > *seq
             {

@@ -16,6 +16,8 @@ use crate::world::World;
 #[derive(Clone, Debug)]
 pub(crate) struct Sending {
     pub(crate) device: usize,
+    /// Of several that the device has.
+    pub(crate) tab: u64,
     pub(crate) conversation: String,
     /// Counts what this device wrote.
     pub(crate) order: u32,

@@ -24,6 +24,7 @@ use crate::queues::QueueShape;
 use crate::relay_process::RelayProcess;
 use crate::report::Breach;
 use crate::scenario::Scenario;
+use crate::tabs::{Browser, TabHappening, TabsShape};
 use crate::watch::Watch;
 
 /// More steps than that are a world that spins.
@@ -33,6 +34,9 @@ const TRACE_LINES: usize = 200;
 
 /// Who lives in a world, and with how many devices at most.
 pub(crate) const USERS: [(&str, u64); 5] = [("alice", 3), ("bob", 2), ("carol", 2), ("dora", 1), ("erin", 1)];
+
+/// Whose first device is a browser with several tabs.
+const BROWSES: &str = "carol";
 
 /// A device in one of its lives.
 pub(crate) type Life = (usize, u32);
@@ -67,6 +71,8 @@ pub(crate) enum Happening {
     PresenceDue(String),
     /// The app's server waits no longer for an answer.
     OrderDue(QueryId),
+    /// Something of a device's tab.
+    Tab(usize, u64, TabHappening),
 }
 
 /// What is decided of a world before anything happens.
@@ -88,6 +94,8 @@ pub(crate) struct Shape {
     pub(crate) logs: Option<LogShape>,
     /// Sessions are ended.
     pub(crate) ends: Option<EndsShape>,
+    /// A device has tabs that share its connection.
+    pub(crate) tabs: Option<TabsShape>,
 }
 
 /// One world.
@@ -134,6 +142,7 @@ impl World {
             queue: QueueShape::of(seed).filter(|_| scenario.queues),
             logs: LogShape::of(seed).filter(|_| scenario.logs),
             ends: EndsShape::of(seed).filter(|_| scenario.ends),
+            tabs: TabsShape::of(seed).filter(|_| scenario.tabs),
         };
         let clock = Clock::new(0, chance.below(1_000_000), 1_000, 0);
         let mut world = Self {
@@ -175,6 +184,13 @@ impl World {
         let clock = self.new_clock();
         self.devices.push(Device::new(index, user, clock));
         self.becomes_a_kind(index);
+        if self.shape.tabs.is_some() && self.devices[index].user.as_str() == BROWSES {
+            let is_first = self.devices[..index].iter().all(|device| device.user.as_str() != BROWSES);
+            if is_first {
+                self.devices[index].kind = DeviceKind::Web;
+                self.devices[index].browser = Some(Browser::default());
+            }
+        }
         self.device_starts(index);
     }
 
@@ -283,6 +299,7 @@ impl World {
             Happening::Takeover(_) => {}
             Happening::PresenceDue(user) => self.presence_due(&user),
             Happening::OrderDue(id) => self.order_due(id),
+            Happening::Tab(index, tab, happening) => self.tab_happens(index, tab, happening),
         }
     }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use hongyan_protocol::Code;
 use hongyan_protocol::wire::{self, client_frame::Verb, relay_frame::Event};
 
+use crate::conformance::{self, Piece};
 use crate::raw::{Heard, Peer, UPGRADE, head, hello, told};
 use crate::scene::{Scene, good_token};
 
@@ -38,6 +39,8 @@ pub(crate) enum What {
     Hello(wire::Hello),
     /// Bytes on the WebSocket of a user who was welcomed.
     After(Vec<u8>),
+    /// Frames of another library on the WebSocket of a user who was welcomed.
+    Frames(Vec<Piece>),
     /// A request of a user who was welcomed.
     Ask(&'static str, Verb),
     /// More than one step.
@@ -106,6 +109,7 @@ async fn run(scene: &Scene, what: What) -> Outcome {
             peer.write(&bytes).await;
             after(&mut peer).await
         }
+        What::Frames(pieces) => conformance::sent(scene, pieces).await,
         What::Ask(user, verb) => {
             let mut peer = scene.user(user).await;
             let request = peer.ask(verb).await;

@@ -1,0 +1,151 @@
+//! What each tab's application is told and answered: everything that saves told since it is there, once and in their order.
+
+use hongyan_client::Answer;
+
+use super::Word;
+use crate::faults::Fault;
+use crate::world::World;
+
+/// Saves of which the cache keeps what they told, as in the SDK's.
+const KEPT_MAX: usize = 64;
+/// Longer than notes, the fall of a lock and a new leader's beginning take together.
+const SETTLED_MS: u64 = 5_000;
+
+/// What the saves of a cache told.
+#[derive(Clone, Default)]
+pub(crate) struct TabLog {
+    /// The last save.
+    pub(crate) saves: u64,
+    /// All of them: number, when it was durable, and what it told.
+    told: Vec<(u64, u64, Vec<u64>)>,
+    /// Before this one nothing is kept.
+    kept_from: usize,
+}
+
+impl TabLog {
+    pub(crate) fn save(&mut self, number: u64, now: u64, told: Vec<u64>, clears: bool) {
+        self.saves = number;
+        if clears {
+            self.kept_from = self.told.len();
+        }
+        self.told.push((number, now, told));
+        self.kept_from = self.kept_from.max(self.told.len().saturating_sub(KEPT_MAX));
+    }
+
+    /// What the last saves told.
+    pub(crate) fn kept(&self) -> Vec<(u64, Vec<Word>)> {
+        let kept = self.told[self.kept_from..].iter();
+        kept.map(|(save, _, ids)| (*save, ids.iter().copied().map(Word::Told).collect())).collect()
+    }
+
+    fn words(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+        self.told.iter().flat_map(|(_, at, ids)| ids.iter().map(move |id| (*at, *id)))
+    }
+
+    fn has(&self, told: u64) -> bool {
+        self.words().any(|(_, id)| id == told)
+    }
+
+    /// What comes after this; `None` when that is not there or is the last.
+    fn after(&self, told: u64) -> Option<u64> {
+        self.words().skip_while(|(_, id)| *id != told).nth(1).map(|(_, id)| id)
+    }
+}
+
+impl World {
+    /// A tab's application is told something.
+    pub(super) fn tab_told(&mut self, index: usize, id: u64, word: &Word) {
+        let Word::Told(word) = *word else { return };
+        let log = &self.devices[index].cache().log;
+        let is_durable = log.has(word);
+        let tab = self.devices[index].browser.as_ref().and_then(|browser| browser.tabs.get(&id));
+        // A cache that went back may have counted on already when a tab that was away hears of it.
+        let may_miss = tab.is_some_and(|tab| tab.may_miss);
+        let before = tab.and_then(|tab| tab.told).filter(|before| !may_miss || log.has(*before));
+        if may_miss && !is_durable {
+            // The last word of a leader whose cache was in memory, on its way when that was gone.
+            if let Some(tab) = self.tab(index, id) {
+                tab.told = None;
+            }
+            return;
+        }
+        let next = before.map(|before| log.after(before));
+        if !is_durable || next.is_some_and(|next| next != Some(word)) {
+            return self.broke(
+                "R2",
+                format!("tab {id} of device {index}, told {before:?}, is told {next:?} of what saves told"),
+                format!("it is told {word}, durable: {is_durable}"),
+            );
+        }
+        let is_last_word = self.browser(index).leader == Some(id) && self.devices[index].client.is_none();
+        if is_last_word {
+            self.mattered(Fault::LastWordLost);
+        }
+        if let Some(tab) = self.tab(index, id) {
+            tab.told = Some(word);
+        }
+    }
+
+    /// What was kept of one or another save, or of a whole cache, is not there any more.
+    pub(crate) fn tabs_may_miss(&mut self, index: usize) {
+        for tab in self.browser(index).tabs.values_mut() {
+            tab.may_miss = true;
+        }
+    }
+
+    /// A tab's application is told that it missed something.
+    pub(super) fn tab_missed(&mut self, index: usize, id: u64) {
+        let log = &self.devices[index].cache().log;
+        let told = self.devices[index].browser.as_ref().and_then(|browser| browser.tabs.get(&id)?.told);
+        let is_kept =
+            told.is_some_and(|told| log.told[log.kept_from..].iter().any(|(.., ids)| ids.contains(&told)));
+        let Some(tab) = self.tab(index, id) else { return };
+        tab.told = None;
+        if !tab.may_miss && is_kept {
+            return self.broke(
+                "R2",
+                format!("tab {id} of device {index} is told everything, since it is kept"),
+                "it is told that it missed something",
+            );
+        }
+        self.mattered(Fault::TabMissed);
+    }
+
+    /// A tab's application is answered.
+    pub(super) fn tab_settled(&mut self, index: usize, id: u64, request: u64, result: Result<Word, Word>) {
+        let Some(text) = self.tab(index, id).and_then(|tab| tab.asked.remove(&request)) else {
+            return self.broke(
+                "R6",
+                format!("each ask of tab {id} of device {index} is answered once"),
+                format!("{request} twice, or unasked"),
+            );
+        };
+        match result {
+            Ok(Word::Sent(message)) => self.watch_send_answered(index, &text, Ok(Answer::Sent(*message))),
+            Err(Word::Failed(error)) => self.watch_send_answered(index, &text, Err(error)),
+            _ => self.broke("R6", "a send is answered as sent or failed", format!("{text} is not")),
+        }
+    }
+
+    /// At the end, when everything is quiet: no tab lacks anything.
+    pub(crate) fn judge_tabs(&mut self) {
+        for index in 0..self.devices.len() {
+            let device = &self.devices[index];
+            let Some(browser) = &device.browser else { continue };
+            let last = device.cache().log.words().next_back();
+            let has = |told: u64| device.cache().log.has(told);
+            let lacks = browser.tabs.iter().find(|(_, tab)| match (tab.told, last, tab.follows) {
+                (Some(told), ..) if tab.may_miss && !has(told) => false,
+                (Some(told), Some((_, last)), _) => told != last,
+                (None, Some((at, _)), Some((_, since))) => since + SETTLED_MS < at,
+                _ => false,
+            });
+            if let Some((id, tab)) = lacks {
+                let happened = format!("it was told {:?}", tab.told);
+                let expected =
+                    format!("tab {id} of device {index} is told all that saves told, up to {last:?}");
+                return self.broke("R2", expected, happened);
+            }
+        }
+    }
+}
