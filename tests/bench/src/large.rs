@@ -73,7 +73,8 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
         );
         // What has to be read once is not a message's cost.
         large.write(PER_COMMIT, PER_COMMIT, TEXT_BYTES)?;
-        // The engine still sorts what the joining wrote, which is the joining's cost.
+        // What the joining wrote has still to come to the tables and to be merged, which is the joining's cost.
+        large.flush()?;
         rest();
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
