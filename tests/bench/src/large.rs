@@ -87,7 +87,7 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
         let first = *smallest.get_or_insert(each);
         report.add(
             Figure::new(format!("a message to {size} members before pushing"), each, "µs")
-                .beside(format!("to {} members", sizes[0]), first)
+                .beside("to the smallest group", first)
                 .goal(Goal::RatioAtMost(FLAT))
                 .note(format!("processor time of core and engine, which was at rest before; {PER_COMMIT} messages per commit"))
                 .slope("a message before pushing", size, "members"),

@@ -95,7 +95,8 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
     let begun = Instant::now();
     relay.restart();
     let [.., size] = sizes;
-    report.add(ready("after a kill under full load", begun.elapsed(), size).note(format!("{SENDERS} senders")));
+    report
+        .add(ready("after a kill under full load", begun.elapsed(), size).note(format!("{SENDERS} senders")));
     Ok(())
 }
 
@@ -103,12 +104,8 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
 fn kill_under_load(bench: &Bench, relay: &mut RelayProcess) -> Result<(), String> {
     relay.restart();
     let sends = find("one-to-one").ok_or("There is no such scenario.")?;
-    let plan = Plan {
-        senders: SENDERS,
-        duration: bench.time(),
-        receivers_connected: false,
-        ..Plan::default()
-    };
+    let plan =
+        Plan { senders: SENDERS, duration: bench.time(), receivers_connected: false, ..Plan::default() };
     let target = relay::target(relay);
     bench.runtime.block_on(async {
         let load = tokio::spawn((sends.run)(target, plan));
