@@ -73,7 +73,8 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
         );
         // What has to be read once is not a message's cost.
         large.write(PER_COMMIT, PER_COMMIT, TEXT_BYTES)?;
-        // The engine still sorts what the joining wrote, which is the joining's cost.
+        // What the joining wrote has still to come to the tables and to be merged, which is the joining's cost.
+        large.flush()?;
         rest();
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
@@ -86,7 +87,7 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
         let first = *smallest.get_or_insert(each);
         report.add(
             Figure::new(format!("a message to {size} members before pushing"), each, "µs")
-                .beside(format!("to {} members", sizes[0]), first)
+                .beside("to the smallest group", first)
                 .goal(Goal::RatioAtMost(FLAT))
                 .note(format!("processor time of core and engine, which was at rest before; {PER_COMMIT} messages per commit"))
                 .slope("a message before pushing", size, "members"),
