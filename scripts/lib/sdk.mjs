@@ -27,7 +27,7 @@ export const BUDGET_BROTLI_BYTES = 115 * 1024
 const WASM_FEATURES = ['mutable-globals', 'sign-ext', 'bulk-memory', 'bulk-memory-opt', 'nontrapping-float-to-int', 'multivalue']
 
 /** What makes it small; more passes than these gain nothing. */
-const PASSES = ['--merge-similar-functions', '--gufa-optimizing', '-Oz', '--dae-optimizing', '-Oz']
+const PASSES = ['--low-memory-unused', '--merge-similar-functions', '--gufa-optimizing', '-Oz', '--dae-optimizing', '-Oz']
 
 /** The oldest browsers that the JavaScript is written for. */
 const BROWSERS = ['chrome86', 'safari15']

@@ -194,12 +194,11 @@ impl World {
                     && record.seq == message.seq
             });
             // Later changes may be in it already.
-            let left = truth::left_at(tables, conversation, user);
             let is_state = truth::states_since(tables, conversation, message.seq, change.number)
-                .any(|state| is_told(message, &state, left));
+                .any(|state| state == *message);
             is_record && is_state
         });
-        if !is_durable || (is_now && !self.is_as_now(user, message)) {
+        if !is_durable || (is_now && !self.is_as_now(message)) {
             return self.broke(
                 "R4",
                 format!("a change of a message of {conversation} that is told to {user} is durable"),
@@ -214,7 +213,7 @@ impl World {
         for entry in &batch.entries {
             match &entry.change {
                 Some(wire::entry::Change::Message(message)) => {
-                    if !self.is_as_now(user, message) {
+                    if !self.is_as_now(message) {
                         let (id, seq) = (&message.conversation, message.seq);
                         return self.broke(
                             "R4",
@@ -237,22 +236,24 @@ impl World {
     }
 
     /// The message is as the log has it. What a commit under way makes of it may be on the disk before the relay knows.
-    pub(crate) fn is_as_now(&self, user: &str, message: &wire::Message) -> bool {
+    pub(crate) fn is_as_now(&self, message: &wire::Message) -> bool {
         let (id, seq) = (&message.conversation, message.seq);
         let commits = !self.relay.is_quiet();
         self.relay.store.look(|tables| {
-            let left = truth::left_at(tables, id, user);
-            truth::message(tables, id, seq).is_some_and(|state| is_told(message, &state, left))
-                || (commits && truth::states(tables, id, seq).any(|state| is_told(message, &state, left)))
+            truth::message(tables, id, seq).as_ref() == Some(message)
+                || (commits && truth::states(tables, id, seq).any(|state| state == *message))
         })
     }
 
     /// What was recalled is gone; what was changed after somebody had left is nothing to her.
     fn watch_recalled(&mut self, user: &str, message: &wire::Message) {
-        let (id, changed) = (&message.conversation, message.edited.max(message.recalled));
-        let left = self.relay.store.look(|tables| truth::left_at(tables, id, user));
-        if left.is_some_and(|left| changed > left) {
-            let (expected, seq) = (format!("{user}, who left {id}, is told nothing newer"), message.seq);
+        let (id, seq) = (&message.conversation, message.seq);
+        let is_newer = self.relay.store.look(|tables| {
+            let left = truth::left_at(tables, id, user);
+            left.is_some_and(|left| truth::states_until(tables, id, seq, left).all(|state| state != *message))
+        });
+        if is_newer {
+            let expected = format!("{user}, who left {id}, is told nothing newer");
             return self.broke("R8", expected, format!("message {seq} is {}", shown(message)));
         }
         let is_gone =
@@ -289,10 +290,7 @@ impl World {
             // Later changes may be in it already.
             later.retain(|(number, record)| {
                 let mut states = truth::states_since(tables, &id, seq, *number);
-                let is_seen = |state: &wire::Message| {
-                    shown(state) == seen(message) || (has_left && shown(&bare(state)) == seen(message))
-                };
-                *record == told && states.any(|state| is_seen(&state))
+                *record == told && states.any(|state| shown(&state) == seen(message))
             });
             // Who has left is not told of what was changed again afterwards.
             let next = |number| match has_left {
@@ -366,13 +364,4 @@ impl World {
             self.broke("R3", format!("device {index} keeps messages as they are, {now}"), kept);
         }
     }
-}
-
-/// What is told of a message is a state of it; to who `left`, maybe without reactions.
-fn is_told(told: &wire::Message, state: &wire::Message, left: Option<u64>) -> bool {
-    state == told || (left.is_some() && bare(state) == *told)
-}
-
-fn bare(message: &wire::Message) -> wire::Message {
-    wire::Message { reactions: Vec::new(), ..message.clone() }
 }

@@ -95,8 +95,8 @@ pub(crate) struct Told {
     pub(crate) profiles: BTreeMap<String, u64>,
     /// The read marks as they were told last.
     pub(crate) reads: BTreeMap<String, u64>,
-    /// What waits in the outbox, as the application knows it: by its key, what was written.
-    pub(crate) sending: BTreeMap<String, String>,
+    /// What waits in the outbox, as the application knows it.
+    pub(crate) sending: BTreeSet<String>,
     /// The conversation list as events told it: unread, read mark, head.
     pub(crate) lines: BTreeMap<String, (u64, u64, u64)>,
 }

@@ -229,7 +229,7 @@ impl World {
             );
         }
         for message in &page.messages {
-            if message.conversation != page.conversation || !self.is_as_now(user, message) {
+            if message.conversation != page.conversation || !self.is_as_now(message) {
                 let told = (message.seq, truth::text(message));
                 return self.broke("R4", "a page of history is durable", format!("{user} was told {told:?}"));
             }

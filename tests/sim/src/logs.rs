@@ -136,7 +136,11 @@ impl World {
                     [wire::GroupChangeKind::Removed, wire::GroupChangeKind::Left].contains(&change.kind());
                 gone && change.users.contains(&user) && (before..seq).contains(&change.last_seq)
             });
-            (before + 1..seq).find(|at| !left && truth::members_at(&changes, *at).contains(&user))
+            (before + 1..seq).find(|at| {
+                !left
+                    && truth::members_at(&changes, *at).contains(&user)
+                    && !truth::is_withheld(tables, &id, *at, &user)
+            })
         });
         if let Some(Some(missed)) = missed {
             self.broke(

@@ -365,12 +365,12 @@ pub(crate) fn is_member(tables: &Tables, group: &str, user: &str) -> bool {
     tables.get(&Table::Members).is_some_and(|rows| rows.contains_key(&key[..]))
 }
 
-/// When the user's membership of a group ended, of who is a member no more.
+/// The last change of a group's messages when the user's membership ended, of who is a member no more.
 #[must_use]
 pub(crate) fn left_at(tables: &Tables, group: &str, user: &str) -> Option<u64> {
     let left = memberships(tables, user).remove(group)?.left;
     let changes = group_changes(tables, group);
-    changes.into_iter().find(|change| left > 0 && change.version == left).map(|change| change.time)
+    changes.into_iter().find(|change| left > 0 && change.version == left).map(|change| change.changes)
 }
 
 /// The changes of a group by version.
@@ -390,13 +390,22 @@ pub(crate) fn left_after(tables: &Tables, group: &str, user: &str, seq: u64) -> 
     })
 }
 
-/// The user is maybe never told a message of her queue: she left, and what it was before it was changed is not kept.
+/// A message as it was at any time up to this change of its conversation's messages.
+pub(crate) fn states_until(
+    tables: &Tables,
+    conversation: &str,
+    seq: u64,
+    number: u64,
+) -> impl Iterator<Item = wire::Message> {
+    let until = changes(tables, conversation, 0);
+    let until = until.iter().filter(|(at, record)| *at <= number && record.seq == seq).count();
+    states(tables, conversation, seq).take(until + 1)
+}
+
+/// The user is maybe never told a message of a group: she left, and what it was before it was changed is not kept.
 #[must_use]
-pub(crate) fn is_withheld(tables: &Tables, entry: &Entry, user: &str) -> bool {
-    let Some(seq) = entry.message.filter(|seq| left_after(tables, &entry.conversation, user, *seq)) else {
-        return false;
-    };
-    message(tables, &entry.conversation, seq).is_some_and(|now| now.edited.max(now.recalled) > 0)
+pub(crate) fn is_withheld(tables: &Tables, group: &str, seq: u64, user: &str) -> bool {
+    left_after(tables, group, user, seq) && states(tables, group, seq).nth(1).is_some()
 }
 
 /// The change of a group's messages that a user who was told the ones up to `told` is to be told next, as far as those

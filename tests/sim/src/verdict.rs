@@ -351,9 +351,9 @@ impl World {
         let pos = if told.0 == self.relay.epoch { told.1 } else { 0 };
         let rest = self.relay.store.look(|tables| {
             let is_told = |entry: &truth::Entry| {
-                entry.message.is_some()
-                    && !self.is_by_logs(&entry.conversation)
-                    && !truth::is_withheld(tables, entry, user)
+                let Some(seq) = entry.message else { return false };
+                !self.is_by_logs(&entry.conversation)
+                    && !truth::is_withheld(tables, &entry.conversation, seq, user)
             };
             truth::queue(tables, user, pos).find(is_told)
         });

@@ -35,6 +35,8 @@ pub(crate) struct Sending {
 #[derive(Default)]
 pub(crate) struct Watch {
     pub(crate) sends: BTreeMap<String, Sending>,
+    /// What was written under each key.
+    pub(crate) written: BTreeMap<String, String>,
     /// What was answered to a user's key, in this epoch.
     pub(crate) answers: BTreeMap<(String, String), (String, u64, u64)>,
     /// Keys that reached the relay.
@@ -211,10 +213,10 @@ impl World {
         for epoch in epochs {
             let entry = self.with_tables(&epoch, |tables| {
                 let is_told = |entry: &truth::Entry| {
-                    entry.message.is_some()
-                        && !self.is_by_logs(&entry.conversation)
+                    let Some(seq) = entry.message else { return false };
+                    !self.is_by_logs(&entry.conversation)
                         && ((entry.conversation.as_str(), entry.message) == wanted
-                            || !truth::is_withheld(tables, entry, user))
+                            || !truth::is_withheld(tables, &entry.conversation, seq, user))
                 };
                 let entry = truth::queue(tables, user, pos).find(is_told)?;
                 let said = truth::said(tables, &entry.conversation, entry.message?, &message.content.text);
@@ -237,15 +239,14 @@ impl World {
 
     fn watch_outbox(&mut self, index: usize, message: &Message, error: Option<ChatError>) {
         // What was sent is shown as it is now, which may be something else than what was written.
-        let (key, text) = (message.key.as_str(), &message.content.text);
+        let text = self.watch.written.entry(message.key.as_str().to_owned());
+        let text = &text.or_insert_with(|| message.content.text.clone()).clone();
         let sending = &mut self.devices[index].told.sending;
-        let written = if message.status == Status::Sending {
-            sending.insert(key.to_owned(), text.clone());
-            None
+        if message.status == Status::Sending {
+            sending.insert(text.clone());
         } else {
-            sending.remove(key)
-        };
-        let text = &written.unwrap_or_else(|| text.clone());
+            sending.remove(text);
+        }
         let Some(state) = self.watch.sends.get_mut(text) else { return };
         match (message.status, error) {
             // Also after a refusal: a frame of an older connection came in late, and the application learns of it.
