@@ -43,7 +43,13 @@ fn groups_follow_their_changes_and_pass_over_older_ones() {
     assert_eq!(bed.line(&group).group.unwrap().version, GroupVersion(4));
     bed.say(0, batch(vec![entry(4, change(GroupChangeKind::Removed, "bob", &["alice"], 5, 11))]));
     assert!(bed.line(&group).left);
-    let send = bed.send(&group, "k1");
+    let send = bed.command(Command::Send {
+        conversation: group.clone(),
+        key: None,
+        content: text("late"),
+        reply_to: None,
+        mentions: Vec::new(),
+    });
     assert_eq!(bed.error(send), Code::NOT_A_MEMBER);
     bed.say(0, batch(vec![entry(5, change(GroupChangeKind::Added, "bob", &["alice"], 6, 20))]));
     let line = bed.line(&group);

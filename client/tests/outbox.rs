@@ -396,3 +396,33 @@ proptest! {
         check(steps);
     }
 }
+
+/// Another tab had sent it, and died before it told so. Found by the simulated world, seed 1795737060001588.
+#[test]
+fn what_was_sent_before_the_user_left_is_answered_as_sent_to_who_asks_again() {
+    let mut bed = Bed::online();
+    let group = conversation("g1");
+    let gone = wire::GroupChange {
+        conversation: "g1".into(),
+        kind: wire::GroupChangeKind::Removed.into(),
+        by: "bob".into(),
+        users: vec!["alice".into()],
+        version: 2,
+        owner: "bob".into(),
+        last_seq: 1,
+        ..wire::GroupChange::default()
+    };
+    let own = log_message(&group, 1, "alice", "k1");
+    bed.say(0, batch(vec![entry(1, Change::Message(own)), entry(2, Change::Group(gone))]));
+    assert!(bed.line(&group).left);
+    let again = bed.send(&group, "k1");
+    let (request, send) = bed.sent();
+    bed.confirm(request, &send, 1);
+    assert!(bed.answered(again));
+    // What was not, is refused by the relay, and kept.
+    let late = bed.send(&group, "k2");
+    let (request, _) = bed.sent();
+    bed.reject(request, Code::NOT_A_MEMBER, 0);
+    assert!(bed.replies[&late].is_err());
+    assert!(bed.outbox_events().contains(&("k2".into(), Failed, Some(Code::NOT_A_MEMBER))));
+}
