@@ -134,7 +134,7 @@ rows! {
     Devices, NO, Own, Own, Own, _ => wire::Devices {};
     // Another user's device is as one that does not exist.
     SignOut, NO, NO_DEVICE, NO_DEVICE, NO_DEVICE, _ => wire::SignOut { device: DEVICE_OF_ALICE.into() };
-    SetProfile, NO, Own, Own, Own, _ => wire::SetProfile { key: device(), name: Some("intruder".into()), avatar: None };
+    SetProfile, NO, Own, Own, Own, _ => wire::SetProfile { key: device(), name: Some("one's own".into()), avatar: None };
     // Answered, with nothing of others in it, as with watching.
     GetProfiles, NO, Own, Own, Own, ask => wire::GetProfiles {
         users: ["alice", "bob", "carol", "nobody"].map(str::to_owned).into_iter().filter(|user| *user != ask.user)
