@@ -50,7 +50,7 @@ scenario('importing does nothing, in a page and in Node', async (scene) => {
       exports: Object.keys(window.hongyan).sort(),
     }
   })
-  assert.deepEqual(added, { globals: [], databases: 0, stored: 0, exports: ['Chat', 'ChatError', 'Devices', 'Groups', 'Presences', 'connect'] })
+  assert.deepEqual(added, { globals: [], databases: 0, stored: 0, exports: ['Chat', 'ChatError', 'Devices', 'Groups', 'Presences', 'Profiles', 'connect'] })
   assert.deepEqual(asked.filter((path) => !path.endsWith('.js')), ['/sdk/'], 'scripts only: neither the wasm nor a socket')
 
   const globals = Object.getOwnPropertyNames(globalThis)

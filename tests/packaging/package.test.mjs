@@ -129,7 +129,7 @@ describe('on a server', () => {
     assert.deepEqual(seen.touched, [])
     assert.deepEqual(seen.globals, [])
     assert.equal(seen.connect, 'function')
-    assert.deepEqual(seen.exported, ['Chat', 'ChatError', 'Devices', 'Groups', 'Presences', 'connect'])
+    assert.deepEqual(seen.exported, ['Chat', 'ChatError', 'Devices', 'Groups', 'Presences', 'Profiles', 'connect'])
   })
 
   test('connecting where there is no page rejects with a sentence, and lets the process end', async () => {
