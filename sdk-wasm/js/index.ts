@@ -226,8 +226,9 @@ export class Chat {
 
   /**
    * Writes a message: shown at once by an `outbox` event, kept through reloads, sent when there is a connection.
-   * Resolves when it is durable at the relay; rejects only when it is refused for good. With the key of a failed
-   * message that one is tried again.
+   * Resolves when it is durable at the relay; rejects only when it is refused for good, which the relay alone decides:
+   * offline, a message to a group that one has left waits as any other. With the key of a failed message that one is
+   * tried again.
    */
   send(
     conversation: string,
