@@ -40,6 +40,9 @@ const BROKEN = [
   ['are only Web Locks that reject', 'rejected', () => {
     LockManager.prototype.request = () => Promise.reject(new DOMException('Not here.', 'SecurityError'))
   }],
+  ['are only Web Locks that never answer', 'silent', () => {
+    LockManager.prototype.request = () => new Promise(() => {})
+  }],
   ['are only Web Locks that reject who would lead', 'unled', () => {
     const request = LockManager.prototype.request
     LockManager.prototype.request = function (/** @type {any[]} */ ...args) {

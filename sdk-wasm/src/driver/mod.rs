@@ -35,6 +35,9 @@ use crate::{calls, convert, notes};
 /// So long a turn takes inputs and tells, and then lets the page do something else: four of them are the 50 ms that
 /// people feel.
 const TURN_MS: f64 = 12.0;
+/// Nobody competes for a tab's own lock, so it is held within milliseconds. Where it is not after so long there are no locks
+/// that work, or a tab that sleeps got it when this one was away and never lets go: this one goes alone.
+const OWN_LOCK_MS: u32 = 10_000;
 /// So many things are told before the clock is looked at.
 const STEPS_UNLOOKED: u32 = 16;
 
@@ -125,6 +128,8 @@ struct Group {
     channel: Option<Channel>,
     /// Of this tab: held as long as it takes part.
     _own: Option<Lock>,
+    /// For that one, until it is held.
+    patience: Option<Timeout>,
     /// Of who leads: held or waited for.
     leader: Option<Lock>,
     /// Of other tabs, to learn of their end.
@@ -206,10 +211,12 @@ impl Driver {
         // Whoever hears of this tab waits for its lock to fall, so it is held before anybody does.
         let entered = self.teller(|event| Happened::Lock(Whose::Own, event));
         let own = locks.request(&lock_of(name, self.tabs.borrow().id()), false, entered);
+        let silent = self.teller(|()| Happened::Lock(Whose::Own, LockEvent::Refused));
         self.group.replace(Group {
             locks: Some(locks),
             channel: Some(channel),
             _own: Some(own),
+            patience: Some(Timeout::new(OWN_LOCK_MS, move || silent(()))),
             ..Group::default()
         });
     }
@@ -344,7 +351,10 @@ impl Driver {
 
     fn lock_event(&self, whose: Whose, event: LockEvent) {
         match (whose, event) {
-            (Whose::Own, LockEvent::Granted) => self.tab_input(TabInput::Enter),
+            (Whose::Own, LockEvent::Granted) => {
+                self.group.borrow_mut().patience.take();
+                self.tab_input(TabInput::Enter);
+            }
             (Whose::Leader, LockEvent::Granted) => self.tab_input(TabInput::Elected),
             (Whose::Leader, LockEvent::Lost) => self.tab_input(TabInput::Deposed),
             (Whose::Other(tab), LockEvent::Granted) => self.tab_input(TabInput::Fell(tab)),
