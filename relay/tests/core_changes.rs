@@ -422,6 +422,51 @@ fn who_was_removed_is_not_answered_what_a_message_became() {
     assert_eq!(changed(&mut world, bob, react(&group, 1, "r", "+")), "secret* +:bob -:bob");
 }
 
+#[test]
+fn a_repeated_change_is_refused_only_when_its_author_is_durably_gone() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let group = world.group(alice, "g", &["bob"]);
+    world.send(alice, &group, "1", "one");
+    changed(&mut world, bob, react(&group, 1, "r", "+"));
+    world.auto_commit = false;
+    world.ask(alice, remove(&group, &["bob"]));
+    let again = world.ask(bob, react(&group, 1, "r", "+"));
+    assert!(world.answer(bob, again).is_none(), "the removal may be lost yet");
+    world.commit_all();
+    let Some(Event::Reject(reject)) = world.answer(bob, again) else { panic!("a refusal") };
+    assert_eq!(reject.code, u32::from(Code::NOT_A_MEMBER.0));
+}
+
+/// A key names one write of its user, of whatever kind.
+#[test]
+fn a_key_that_named_another_kind_of_write_is_refused() {
+    let mut world = World::new();
+    let alice = world.login("alice", "a");
+    let group = world.group(alice, "group", &["bob"]);
+    world.send(alice, &group, "message", "one");
+    changed(&mut world, alice, react(&group, 1, "change", "+"));
+    let kinds = ["group", "message", "change", "profile"];
+    let ask = |kind: &str, key: &str| match kind {
+        "group" => {
+            Verb::CreateGroup(wire::CreateGroup { key: key.into(), title: "g".into(), ..Default::default() })
+        }
+        "message" => send(&group, key, "two"),
+        "change" => react(&group, 1, key, "-"),
+        _ => Verb::SetProfile(wire::SetProfile { key: key.into(), name: Some("Alice".into()), avatar: None }),
+    };
+    world.call(alice, ask("profile", "profile"));
+    for key in kinds {
+        for kind in kinds.into_iter().filter(|kind| *kind != key) {
+            assert_eq!(
+                world.refused(alice, ask(kind, key)),
+                Code::BAD_REQUEST,
+                "{kind} under the key of a {key}"
+            );
+        }
+    }
+}
+
 /// Promise R8: what waits for a former member in her queue is told as it was when she left, or not at all.
 #[test]
 fn who_was_removed_learns_nothing_of_what_was_changed_afterwards() {
@@ -436,15 +481,23 @@ fn who_was_removed_learns_nothing_of_what_was_changed_afterwards() {
         };
         let Answer::Group(group) = world.answered(made) else { panic!("no group") };
         let group = ConversationId::as_str(&group.id).to_owned();
-        for (key, text) in
-            [("1", "one"), ("2", "two"), ("3", "three"), ("4", "four"), ("5", "five"), ("6", "six")]
-        {
+        for (key, text) in [
+            ("1", "one"),
+            ("2", "two"),
+            ("3", "three"),
+            ("4", "four"),
+            ("5", "five"),
+            ("6", "six"),
+            ("7", "seven"),
+        ] {
             world.send(bob, &group, key, text);
         }
         changed(&mut world, bob, edit(&group, 2, "e2", "due"));
         changed(&mut world, bob, recall(&group, 3, "c3"));
         changed(&mut world, bob, react(&group, 4, "r4", "+"));
+        changed(&mut world, bob, react(&group, 7, "r7", "+"));
         world.call(alice, remove(&group, &["carol"]));
+        changed(&mut world, bob, unreact(&group, 7, "u7", "+"));
         changed(&mut world, bob, edit(&group, 1, "e1", "secret"));
         changed(&mut world, bob, recall(&group, 5, "c5"));
         changed(&mut world, alice, react(&group, 6, "r6", "secret"));
@@ -464,9 +517,11 @@ fn who_was_removed_learns_nothing_of_what_was_changed_afterwards() {
             "four +:bob",
             "nothing",
             "nothing",
+            "seven",
             "#1 bob due*",
             "#2 bob -",
             "#3 bob four +:bob",
+            "nothing",
             "v3",
         ];
         assert_eq!(all[all.len() - messages.len()..], messages, "{diffusion:?}");

@@ -122,6 +122,11 @@ fn what_changes_nothing_is_answered_and_makes_no_version() {
     assert_eq!(set(&mut world, alice, "2", "Alice"), "alice#1 Alice");
     assert_eq!(done(world.call(alice, set_profile("3", None, None))), "alice#1 Alice");
     assert_eq!(heard(&mut world, alice), ["alice#1 Alice"]);
+    // Repeated after another one it takes nothing back.
+    assert_eq!(set(&mut world, alice, "4", "Al"), "alice#2 Al");
+    for key in ["0", "2"] {
+        assert_eq!(set(&mut world, alice, key, "Alice"), "alice#2 Al");
+    }
 }
 
 #[test]

@@ -14,14 +14,14 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{ConversationId, Key, ProfileVersion, Seq, UserId};
 
 use super::batches::Change;
-use super::commit::{Effect, Mark, Pending};
+use super::commit::{Effect, Pending};
 use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{Moment, Verifier};
 use super::limits::{PROFILE_REREAD_MS, PROFILE_TOLD_PER_INPUT};
 use super::queue::rows::{Reference, Target};
 use super::records::{
-    decode, directs_range, encode, prefix, prefix_end, profile_key, second_of, telling_key,
+    KeyRecord, decode, directs_range, encode, prefix, prefix_end, profile_key, second_of, telling_key,
 };
 use super::relay::Relay;
 use crate::store::{Order, Store, StoreError, Table};
@@ -69,11 +69,11 @@ impl Telling {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// A profile as it is assigned, and what makes it durable.
-    pub(super) fn profile(&self, user: &UserId) -> Result<(Option<Bytes>, Mark), StoreError> {
+    /// A profile as it is assigned.
+    pub(super) fn profile(&self, user: &UserId) -> Result<Option<Bytes>, StoreError> {
         match self.commits.profiles.get(user) {
-            Some(pending) => Ok((Some(pending.assigned.clone()), pending.commit)),
-            None => Ok((self.store.get(Table::Profiles, &profile_key(user))?, Mark::NONE)),
+            Some(pending) => Ok(Some(pending.assigned.clone())),
+            None => self.store.get(Table::Profiles, &profile_key(user)),
         }
     }
 
@@ -125,12 +125,22 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(wire::ProfileList { profiles })
     }
 
-    /// The answer to a change of a profile that was made under this key.
-    pub(super) fn profile_set_before(&self, user: &UserId, key: &Key) -> Result<Event, StoreError> {
-        let profile = self.profile_durable(user)?;
-        let profile =
-            profile.ok_or_else(|| StoreError::Damaged(format!("the profile of {user} is missing")))?;
-        let profile = Some(decode(profile, "profiles")?);
+    /// The answer to a change of a profile that was asked for under this key.
+    pub(super) fn profile_set_before(
+        &self,
+        user: &UserId,
+        key: &Key,
+        record: &KeyRecord,
+    ) -> Result<Event, StoreError> {
+        let profile = match self.profile_durable(user)? {
+            Some(profile) => decode(profile, "profiles")?,
+            // Nothing was what there was to change.
+            None if record.profile == 0 => {
+                wire::Profile { user: user.as_str().to_owned(), ..Default::default() }
+            }
+            None => return Err(StoreError::Damaged(format!("the profile of {user} is missing"))),
+        };
+        let profile = Some(profile);
         Ok(Event::ProfileSet(wire::ProfileSet { key: key.as_str().to_owned(), profile }))
     }
 
@@ -147,7 +157,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let mut profiles = Vec::new();
         if users.len() > 1 {
             for user in users.iter() {
-                profiles.extend(self.profile(user)?.0.map(|profile| (user.clone(), profile)));
+                profiles.extend(self.profile(user)?.map(|profile| (user.clone(), profile)));
             }
         }
         Ok(profiles)
@@ -196,7 +206,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     fn tell_some(&mut self, user: &UserId, told: Option<&ConversationId>) -> Result<(), StoreError> {
-        let (Some(profile), _) = self.profile(user)? else {
+        let Some(profile) = self.profile(user)? else {
             return Err(StoreError::Damaged(format!("the profile of {user} is missing")));
         };
         let version = ProfileVersion(decode::<wire::Profile>(profile.clone(), "profiles")?.version);

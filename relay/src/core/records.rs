@@ -56,7 +56,8 @@ pub(crate) struct KeyRecord {
     /// A change was asked for, and the message `seq` was so already.
     #[prost(bool, tag = "5")]
     pub(crate) unchanged: bool,
-    /// The version of the profile that the key made; 0 of what is none. Such a record names no conversation.
+    /// The version of the profile that the key made or found so already, 0 of one that was never set. Such a record names
+    /// no conversation.
     #[prost(uint64, tag = "6")]
     pub(crate) profile: u64,
     /// Of such a one the key itself: nothing else names it.
@@ -65,6 +66,11 @@ pub(crate) struct KeyRecord {
 }
 
 impl KeyRecord {
+    /// A change of one's profile was asked for.
+    pub(crate) fn is_of_profile(&self) -> bool {
+        !self.key.is_empty()
+    }
+
     /// A change of a message was asked for.
     pub(crate) fn is_of_change(&self) -> bool {
         self.change > 0 || self.unchanged

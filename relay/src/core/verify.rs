@@ -284,10 +284,10 @@ impl<'s, S: Store> Check<'s, S> {
         UserId::new(user).map_err(|_| "its user is no valid id")?;
         Key::new(name).map_err(|_| "it is no valid key")?;
         let record: KeyRecord = decode(value)?;
-        if record.profile > 0 {
-            let profile = self.profile(user)?.ok_or("the profile that it made is not there")?;
-            if record.profile > profile.version {
-                return Err(format!("it made version {} of a profile, which is not there", record.profile));
+        if record.is_of_profile() {
+            let version = self.profile(user)?.map_or(0, |profile| profile.version);
+            if record.profile > version {
+                return Err(format!("it names version {} of a profile, which is not there", record.profile));
             }
             return if record.key == name { Ok(()) } else { Err("it is another key's".into()) };
         }

@@ -348,16 +348,19 @@ enum ChangedSince {
 }
 
 impl ChangedSince {
-    /// What may be told of an entry: of a message that is not what it was then, nothing.
+    /// What may be told of an entry: of a message that is not what it was then, nothing. One that is as it was written was
+    /// so then, too; but of a change that is as good as undone it would tell that it was.
     fn leave(&self, change: Change) -> Result<Option<Change>, StoreError> {
-        let message = match &change {
-            Change::Message(bytes) => decode::<wire::Message>(bytes.clone(), "messages")?,
+        let (message, may_be_as_written) = match &change {
+            Change::Message(bytes) => (decode::<wire::Message>(bytes.clone(), "messages")?, true),
             Change::OfMessage(bytes) => {
-                decode::<wire::MessageChange>(bytes.clone(), "changes")?.message.unwrap_or_default()
+                let change: wire::MessageChange = decode(bytes.clone(), "changes")?;
+                (change.message.unwrap_or_default(), false)
             }
             _ => return Ok(Some(change)),
         };
-        let is_as_written = message.edited.max(message.recalled) == 0 && message.reactions.is_empty();
+        let is_as_written =
+            may_be_as_written && message.edited.max(message.recalled) == 0 && message.reactions.is_empty();
         let is_changed = match self {
             Self::These(seqs) => seqs.contains(&message.seq),
             Self::Many => true,

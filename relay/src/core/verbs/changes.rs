@@ -8,6 +8,7 @@ use hongyan_protocol::limits::{BATCH_BYTES_TARGET, CHANGE_PAGE_MAX, REACTION_BYT
 use hongyan_protocol::wire::{self, MessageChangeKind, Reaction, relay_frame::Event};
 use hongyan_protocol::{ChangeNumber, Code, ConversationId, Key, Seq, UserId};
 
+use super::keys::Keyed;
 use super::send::check_content;
 use super::{Caller, history};
 use crate::core::batches::{Change, message_change};
@@ -27,7 +28,9 @@ pub(super) fn change<S: Store, V: Verifier>(
     body: wire::ChangeMessage,
 ) -> Result<(), Refusal> {
     check(&body, relay.config.content_bytes_max)?;
-    let Some((id, key)) = relay.open_keyed(caller, &body.conversation, &body.key)? else { return Ok(()) };
+    let Some((id, key)) = relay.open_keyed(caller, &body.conversation, &body.key, Keyed::Change)? else {
+        return Ok(());
+    };
     let Some(conversation) = relay.conversations.get(&id) else { return Ok(()) };
     let (seq, user) = (Seq(body.seq), &caller.user);
     // Of what is not durable nobody can know.
@@ -267,23 +270,24 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
     }
 
-    /// The answer to a change that was asked for under this key: with the message as it is now, so only to a reader.
+    /// The answer to a change that was asked for under this key: with the message as it is now, so only to a reader;
+    /// `None` where she is refused.
     pub(super) fn changed_before(
         &mut self,
         caller: &Caller,
         key: &Key,
         record: &KeyRecord,
-    ) -> Result<Event, Refusal> {
+    ) -> Result<Option<Event>, Refusal> {
         let id = ConversationId::new(&record.conversation)
             .map_err(|_| StoreError::Damaged("a key names no valid conversation".into()))?;
         match self.conversations.load(&self.store, &id, &caller.user)? {
             Some(conversation) if conversation.has_reader(&self.store, &id, &caller.user)? => {}
-            _ => return Err(Refusal::reject(Code::NOT_A_MEMBER)),
+            _ => return self.refuse_outsider(caller, &id).map(|()| None),
         }
         let seq = Seq(record.seq);
         let message = self.message_durable(&id, seq)?.ok_or_else(|| history::missing(&id, seq))?;
         let message = Some(decode(message, "messages")?);
-        Ok(Event::MessageChanged(wire::MessageChanged { key: key.as_str().to_owned(), message }))
+        Ok(Some(Event::MessageChanged(wire::MessageChanged { key: key.as_str().to_owned(), message })))
     }
 }
 

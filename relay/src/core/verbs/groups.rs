@@ -7,7 +7,7 @@ use hongyan_protocol::wire::{self, GroupChangeKind, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, GroupVersion, Key, UserId};
 
 use super::Caller;
-use super::keys::first_answer;
+use super::keys::{Keyed, first_answer};
 use crate::core::commit::Mark;
 use crate::core::conversations::Group;
 use crate::core::io::Verifier;
@@ -28,7 +28,7 @@ pub(super) fn create<S: Store, V: Verifier>(
     check_title(&body.title)?;
     let mut joining = users(&body.members)?;
     joining.insert(caller.user.clone());
-    if relay.answer_known_key(caller, &key)? {
+    if relay.answer_known_key(caller, &key, Keyed::Group)? {
         return Ok(());
     }
     let id = relay.make_group(body.title, &caller.user, joining, Diffusion::Auto)?;

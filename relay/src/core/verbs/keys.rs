@@ -1,4 +1,5 @@
-//! What is done once per key, however often it is asked for: sends, changes of messages, the making of a group.
+//! What is done once per key, however often it is asked for: sends, changes of messages and of one's profile, the making of
+//! a group.
 
 use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{ConversationId, Key};
@@ -12,6 +13,28 @@ use crate::core::refusal::Refusal;
 use crate::core::relay::Relay;
 use crate::store::{Store, Table};
 
+/// What a key may name: one of these, once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyed {
+    Message,
+    Change,
+    Group,
+    Profile,
+}
+
+impl Keyed {
+    /// What it is that is answered so.
+    fn of(answer: &Event) -> Option<Self> {
+        Some(match answer {
+            Event::Sent(_) => Self::Message,
+            Event::MessageChanged(_) => Self::Change,
+            Event::GroupDone(_) => Self::Group,
+            Event::ProfileSet(_) => Self::Profile,
+            _ => return None,
+        })
+    }
+}
+
 impl<S: Store, V: Verifier> Relay<S, V> {
     /// What a member asks of a conversation under a key, which is in memory then. `None` when there is nothing left to
     /// do: it was asked before, and is answered with the first result whatever has happened since, or is no member's.
@@ -20,10 +43,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         caller: &Caller,
         conversation: &str,
         key: &str,
+        what: Keyed,
     ) -> Result<Option<(ConversationId, Key)>, Refusal> {
         self.may_write()?;
         let (id, key) = (ConversationId::new(conversation)?, Key::new(key)?);
-        if self.answer_known_key(caller, &key)? {
+        if self.answer_known_key(caller, &key, what)? {
             return Ok(None);
         }
         match self.conversations.load(&self.store, &id, &caller.user)? {
@@ -35,7 +59,12 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     /// Answers a request whose key was used before: at once, or when the first result is durable.
-    pub(super) fn answer_known_key(&mut self, caller: &Caller, key: &Key) -> Result<bool, Refusal> {
+    pub(super) fn answer_known_key(
+        &mut self,
+        caller: &Caller,
+        key: &Key,
+        what: Keyed,
+    ) -> Result<bool, Refusal> {
         if defects::is_on(Defect::DedupForgotten) {
             return Ok(false);
         }
@@ -44,6 +73,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             && !defects::is_on(Defect::DedupWindowTooSmall)
         {
             let PendingKey { answer, commit } = pending.clone();
+            check(what, Keyed::of(&answer))?;
             self.answer_at(commit, caller.connection, caller.request, answer);
             return Ok(true);
         }
@@ -51,12 +81,14 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             return Ok(false);
         };
         let record: KeyRecord = decode(record, "keys")?;
-        let answer = if record.profile > 0 {
-            self.profile_set_before(&caller.user, key)?
-        } else if record.is_of_change() {
-            self.changed_before(caller, key, &record)?
-        } else {
-            first_answer(key, &record)
+        check(what, Some(record.what()))?;
+        let answer = match what {
+            Keyed::Profile => self.profile_set_before(&caller.user, key, &record)?,
+            Keyed::Change => match self.changed_before(caller, key, &record)? {
+                Some(answer) => answer,
+                None => return Ok(true),
+            },
+            Keyed::Message | Keyed::Group => first_answer(key, &record),
         };
         self.answer(caller.connection, caller.request, answer);
         Ok(true)
@@ -73,6 +105,29 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.commits.then(Effect::Answer(caller.connection, caller.request, answer.clone()));
         }
         self.commits.keys.insert((caller.user.clone(), key), PendingKey { answer, commit });
+    }
+}
+
+impl KeyRecord {
+    fn what(&self) -> Keyed {
+        if self.is_of_profile() {
+            Keyed::Profile
+        } else if self.is_of_change() {
+            Keyed::Change
+        } else if self.seq == 0 {
+            Keyed::Group
+        } else {
+            Keyed::Message
+        }
+    }
+}
+
+/// Another kind of write under a key is a mistake of the client's, which the first one's answer would hide.
+fn check(what: Keyed, before: Option<Keyed>) -> Result<(), Refusal> {
+    if before == Some(what) {
+        Ok(())
+    } else {
+        Err(Refusal::bad("This key names another kind of write of yours."))
     }
 }
 

@@ -5,6 +5,7 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{Key, ProfileVersion, UserId};
 
 use super::Caller;
+use super::keys::Keyed;
 use crate::core::io::Verifier;
 use crate::core::records::{KeyRecord, decode};
 use crate::core::refusal::Refusal;
@@ -25,11 +26,11 @@ pub(super) fn set<S: Store, V: Verifier>(
         "The picture's URL is too long, or has control characters.",
     )?;
     // A repeated change is answered with what is now, whatever has happened since.
-    if relay.answer_known_key(caller, &key)? {
+    if relay.answer_known_key(caller, &key, Keyed::Profile)? {
         return Ok(());
     }
     let user = &caller.user;
-    let (before, mark) = relay.profile(user)?;
+    let before = relay.profile(user)?;
     let mut profile: wire::Profile = match &before {
         Some(before) => decode(before.clone(), "profiles")?,
         None => wire::Profile { user: user.as_str().to_owned(), ..wire::Profile::default() },
@@ -38,19 +39,18 @@ pub(super) fn set<S: Store, V: Verifier>(
     profile.name = body.name.unwrap_or(profile.name);
     profile.avatar = body.avatar.unwrap_or(profile.avatar);
     let set = |profile| Event::ProfileSet(wire::ProfileSet { key: body.key, profile: Some(profile) });
-    if profile == was {
-        relay.answer_at(mark, caller.connection, caller.request, set(profile));
-        return Ok(());
-    }
     relay.users.load(&relay.store, user)?;
 
-    // Nothing below can fail: all of it is accepted together.
-    profile.version = was.version.saturating_add(1);
-    profile.time = relay.now.time.0;
-    relay.put_profile(user, before, &profile);
+    // Nothing below can fail: all of it is accepted together. A change of nothing uses its key, too: repeated, it would
+    // take back what was changed meanwhile.
+    if profile != was {
+        profile.version = was.version.saturating_add(1);
+        profile.time = relay.now.time.0;
+        relay.put_profile(user, before, &profile);
+    }
     let known = KeyRecord {
         profile: profile.version,
-        time: profile.time,
+        time: relay.now.time.0,
         key: key.as_str().to_owned(),
         ..KeyRecord::default()
     };

@@ -10,7 +10,7 @@ use hongyan_protocol::{Code, ConversationId, MENTION_ALL, UserId};
 use prost::Message as _;
 
 use super::Caller;
-use super::keys::first_answer;
+use super::keys::{Keyed, first_answer};
 use crate::core::batches::Change;
 use crate::core::commit::{Effect, LogNews};
 use crate::core::defects::{self, Defect};
@@ -28,7 +28,9 @@ pub(super) fn send<S: Store, V: Verifier>(
     body: wire::Send,
 ) -> Result<(), Refusal> {
     check(&body, relay.config.content_bytes_max)?;
-    let Some((id, key)) = relay.open_keyed(caller, &body.conversation, &body.key)? else { return Ok(()) };
+    let Some((id, key)) = relay.open_keyed(caller, &body.conversation, &body.key, Keyed::Message)? else {
+        return Ok(());
+    };
     let Some(conversation) = relay.conversations.get(&id) else { return Ok(()) };
     if body.reply_to > conversation.assigned.0 {
         return Err(Refusal::bad("There is no message to reply to with this seq."));
