@@ -17,14 +17,16 @@ pub struct Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.last.is_empty() {
-            writeln!(f, "The last events:")?;
-            for line in &self.last {
-                writeln!(f, "  {line}")?;
-            }
+        let verdict =
+            format!("Promise:  {}\nExpected: {}\nHappened: {}", self.promise, self.expected, self.happened);
+        if self.last.is_empty() {
+            return f.write_str(&verdict);
         }
-        writeln!(f, "Promise:  {}", self.promise)?;
-        writeln!(f, "Expected: {}", self.expected)?;
-        write!(f, "Happened: {}", self.happened)
+        // Before and after: who reads the beginning or the end of a long log has it.
+        writeln!(f, "{verdict}\nThe last events:")?;
+        for line in &self.last {
+            writeln!(f, "  {line}")?;
+        }
+        f.write_str(&verdict)
     }
 }

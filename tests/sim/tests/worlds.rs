@@ -24,7 +24,8 @@ fn promises_hold_in_new_worlds_and_every_fault_matters() {
     println!("{} worlds, {} per minute", progress.worlds, progress.per_minute());
     if let Some((seed, breach)) = progress.failures.first() {
         let breach = play(&Scenario::new(*seed), true).breach.unwrap_or_else(|| breach.clone());
-        panic!("{breach}\nAgain:    npm run sim -- --seed {seed} --shrink");
+        let again = format!("npm run sim -- --seed {seed} --shrink");
+        panic!("Again:    {again}\n{breach}\nAgain:    {again}");
     }
     assert!(progress.worlds >= WORLDS_MIN, "only {} worlds were played", progress.worlds);
     // A few hundred worlds see each kind many times; fewer may miss the rarest by chance.
@@ -176,4 +177,11 @@ fn a_profile_is_told_by_the_last_of_its_entries() {
 #[test]
 fn what_a_tab_asks_keeps_its_order_when_the_leader_changes() {
     check_with_everything(&Scenario::new(5_001_520).without_profiles());
+}
+
+/// The checker held what a new watch tells against what the one before had told, which a refusal had ended: the relay's
+/// clock had jumped back meanwhile.
+#[test]
+fn a_refusal_ends_what_a_watch_may_not_take_back() {
+    check_with_everything(&Scenario::new(1_795_743_367_002_077).without_profiles());
 }

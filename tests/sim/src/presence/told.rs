@@ -299,6 +299,8 @@ impl World {
                 return self.broke("contacts", format!("{watcher} may watch himself"), "it is refused");
             }
             let Some(link) = self.links.get_mut(&id) else { return };
+            // That ends the watch: the next one begins anew.
+            link.telling.since.remove(&user);
             let before = link.telling.told.insert(user.clone(), presence);
             if before.is_some_and(|before| !before.refused) {
                 self.mattered(Fault::ContactLost);
