@@ -254,7 +254,8 @@ impl World {
             }
             Some(relay_frame::Event::Reset(reset)) => {
                 let may_be_quiet = reset.cause() == ResetCause::NewDevice;
-                let is_same_queue = reset.cause() == ResetCause::CursorExpired;
+                // What a device had of a queue for which it then was a new one came before it had acknowledged anything.
+                let is_same_queue = may_be_quiet || reset.cause() == ResetCause::CursorExpired;
                 link.reset = Some(Gap { epoch: reset.epoch, pos: reset.pos, may_be_quiet, is_same_queue });
             }
             Some(relay_frame::Event::Batch(batch)) if link.reset.is_none() => {

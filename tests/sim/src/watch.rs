@@ -25,7 +25,7 @@ pub(crate) struct Sending {
     pub(crate) refused: bool,
     /// The application was told where it is in the log.
     pub(crate) acknowledged: bool,
-    /// Its device ended before it was durable there: nobody was promised anything.
+    /// Its device ended before it was durable there, or was signed out: nobody was promised anything.
     pub(crate) unsure: bool,
     /// A backup was restored that lacks it.
     pub(crate) lost: bool,
@@ -294,7 +294,11 @@ impl World {
             Ok(_) => {
                 self.broke("R6", "a send is answered as sent", format!("{text} of device {index} was not"));
             }
-            Err(error) if matches!(error.code, Code::CLOSED | Code::LOGGED_OUT) => {}
+            Err(error) if matches!(error.code, Code::CLOSED | Code::LOGGED_OUT) => {
+                if let Some(state) = self.watch.sends.get_mut(text) {
+                    state.unsure |= error.code == Code::LOGGED_OUT && !state.acknowledged;
+                }
+            }
             Err(error) => {
                 if error.class() != Class::Stop && error.code != Code::BUSY {
                     return self.broke("R6", "a send fails for good only", format!("{text}: {error:?}"));

@@ -185,3 +185,16 @@ fn what_a_tab_asks_keeps_its_order_when_the_leader_changes() {
 fn a_refusal_ends_what_a_watch_may_not_take_back() {
     check_with_everything(&Scenario::new(1_795_743_367_002_077).without_profiles());
 }
+
+/// The checker took a send for lost that a page gave to a core which had been signed out, and which answered so.
+#[test]
+fn what_is_sent_after_a_sign_out_is_answered_as_that() {
+    check_with_everything(&Scenario::new(700_003_795));
+}
+
+/// The checker took what a device had heard as its first for another queue's, when it was still a new device at its next
+/// hello: nothing had been saved, and all of it told when it was.
+#[test]
+fn what_a_new_device_had_heard_is_of_the_same_queue() {
+    check_with_everything(&Scenario::new(700_003_478).without_presence());
+}
