@@ -9,6 +9,9 @@ use crate::chance::Chance;
 use crate::faults::Fault;
 use crate::world::{Happening, World};
 
+/// The own lock of a tab that leaves falls for all others before it has it again, and comes back: it takes no longer.
+const FALLEN_MS: u64 = 30;
+
 #[derive(Clone, Copy)]
 enum Doing {
     Open,
@@ -42,8 +45,7 @@ impl World {
             Doing::Close if self.may(Fault::TabClosed) => self.tab_closes(index, tab),
             Doing::Crash if self.may(Fault::TabCrashed) => self.tab_crashes(index, tab, chance.percent(70)),
             Doing::Freeze if self.may(Fault::TabFrozen) => {
-                // Its own lock falls for all others before it has it again.
-                let back = self.now + chance.between(30, 20_000);
+                let back = self.now + chance.between(FALLEN_MS, 20_000);
                 self.tab_freezes(index, tab, back);
             }
             Doing::Look => {
@@ -116,7 +118,7 @@ impl World {
         let tabs: Vec<_> = self.browser(index).tabs.keys().copied().collect();
         for tab in tabs {
             if self.tab(index, tab).is_some_and(|tab| tab.frozen) {
-                self.tab_happens(index, tab, TabHappening::Thaws);
+                self.schedule(self.now + FALLEN_MS, Happening::Tab(index, tab, TabHappening::Thaws));
             }
         }
         self.tabs_start(index);
