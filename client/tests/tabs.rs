@@ -656,6 +656,31 @@ fn a_tab_that_was_away_longer_than_its_leader_is_there_misses_nothing() {
     assert_eq!((browser.tabs[&away].gaps, browser.tabs[&young].gaps), (0, 0));
 }
 
+/// The next leader itself lacks something that is kept no more; what is kept is enough for the other tab. Found by the
+/// simulated world.
+#[test]
+fn a_leader_that_missed_something_tells_others_what_is_kept() {
+    let mut browser = Browser::default();
+    let (first, slow, other) = (browser.open_tab(), browser.open_tab(), browser.open_tab());
+    browser.settle();
+    browser.head = 1;
+    browser.take_batch(first, 1);
+    browser.reach_disk(first);
+    browser.end_save(first);
+    browser.hear(other);
+    browser.disk.kept.clear();
+    browser.head = 2;
+    browser.take_batch(first, 1);
+    let tab = browser.tabs.get_mut(&slow).unwrap();
+    tab.heard.clear();
+    tab.was_outside = true;
+    browser.crash(first, true);
+    browser.settle();
+    assert!(browser.tabs[&slow].machine.leads());
+    assert_eq!(browser.tabs[&other].told, [Word::Message(1), Word::Message(2)]);
+    assert_eq!((browser.tabs[&slow].gaps, browser.tabs[&other].gaps), (1, 0));
+}
+
 /// What a tab asks while the leader changes reaches the next one in part only: the order in which it asked would be lost.
 /// Found by the simulated world.
 #[test]

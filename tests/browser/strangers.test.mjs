@@ -57,22 +57,41 @@ scenario('kind and text are the message’s, whatever another client has put int
 })
 
 scenario('what another script writes on the channel breaks no tab', async (scene) => {
-  const group = await TabGroup.open(scene, 'overheard', front.origin, 2)
+  const group = await TabGroup.open(scene, 'overheard', front.origin, 1)
   await group.leader()
-  await group.tabs[0]?.page.evaluate(async () => {
-    const channel = new BroadcastChannel((await indexedDB.databases())[0]?.name ?? '')
+  const [first] = group.tabs
+  assert.ok(first)
+  await first.page.evaluate(async () => {
+    const channel = (window.kept.channel = new BroadcastChannel((await indexedDB.databases())[0]?.name ?? ''))
+    const heard = (/** @type {any[]} */ (window.kept.notes = []))
+    channel.onmessage = ({ data }) => heard.push(data)
+  })
+  // The leader answers it: the version and the term that count are in that note.
+  const second = await group.openTab()
+  await group.leader()
+  const lead = await until('the leader’s answer is overheard', () => first.page.evaluate(() => window.kept.notes.find((/** @type {any[]} */ note) => note[1] === 'lead')))
+  await first.page.evaluate(([version, , , leaderTerm]) => {
+    const { channel } = window.kept
     const nonsense = [undefined, null, 7, '', 'nonsense', '7', '{}', 'null', '[]', '["nothing"]', '["state",7]', '["state"]', [], {}]
-    const version = 2
     for (const what of nonsense) {
       channel.postMessage(what)
       channel.postMessage([version, what])
-      for (let term = 0; term < 5; term++) {
+      for (const term of [0, leaderTerm, what]) {
         channel.postMessage([version, 'now', term, what])
         channel.postMessage([version, 'durable', term, what, what])
+        channel.postMessage([version, 'lead', what, term, what, what, what, what])
+        channel.postMessage([version, 'ask', term, 7, 7, what])
+        channel.postMessage([version, 'taken', term, what, what])
         channel.postMessage([version, 'reply', term, what, what, what, what])
       }
+      for (const kind of ['join', 'visible', 'leave']) channel.postMessage([version, kind, what, what, what])
     }
-  })
+    // What is well formed is heard: so the nonsense was, too.
+    const typing = { conversation: '~9.overheard.overheard-peer', user: 'overheard-peer', typing: true }
+    channel.postMessage([version, 'now', leaderTerm, JSON.stringify(['typing', typing])])
+  }, lead)
+  await until('what is well formed is told', async () => (await second.events('typing')).length > 0, { seen: () => lead })
+  assert.deepEqual((await second.events('typing')).map(({ user }) => user), ['overheard-peer'])
   const bob = await SdkPage.open(scene, 'overheard-peer', front.origin)
   await post(bob, 'overheard', texts(1, 5))
   for (const tab of group.tabs) {

@@ -9,14 +9,19 @@ impl<P: Clone> Tabs<P> {
     /// Everything up to this save is durable: what this tab missed of it is told.
     pub(super) fn catch_up(&mut self, saves: u64, kept: Vec<(u64, Vec<P>)>) {
         let is_fresh = core::mem::take(&mut self.fresh);
-        if is_fresh || self.told > saves {
-            // There is nothing to have missed; or the cache was made anew.
+        // What is kept tells everything after this save.
+        let since = kept.iter().rev().fold(saves, |since, (save, _)| match *save == since {
+            true => since.saturating_sub(1),
+            false => since,
+        });
+        if is_fresh || self.told > saves || self.told < since {
+            // There is nothing to have missed; or the cache was made anew, or does not keep what this tab missed.
             if !is_fresh {
                 self.output(TabOutput::Gap);
             }
             self.forget_remembered();
-            self.told = kept.first().map_or(saves, |(save, _)| save.saturating_sub(1));
-            for (save, events) in kept {
+            self.told = since;
+            for (save, events) in kept.into_iter().filter(|(save, _)| *save > since) {
                 self.remember(save, events);
             }
         } else {
@@ -35,10 +40,6 @@ impl<P: Clone> Tabs<P> {
                 } else if save == self.told + 1 {
                     self.tell(save, events);
                 }
-            }
-            if self.told != saves {
-                self.forget_remembered();
-                self.output(TabOutput::Gap);
             }
         }
         self.told = saves;

@@ -254,8 +254,9 @@ impl World {
             }
             Some(relay_frame::Event::Reset(reset)) => {
                 let may_be_quiet = reset.cause() == ResetCause::NewDevice;
-                // What a device had of a queue for which it then was a new one came before it had acknowledged anything.
-                let is_same_queue = may_be_quiet || reset.cause() == ResetCause::CursorExpired;
+                // Of a queue that it began with, a device may have what it has not saved yet.
+                let is_same_queue =
+                    matches!(reset.cause(), ResetCause::CursorExpired | ResetCause::NewDevice);
                 link.reset = Some(Gap { epoch: reset.epoch, pos: reset.pos, may_be_quiet, is_same_queue });
             }
             Some(relay_frame::Event::Batch(batch)) if link.reset.is_none() => {

@@ -381,13 +381,42 @@ pub(crate) fn group_changes(tables: &Tables, group: &str) -> Vec<wire::GroupChan
         .collect()
 }
 
+/// A time when a user was a member of a group no more.
+pub(crate) struct Absence {
+    /// The last message of her membership.
+    pub(crate) last_seq: u64,
+    /// The last change of the group's messages in it.
+    pub(crate) after: u64,
+    /// The last change when she joined again; `None` while she is away.
+    pub(crate) until: Option<u64>,
+}
+
+/// When the user was a member of a group no more.
+pub(crate) fn absences(tables: &Tables, group: &str, user: &str) -> Vec<Absence> {
+    let mut absences: Vec<Absence> = Vec::new();
+    for change in group_changes(tables, group) {
+        if !change.users.iter().any(|concerned| concerned == user) {
+            continue;
+        }
+        match change.kind() {
+            GroupChangeKind::Removed | GroupChangeKind::Left => {
+                absences.push(Absence { last_seq: change.last_seq, after: change.changes, until: None });
+            }
+            GroupChangeKind::Created | GroupChangeKind::Added => {
+                if let Some(absence) = absences.last_mut() {
+                    absence.until.get_or_insert(change.changes);
+                }
+            }
+            GroupChangeKind::Renamed | GroupChangeKind::Unspecified => {}
+        }
+    }
+    absences
+}
+
 /// Whether the user left a group, or was removed, when it had this message already.
 #[must_use]
 pub(crate) fn left_after(tables: &Tables, group: &str, user: &str, seq: u64) -> bool {
-    group_changes(tables, group).iter().any(|change| {
-        let is_end = matches!(change.kind(), GroupChangeKind::Removed | GroupChangeKind::Left);
-        is_end && change.last_seq >= seq && change.users.iter().any(|gone| gone == user)
-    })
+    absences(tables, group, user).iter().any(|absence| absence.last_seq >= seq)
 }
 
 /// A message as it was at any time up to this change of its conversation's messages.
@@ -402,10 +431,34 @@ pub(crate) fn states_until(
     states(tables, conversation, seq).take(until + 1)
 }
 
-/// The user is maybe never told a message of a group: she left, and what it was before it was changed is not kept.
+/// More changes since somebody left are not looked through for her.
+const CHANGES_SINCE_LEFT_MAX: usize = 200;
+
+/// The user is maybe never told a message of a group: she left, it was changed before she was back, and what it was
+/// before that is not kept.
 #[must_use]
 pub(crate) fn is_withheld(tables: &Tables, group: &str, seq: u64, user: &str) -> bool {
-    left_after(tables, group, user, seq) && states(tables, group, seq).nth(1).is_some()
+    let absences = absences(tables, group, user);
+    absences.iter().any(|absence| absence.last_seq >= seq && is_withheld_in(tables, group, seq, absence))
+}
+
+/// The user is maybe never told of a change of a group's messages, for the same reason.
+#[must_use]
+pub(crate) fn is_change_withheld(tables: &Tables, group: &str, number: u64, user: &str) -> bool {
+    let changes = changes(tables, group, number.saturating_sub(1));
+    let Some((_, record)) = changes.first().filter(|(at, _)| *at == number) else { return false };
+    let absences = absences(tables, group, user);
+    absences
+        .iter()
+        .any(|absence| absence.after >= number && is_withheld_in(tables, group, record.seq, absence))
+}
+
+fn is_withheld_in(tables: &Tables, group: &str, seq: u64, absence: &Absence) -> bool {
+    let mut since = changes(tables, group, absence.after);
+    since.retain(|(number, _)| absence.until.is_none_or(|until| *number <= until));
+    let is_many = since.len() > CHANGES_SINCE_LEFT_MAX;
+    since.iter().any(|(_, record)| record.seq == seq)
+        || (is_many && changes(tables, group, 0).iter().any(|(_, record)| record.seq == seq))
 }
 
 /// The change of a group's messages that a user who was told the ones up to `told` is to be told next, as far as those
