@@ -10,7 +10,7 @@ use hongyan_protocol::limits::{PROFILE_AVATAR_BYTES_MAX, PROFILE_NAME_BYTES_MAX,
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId};
 use hongyan_relay::core::io::WatchPolicy;
-use hongyan_relay::core::limits::PROFILE_TOLD_PER_INPUT;
+use hongyan_relay::core::limits::PROFILE_TOLD_PER_COMMIT;
 use hongyan_relay::core::queries::{GroupQuery, Query};
 use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::verify::verify;
@@ -323,7 +323,7 @@ fn count_told(world: &mut World, peers: usize, expected: &str) -> usize {
 
 #[test]
 fn many_are_told_over_many_commits_and_the_newest_wins() {
-    const PEERS: usize = PROFILE_TOLD_PER_INPUT * 2 + 7;
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 2 + 7;
     let mut world = World::new();
     let alice = with_many_peers(&mut world, PEERS);
     (world.auto_commit, world.auto_tick, world.auto_write) = (false, false, false);
@@ -347,7 +347,7 @@ fn many_are_told_over_many_commits_and_the_newest_wins() {
 
 #[test]
 fn a_relay_that_is_killed_goes_on_telling_where_a_change_is_durable_and_forgets_one_that_is_not() {
-    const PEERS: usize = PROFILE_TOLD_PER_INPUT * 2 + 7;
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 2 + 7;
     let mut world = World::new();
     let alice = with_many_peers(&mut world, PEERS);
     (world.auto_commit, world.auto_tick, world.auto_write) = (false, false, false);
@@ -417,4 +417,102 @@ fn requests_for_profiles_are_bounded_and_members_of_a_log_may_ask() {
         }
     }
     assert!(refused > 0, "a user asks at a bounded rate");
+}
+
+/// How many peers are told of a profile by what is in the store.
+fn told_by_now(world: &World, peers: usize) -> usize {
+    let mut there = World::over(fork(&world.store), CoreConfig::default());
+    there.auto_commit = false;
+    (0..peers)
+        .filter(|n| {
+            let peer = there.login(&format!("peer{n:03}"), "new");
+            heard(&mut there, peer).len() > 1
+        })
+        .count()
+}
+
+#[test]
+fn one_commit_tells_so_many_and_no_more_however_many_inputs_come() {
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 2 + 7;
+    let mut world = World::new();
+    let alice = with_many_peers(&mut world, PEERS);
+    (world.auto_commit, world.auto_tick) = (false, false);
+    world.ask(alice, set_profile("1", Some("Alice"), None));
+    world.commit();
+    for told in [PROFILE_TOLD_PER_COMMIT, 2 * PROFILE_TOLD_PER_COMMIT, PEERS] {
+        // Others ask for something; nothing of it is a reason to tell more, nor is there a deadline that comes at once.
+        for _ in 0..10 {
+            world.ask(alice, get_profiles(&[("alice", 0)]));
+        }
+        world.input(Input::Tick);
+        assert!(world.relay.next_deadline().is_none_or(|at| at.0 > world.now));
+        world.commit();
+        assert_eq!(told_by_now(&world, PEERS), told);
+    }
+    world.commit_all();
+    check_store(&world.store);
+}
+
+#[test]
+fn who_changes_her_profile_again_and_again_leaves_nobody_untold() {
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 3 + 7;
+    let mut world = World::new();
+    let alice = with_many_peers(&mut world, PEERS);
+    (world.auto_commit, world.auto_tick, world.auto_write) = (false, false, false);
+    for n in 1..=4 {
+        world.ask(alice, set_profile(&format!("c{n}"), Some(&format!("Alice {n}")), None));
+        // The change, and then some who are told of it.
+        world.commit();
+        world.commit();
+        assert_eq!(told_by_now(&world, PEERS), PEERS.min(n * PROFILE_TOLD_PER_COMMIT));
+    }
+    // And once round: those who were told of an older one are told of the newest.
+    world.commit_all();
+    check_store(&world.store);
+    (world.auto_commit, world.auto_tick, world.auto_write) = (true, true, true);
+    assert_eq!(count_told(&mut world, PEERS, "alice#4 Alice 4"), PEERS);
+}
+
+/// What can't be read is told of once, and holds up nobody else.
+#[test]
+fn a_damaged_profile_does_not_delay_those_of_others() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    for (connection, of) in [(alice, "alice"), (bob, "bob")] {
+        world.send(connection, &direct(of, "carol"), "hi", "hi");
+    }
+    world.send(bob, &direct("bob", "abel"), "hi too", "hi");
+    (world.auto_commit, world.auto_tick) = (false, false);
+    // Something else is under way: both changes come in the next commit, and nobody is told of them yet.
+    world.ask(alice, send(&direct("alice", "dora"), "ahoi", "ahoi"));
+    world.ask(alice, set_profile("1", Some("Alice"), None));
+    world.ask(bob, set_profile("1", Some("Bob"), None));
+    world.commit();
+    world.commit();
+    world.pending.clear();
+    let mut damage = Batch::default();
+    let key = b"alice\0".to_vec();
+    assert!(world.store.get(Table::Profiles, &key).unwrap().is_some());
+    damage.put(Table::Profiles, key, &b"\xff"[..]);
+    // And a queue of one whom bob tells.
+    let (from, to) = (b"abel\0", b"abel\x01");
+    let visit = &mut |key: &[u8], _: &[u8]| {
+        damage.put(Table::Queue, key.to_vec(), &b"\xff"[..]);
+        true
+    };
+    world.store.scan(Table::Queue, from, to, Order::Ascending, visit).unwrap();
+    assert_eq!(damage.changes.len(), 2);
+    let store = fork(&world.store);
+    store.commit(&damage).unwrap();
+
+    let mut world = World::over(store, CoreConfig::default());
+    world.auto_tick = false;
+    let carol = world.login("carol", "c");
+    // No time passes.
+    for _ in 0..20 {
+        world.input(Input::Tick);
+    }
+    assert_eq!(world.relay.counters().store_faults, 2);
+    assert!(heard(&mut world, carol).contains(&"bob#1 Bob".into()));
+    assert!(is_telling(&world.store), "hers is told when it can be read again");
 }

@@ -72,8 +72,8 @@ pub const TYPING_MS: u32 = 5_000;
 pub const TYPING_PER_SECOND: u32 = 2;
 /// … and at once.
 pub const TYPING_AT_ONCE: u32 = 3;
-/// Users whom one `handle` tells of a profile; the rest is due at once.
-pub const PROFILE_TOLD_PER_INPUT: usize = 64;
+/// Users whom one commit tells of a profile; the rest is told by the next ones.
+pub const PROFILE_TOLD_PER_COMMIT: usize = 64;
 /// When the store could not be read to tell of a profile, it is read again after so many milliseconds.
 pub const PROFILE_REREAD_MS: u64 = 250;
 /// Users that stay in memory although nobody of them is connected.
