@@ -10,7 +10,9 @@ use hongyan_protocol::limits::{PROFILE_AVATAR_BYTES_MAX, PROFILE_NAME_BYTES_MAX,
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId};
 use hongyan_relay::core::io::WatchPolicy;
-use hongyan_relay::core::limits::PROFILE_TOLD_PER_COMMIT;
+use hongyan_relay::core::limits::{
+    PROFILE_CHANGES_AT_ONCE, PROFILE_CHANGES_PER_SECOND, PROFILE_TOLD_PER_COMMIT,
+};
 use hongyan_relay::core::queries::{GroupQuery, Query};
 use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::verify::verify;
@@ -393,6 +395,29 @@ fn a_change_that_meets_the_end_of_telling_of_the_one_before_is_told_after_a_cras
     }
     world.commit_all();
     assert!(heard(&mut world, bob).contains(&"alice#2 Al".into()));
+}
+
+/// All who are told of it would have to read as many entries.
+#[test]
+fn a_user_changes_her_profile_at_a_bounded_rate() {
+    let mut world = World::new();
+    let phones = ["a1", "a2"].map(|device| world.login("alice", device));
+    let change = |n: u32| set_profile(&format!("k{n}"), Some(&format!("Alice {n}")), None);
+    for n in 1..=PROFILE_CHANGES_AT_ONCE {
+        assert!(done(world.call(phones[n as usize % 2], change(n))).starts_with(&format!("alice#{n} ")));
+    }
+    let next = PROFILE_CHANGES_AT_ONCE + 1;
+    let Event::Reject(reject) = world.call(phones[0], change(next)) else { panic!("it was taken") };
+    assert_eq!(reject.code, u32::from(Code::RATE_LIMITED.0));
+    assert_eq!(reject.retry_after_ms, 1_000 / PROFILE_CHANGES_PER_SECOND);
+    // Others change theirs, and she may do all else.
+    let bob = world.login("bob", "b");
+    set(&mut world, bob, "1", "Bob");
+    assert_eq!(get(&mut world, phones[1], &[("alice", 9)]), ["alice#10 Alice 10"]);
+    // The same request later.
+    world.pass(u64::from(reject.retry_after_ms));
+    assert_eq!(done(world.call(phones[0], change(next))), "alice#11 Alice 11");
+    assert_eq!(world.refused(phones[1], change(next + 1)), Code::RATE_LIMITED);
 }
 
 /// A profile is no reason to be in anybody's queue by a group's log, and its requests wait in a bounded line.

@@ -72,6 +72,10 @@ pub const TYPING_MS: u32 = 5_000;
 pub const TYPING_PER_SECOND: u32 = 2;
 /// … and at once.
 pub const TYPING_AT_ONCE: u32 = 3;
+/// How often a user may change her profile per second, as everybody with whom she has a direct conversation is told …
+pub const PROFILE_CHANGES_PER_SECOND: u32 = 1;
+/// … and at once.
+pub const PROFILE_CHANGES_AT_ONCE: u32 = 10;
 /// Users whom one commit tells of a profile; the rest is told by the next ones.
 pub const PROFILE_TOLD_PER_COMMIT: usize = 64;
 /// When the store could not be read to tell of a profile, it is read again after so many milliseconds.
