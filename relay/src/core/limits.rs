@@ -78,8 +78,10 @@ pub const PROFILE_CHANGES_PER_SECOND: u32 = 1;
 pub const PROFILE_CHANGES_AT_ONCE: u32 = 10;
 /// Users whom one commit tells of a profile; the rest is told by the next ones.
 pub const PROFILE_TOLD_PER_COMMIT: usize = 64;
-/// When the store could not be read to tell of a profile, it is read again after so many milliseconds.
+/// When the store could not be read to tell of a profile, it is read again after so many milliseconds …
 pub const PROFILE_REREAD_MS: u64 = 250;
+/// … and where what was read is damaged, after twice as many each time, up to this.
+pub const PROFILE_REREAD_MS_MAX: u64 = 3_600 * 1_000;
 /// Users that stay in memory although nobody of them is connected.
 pub const IDLE_USERS_MAX: usize = 50_000;
 /// Conversations that stay in memory.

@@ -19,7 +19,7 @@ use super::commit::{Effect, Mark, Pending};
 use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{Moment, Verifier};
-use super::limits::{PROFILE_REREAD_MS, PROFILE_TOLD_PER_COMMIT};
+use super::limits::{PROFILE_REREAD_MS, PROFILE_REREAD_MS_MAX, PROFILE_TOLD_PER_COMMIT};
 use super::queue::rows::{Reference, Target};
 use super::records::{
     KeyRecord, decode, directs_range, encode, prefix, prefix_end, profile_key, second_of, telling_key,
@@ -37,8 +37,10 @@ pub(super) struct Telling {
     last: Option<UserId>,
     /// The commit that tells some already.
     told_in: Mark,
-    /// A read failed; not before this.
+    /// The store could not be read; not before this.
     not_before: Moment,
+    /// Those of whom something damaged was read, and when that is tried again.
+    aside: BTreeMap<(Moment, UserId), Round>,
 }
 
 /// Once through all direct conversations of a user, from anywhere on.
@@ -48,11 +50,13 @@ struct Round {
     told: Option<ConversationId>,
     /// After the last one it goes on at the beginning and ends with this one.
     until: Option<ConversationId>,
+    /// How long it was set aside the last time in a row, in milliseconds.
+    aside_ms: u64,
 }
 
 impl Round {
     fn after(place: Option<ConversationId>) -> Self {
-        Self { told: place.clone(), until: place }
+        Self { told: place.clone(), until: place, aside_ms: 0 }
     }
 
     /// Whether what it goes through now ends with [`Round::until`].
@@ -93,8 +97,29 @@ impl Telling {
 
     /// Who is not told of this profile is told of the next one.
     fn hold(&mut self, user: &UserId) {
-        if let Some(place) = self.waiting.remove(user).and_then(|round| round.told) {
+        let aside = self.aside.keys().find(|(_, other)| other == user).cloned();
+        let round = match aside {
+            Some(aside) => self.aside.remove(&aside),
+            None => self.waiting.remove(user),
+        };
+        if let Some(place) = round.and_then(|round| round.told) {
             self.places.insert(user.clone(), place);
+        }
+    }
+
+    /// For longer each time.
+    fn set_aside(&mut self, user: UserId, now: Moment) {
+        let Some(mut round) = self.waiting.remove(&user) else { return };
+        round.aside_ms = (2 * round.aside_ms).clamp(PROFILE_REREAD_MS, PROFILE_REREAD_MS_MAX);
+        self.aside.insert((now.after_ms(round.aside_ms), user), round);
+    }
+
+    fn take_back(&mut self, now: Moment) {
+        while let Some(aside) = self.aside.first_entry()
+            && aside.key().0 <= now
+        {
+            let ((_, user), round) = aside.remove_entry();
+            self.waiting.insert(user, round);
         }
     }
 }
@@ -222,6 +247,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// occasion. Else the deadline of the rest is now.
     pub(super) fn tell_of_profiles(&mut self) {
         let may_write = self.may_write().is_ok();
+        self.telling.take_back(self.now.moment);
         if may_write
             && self.now.moment >= self.telling.not_before
             && self.telling.told_in < self.commits.mark()
@@ -234,8 +260,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Err(error) => {
                     self.note_fault(&error);
                     match error {
-                        // It is tried again after a restart; others need not wait for that.
-                        StoreError::Damaged(_) => drop(self.telling.waiting.remove(&user)),
+                        // Others need not wait for that.
+                        StoreError::Damaged(_) => self.telling.set_aside(user, self.now.moment),
                         StoreError::Engine(_) => {
                             self.telling.not_before = self.now.moment.after_ms(PROFILE_REREAD_MS);
                         }
@@ -243,11 +269,16 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 }
             }
         }
-        let waits_for_commit = self.telling.told_in >= self.commits.mark();
-        if self.telling.waiting.is_empty() || waits_for_commit || !self.is_serving() {
-            self.deadlines.cancel(&Timer::Profiles);
-        } else if may_write {
-            self.deadlines.set(Timer::Profiles, self.now.moment.max(self.telling.not_before));
+        let waits = self.telling.waiting.is_empty() || self.telling.told_in >= self.commits.mark();
+        let next = (!waits).then(|| self.now.moment.max(self.telling.not_before));
+        let aside = self.telling.aside.first_key_value().map(|((at, _), _)| *at);
+        match next.into_iter().chain(aside).min() {
+            Some(at) if self.is_serving() => {
+                if may_write {
+                    self.deadlines.set(Timer::Profiles, at);
+                }
+            }
+            _ => self.deadlines.cancel(&Timer::Profiles),
         }
     }
 
@@ -267,12 +298,8 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         }
         let mut peers = Vec::new();
         for peer in directs.iter().filter_map(|id| id.peer_of(user)).filter(|peer| peer != user) {
-            match self.users.load(&self.store, &peer) {
-                Ok(()) => peers.push(peer),
-                // Her queue takes nothing; the others need not go without for that.
-                Err(error @ StoreError::Damaged(_)) => self.note_fault(&error),
-                Err(error) => return Err(error),
-            }
+            self.users.load(&self.store, &peer)?;
+            peers.push(peer);
         }
         if defects::is_on(Defect::ProfileToldToOneLess) {
             peers.pop();
@@ -285,7 +312,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             self.commits.delete(Table::Profiles, telling_key(user));
         } else {
             let told = if is_through { None } else { directs.pop() };
-            self.telling.waiting.insert(user.clone(), Round { told, ..round });
+            self.telling.waiting.insert(user.clone(), Round { told, until: round.until, aside_ms: 0 });
         }
         Ok(is_last || !peers.is_empty())
     }
