@@ -101,9 +101,9 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Random characters of a group's id: 100 bits.
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
-/// Changes of a conversation's messages since a member left that are looked through for her; where there are more, of
-/// no changed message anything is told.
-pub const CHANGES_SINCE_LEFT_MAX: u64 = 200;
+/// Changes of messages since a member left that one batch looks through for her, over all groups; of a group that has
+/// more than are left of these, of no changed message anything is told.
+pub const CHANGES_SINCE_LEFT_MAX: u64 = 1_000;
 
 const _: () = {
     assert!(ROW_ENTRIES_MAX >= BATCH_ENTRIES_MAX);
