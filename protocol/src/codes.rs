@@ -79,7 +79,7 @@ macro_rules! codes {
 codes! {
     /// The relay has more to do than it can hold.
     BUSY = 4100, "busy", "The relay is overloaded; try again shortly.";
-    /// More sends per second than this user may make.
+    /// More sends, requests or changes of the profile per second than this user may make.
     RATE_LIMITED = 4101, "rate-limited", "Too many requests in a short time; slow down.";
     /// The store did not take a write.
     STORAGE_FAILED = 4102, "storage-failed", "The relay could not store this; it is not lost here, try again.";

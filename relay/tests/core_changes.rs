@@ -8,6 +8,7 @@ use core_world::*;
 use hongyan_protocol::limits::{CHANGE_PAGE_MAX, REACTIONS_MAX};
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId};
+use hongyan_relay::core::limits::CHANGES_SINCE_LEFT_MAX;
 use hongyan_relay::core::queries::{Answer, Query};
 use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::{ConnectionId, CoreConfig};
@@ -530,6 +531,35 @@ fn who_was_removed_learns_nothing_of_what_was_changed_afterwards() {
         let tablet = world.login("carol", "carol's");
         assert!(heard(&mut world, tablet).contains(&"secret*".to_owned()));
     }
+}
+
+/// What one batch looks through is bounded, over all groups; where that is not enough, less is told, and never more.
+#[test]
+fn of_groups_with_many_changes_since_then_a_former_member_is_told_no_changed_message() {
+    let config = CoreConfig { sends_burst: 10_000, ..CoreConfig::default() };
+    let mut world = World::with(config);
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    let groups = ["g1", "g2", "g3"].map(|key| world.group(alice, key, &["bob", "carol"]));
+    for (n, group) in groups.iter().enumerate() {
+        for (m, text) in ["one", "two", "three"].into_iter().enumerate() {
+            world.send(bob, group, &format!("{n}.{m}"), text);
+        }
+        changed(&mut world, bob, edit(group, 2, &format!("{n}.e"), "due"));
+        world.call(alice, remove(group, &["carol"]));
+        // The first two take more than half of the budget each, the last one what is left of it.
+        let changes = if n == 2 { 5 } else { CHANGES_SINCE_LEFT_MAX / 2 + 1 };
+        for m in 0..changes {
+            let key = format!("{n}.r{m}");
+            let change =
+                if m % 2 == 0 { react(group, 3, &key, "secret") } else { unreact(group, 3, &key, "secret") };
+            changed(&mut world, bob, change);
+        }
+    }
+    let carol = world.login("carol", "carol");
+    let told = heard(&mut world, carol);
+    let count = |text: &str| told.iter().filter(|it| it.as_str() == text).count();
+    assert_eq!((count("one"), count("due*")), (3, 2), "{told:?}");
+    assert!(!told.iter().any(|text| text.contains("secret")), "{told:?}");
 }
 
 #[test]

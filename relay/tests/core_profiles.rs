@@ -10,7 +10,9 @@ use hongyan_protocol::limits::{PROFILE_AVATAR_BYTES_MAX, PROFILE_NAME_BYTES_MAX,
 use hongyan_protocol::wire::{self, client_frame::Verb, entry::Change, relay_frame::Event};
 use hongyan_protocol::{Code, ConversationId};
 use hongyan_relay::core::io::WatchPolicy;
-use hongyan_relay::core::limits::PROFILE_TOLD_PER_INPUT;
+use hongyan_relay::core::limits::{
+    PROFILE_CHANGES_AT_ONCE, PROFILE_CHANGES_PER_SECOND, PROFILE_TOLD_PER_COMMIT,
+};
 use hongyan_relay::core::queries::{GroupQuery, Query};
 use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::verify::verify;
@@ -323,7 +325,7 @@ fn count_told(world: &mut World, peers: usize, expected: &str) -> usize {
 
 #[test]
 fn many_are_told_over_many_commits_and_the_newest_wins() {
-    const PEERS: usize = PROFILE_TOLD_PER_INPUT * 2 + 7;
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 2 + 7;
     let mut world = World::new();
     let alice = with_many_peers(&mut world, PEERS);
     (world.auto_commit, world.auto_tick, world.auto_write) = (false, false, false);
@@ -347,7 +349,7 @@ fn many_are_told_over_many_commits_and_the_newest_wins() {
 
 #[test]
 fn a_relay_that_is_killed_goes_on_telling_where_a_change_is_durable_and_forgets_one_that_is_not() {
-    const PEERS: usize = PROFILE_TOLD_PER_INPUT * 2 + 7;
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 2 + 7;
     let mut world = World::new();
     let alice = with_many_peers(&mut world, PEERS);
     (world.auto_commit, world.auto_tick, world.auto_write) = (false, false, false);
@@ -395,6 +397,29 @@ fn a_change_that_meets_the_end_of_telling_of_the_one_before_is_told_after_a_cras
     assert!(heard(&mut world, bob).contains(&"alice#2 Al".into()));
 }
 
+/// All who are told of it would have to read as many entries.
+#[test]
+fn a_user_changes_her_profile_at_a_bounded_rate() {
+    let mut world = World::new();
+    let phones = ["a1", "a2"].map(|device| world.login("alice", device));
+    let change = |n: u32| set_profile(&format!("k{n}"), Some(&format!("Alice {n}")), None);
+    for n in 1..=PROFILE_CHANGES_AT_ONCE {
+        assert!(done(world.call(phones[n as usize % 2], change(n))).starts_with(&format!("alice#{n} ")));
+    }
+    let next = PROFILE_CHANGES_AT_ONCE + 1;
+    let Event::Reject(reject) = world.call(phones[0], change(next)) else { panic!("it was taken") };
+    assert_eq!(reject.code, u32::from(Code::RATE_LIMITED.0));
+    assert_eq!(reject.retry_after_ms, 1_000 / PROFILE_CHANGES_PER_SECOND);
+    // Others change theirs, and she may do all else.
+    let bob = world.login("bob", "b");
+    set(&mut world, bob, "1", "Bob");
+    assert_eq!(get(&mut world, phones[1], &[("alice", 9)]), ["alice#10 Alice 10"]);
+    // The same request later.
+    world.pass(u64::from(reject.retry_after_ms));
+    assert_eq!(done(world.call(phones[0], change(next))), "alice#11 Alice 11");
+    assert_eq!(world.refused(phones[1], change(next + 1)), Code::RATE_LIMITED);
+}
+
 /// A profile is no reason to be in anybody's queue by a group's log, and its requests wait in a bounded line.
 #[test]
 fn requests_for_profiles_are_bounded_and_members_of_a_log_may_ask() {
@@ -417,4 +442,99 @@ fn requests_for_profiles_are_bounded_and_members_of_a_log_may_ask() {
         }
     }
     assert!(refused > 0, "a user asks at a bounded rate");
+}
+
+/// How many peers are told of a profile by what is in the store.
+fn told_by_now(world: &World, peers: usize) -> usize {
+    let mut there = World::over(fork(&world.store), CoreConfig::default());
+    there.auto_commit = false;
+    (0..peers)
+        .filter(|n| {
+            let peer = there.login(&format!("peer{n:03}"), "new");
+            heard(&mut there, peer).len() > 1
+        })
+        .count()
+}
+
+#[test]
+fn one_commit_tells_so_many_and_no_more_however_many_inputs_come() {
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 2 + 7;
+    let mut world = World::new();
+    let alice = with_many_peers(&mut world, PEERS);
+    (world.auto_commit, world.auto_tick) = (false, false);
+    world.ask(alice, set_profile("1", Some("Alice"), None));
+    world.commit();
+    for told in [PROFILE_TOLD_PER_COMMIT, 2 * PROFILE_TOLD_PER_COMMIT, PEERS] {
+        // Others ask for something; nothing of it is a reason to tell more, nor is there a deadline that comes at once.
+        for _ in 0..10 {
+            world.ask(alice, get_profiles(&[("alice", 0)]));
+        }
+        world.input(Input::Tick);
+        assert!(world.relay.next_deadline().is_none_or(|at| at.0 > world.now));
+        world.commit();
+        assert_eq!(told_by_now(&world, PEERS), told);
+    }
+    world.commit_all();
+    check_store(&world.store);
+}
+
+#[test]
+fn who_changes_her_profile_again_and_again_leaves_nobody_untold() {
+    const PEERS: usize = PROFILE_TOLD_PER_COMMIT * 3 + 7;
+    let mut world = World::new();
+    let alice = with_many_peers(&mut world, PEERS);
+    (world.auto_commit, world.auto_tick, world.auto_write) = (false, false, false);
+    for n in 1..=4 {
+        world.ask(alice, set_profile(&format!("c{n}"), Some(&format!("Alice {n}")), None));
+        // The change, and then some who are told of it.
+        world.commit();
+        world.commit();
+        assert_eq!(told_by_now(&world, PEERS), PEERS.min(n * PROFILE_TOLD_PER_COMMIT));
+    }
+    // And once round: those who were told of an older one are told of the newest.
+    world.commit_all();
+    check_store(&world.store);
+    (world.auto_commit, world.auto_tick, world.auto_write) = (true, true, true);
+    assert_eq!(count_told(&mut world, PEERS, "alice#4 Alice 4"), PEERS);
+}
+
+/// What can't be read is told of once, and holds up nobody else.
+#[test]
+fn a_damaged_profile_does_not_delay_those_of_others() {
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|user| world.login(user, user));
+    for (connection, of) in [(alice, "alice"), (bob, "bob")] {
+        world.send(connection, &direct(of, "carol"), "hi", "hi");
+    }
+    (world.auto_commit, world.auto_tick) = (false, false);
+    // Something else is under way: both changes come in the next commit, and nobody is told of them yet.
+    world.ask(alice, send(&direct("alice", "dora"), "ahoi", "ahoi"));
+    world.ask(alice, set_profile("1", Some("Alice"), None));
+    world.ask(bob, set_profile("1", Some("Bob"), None));
+    world.commit();
+    world.commit();
+    world.pending.clear();
+    let mut damage = Batch::default();
+    let (mut whole, key) = (Batch::default(), b"alice\0".to_vec());
+    whole.put(Table::Profiles, key.clone(), world.store.get(Table::Profiles, &key).unwrap().unwrap());
+    damage.put(Table::Profiles, key, &b"\xff"[..]);
+    let store = fork(&world.store);
+    store.commit(&damage).unwrap();
+
+    let mut world = World::over(store, CoreConfig::default());
+    world.auto_tick = false;
+    let carol = world.login("carol", "c");
+    // No time passes.
+    for _ in 0..20 {
+        world.input(Input::Tick);
+    }
+    assert_eq!(world.relay.counters().store_faults, 1);
+    assert!(heard(&mut world, carol).contains(&"bob#1 Bob".into()));
+    // It is read again, more and more seldom.
+    world.pass(3_600 * 1_000);
+    assert!((10..20).contains(&world.relay.counters().store_faults));
+    assert!(is_telling(&world.store));
+    world.store.commit(&whole).unwrap();
+    world.pass(2 * 3_600 * 1_000);
+    assert!(!is_telling(&world.store), "hers is told when it can be read");
 }

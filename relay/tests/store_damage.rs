@@ -425,6 +425,45 @@ fn a_tail_that_lags_takes_an_unfinished_write_for_what_it_is() {
 }
 
 #[test]
+fn the_torn_first_write_after_a_clean_stop_is_cut_off() {
+    let original = folder();
+    let rows = make(original.path());
+    let store = FjallStore::open(original.path()).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    // Everything is in the tables, and this start leaves nothing of the journal and its note.
+    let store = FjallStore::open(original.path()).unwrap();
+    let tail = fs::read(original.path().join("tail")).unwrap();
+    assert!(!original.path().join("flushed").exists());
+    commit(&store, &mut rows.clone(), 41, &mut Chance(3));
+    drop(store);
+    let whole = fs::read(journal(original.path())).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let holed = [&whole[..end - 600], &[0; 500], &whole[end - 100..]].concat();
+    let headless = [&[0; 200], &whole[200..end]].concat();
+    let cut = whole[..end - 300].to_vec();
+    for (what, torn) in [("a hole", &holed), ("no head", &headless), ("no end", &cut)] {
+        let folder = folder();
+        copy(original.path(), folder.path());
+        fs::write(journal(folder.path()), torn).unwrap();
+        // It was acknowledged: there is no way to have it back.
+        let Outcome::Refused(sentence) = open(folder.path(), &rows) else { panic!("{what} was not noticed") };
+        assert!(sentence.contains("ends with 40"), "{what}: {sentence}");
+        // As after a power cut: nobody was told of it.
+        fs::write(journal(folder.path()), torn).unwrap();
+        fs::write(folder.path().join("tail"), &tail).unwrap();
+        assert_eq!(open(folder.path(), &rows), Outcome::Right, "{what}");
+        assert_eq!(open(folder.path(), &rows), Outcome::Right, "{what}, at the next start");
+        let (mut again, mut chance) = (rows.clone(), Chance(3));
+        for n in [41, 42] {
+            let store = FjallStore::open(folder.path()).unwrap();
+            commit(&store, &mut again, n, &mut chance);
+        }
+        assert_eq!(open(folder.path(), &again), Outcome::Right, "{what}, and then more");
+    }
+}
+
+#[test]
 fn an_older_store_under_the_same_tail_is_refused() {
     let (older, folder) = (folder(), folder());
     let mut rows = make(folder.path());

@@ -16,7 +16,7 @@ use crate::store::{Batch, Table};
 use bytes::Bytes;
 
 /// Names the commit that makes something durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mark(u64);
 
 impl Mark {

@@ -72,10 +72,16 @@ pub const TYPING_MS: u32 = 5_000;
 pub const TYPING_PER_SECOND: u32 = 2;
 /// … and at once.
 pub const TYPING_AT_ONCE: u32 = 3;
-/// Users whom one `handle` tells of a profile; the rest is due at once.
-pub const PROFILE_TOLD_PER_INPUT: usize = 64;
-/// When the store could not be read to tell of a profile, it is read again after so many milliseconds.
+/// How often a user may change her profile per second, as everybody with whom she has a direct conversation is told …
+pub const PROFILE_CHANGES_PER_SECOND: u32 = 1;
+/// … and at once.
+pub const PROFILE_CHANGES_AT_ONCE: u32 = 10;
+/// Users whom one commit tells of a profile; the rest is told by the next ones.
+pub const PROFILE_TOLD_PER_COMMIT: usize = 64;
+/// When the store could not be read to tell of a profile, it is read again after so many milliseconds …
 pub const PROFILE_REREAD_MS: u64 = 250;
+/// … and where what was read is damaged, after twice as many each time, up to this.
+pub const PROFILE_REREAD_MS_MAX: u64 = 3_600 * 1_000;
 /// Users that stay in memory although nobody of them is connected.
 pub const IDLE_USERS_MAX: usize = 50_000;
 /// Conversations that stay in memory.
@@ -95,9 +101,9 @@ pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Random characters of a group's id: 100 bits.
 pub const GROUP_ID_CHARACTERS: usize = 20;
 
-/// Changes of a conversation's messages since a member left that are looked through for her; where there are more, of
-/// no changed message anything is told.
-pub const CHANGES_SINCE_LEFT_MAX: u64 = 200;
+/// Changes of messages since a member left that one batch looks through for her, over all groups; of a group that has
+/// more than are left of these, of no changed message anything is told.
+pub const CHANGES_SINCE_LEFT_MAX: u64 = 1_000;
 
 const _: () = {
     assert!(ROW_ENTRIES_MAX >= BATCH_ENTRIES_MAX);

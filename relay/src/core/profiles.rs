@@ -3,7 +3,8 @@
 //! A change is told to those who have a direct conversation with the user, by a reference in the queue of each. They may
 //! be many, so that goes on over many commits, some in each; until all are told a row says that it is so, and after a
 //! restart it begins anew. It begins when the change is durable: so whoever has a direct conversation by then is found in
-//! the store, and whoever begins one later is told with its first message.
+//! the store, and whoever begins one later is told with its first message. A newer change goes on where the older one had
+//! come, and once round: who changes it again and again leaves nobody untold.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -14,11 +15,11 @@ use hongyan_protocol::wire::{self, relay_frame::Event};
 use hongyan_protocol::{ConversationId, Key, ProfileVersion, Seq, UserId};
 
 use super::batches::Change;
-use super::commit::{Effect, Pending};
+use super::commit::{Effect, Mark, Pending};
 use super::deadlines::Timer;
 use super::defects::{self, Defect};
 use super::io::{Moment, Verifier};
-use super::limits::{PROFILE_REREAD_MS, PROFILE_TOLD_PER_INPUT};
+use super::limits::{PROFILE_REREAD_MS, PROFILE_REREAD_MS_MAX, PROFILE_TOLD_PER_COMMIT};
 use super::queue::rows::{Reference, Target};
 use super::records::{
     KeyRecord, decode, directs_range, encode, prefix, prefix_end, profile_key, second_of, telling_key,
@@ -29,12 +30,39 @@ use crate::store::{Order, Store, StoreError, Table};
 /// Whose profiles are still to be told, and how far that has come.
 #[derive(Default)]
 pub(super) struct Telling {
-    /// The direct conversation up to which it is told.
-    waiting: BTreeMap<UserId, Option<ConversationId>>,
+    waiting: BTreeMap<UserId, Round>,
+    /// Up to which direct conversation an older profile is told while the newer one is not durable.
+    places: BTreeMap<UserId, ConversationId>,
     /// Whose turn was last.
     last: Option<UserId>,
-    /// A read failed; not before this.
+    /// The commit that tells some already.
+    told_in: Mark,
+    /// The store could not be read; not before this.
     not_before: Moment,
+    /// Those of whom something damaged was read, and when that is tried again.
+    aside: BTreeMap<(Moment, UserId), Round>,
+}
+
+/// Once through all direct conversations of a user, from anywhere on.
+#[derive(Clone, Default)]
+struct Round {
+    /// The one up to which it is told; none at the beginning.
+    told: Option<ConversationId>,
+    /// After the last one it goes on at the beginning and ends with this one.
+    until: Option<ConversationId>,
+    /// How long it was set aside the last time in a row, in milliseconds.
+    aside_ms: u64,
+}
+
+impl Round {
+    fn after(place: Option<ConversationId>) -> Self {
+        Self { told: place.clone(), until: place, aside_ms: 0 }
+    }
+
+    /// Whether what it goes through now ends with [`Round::until`].
+    fn is_at_its_end(&self) -> bool {
+        self.until.is_none() || self.told < self.until
+    }
 }
 
 impl Telling {
@@ -50,7 +78,7 @@ impl Telling {
                 UserId::new(user).map_err(|_| StoreError::Damaged("a profile is of no valid user".into()))
             });
             match user {
-                Ok(user) => drop(telling.waiting.insert(user, None)),
+                Ok(user) => drop(telling.waiting.insert(user, Round::default())),
                 Err(error) => fault = Some(error),
             }
             fault.is_none()
@@ -59,12 +87,40 @@ impl Telling {
     }
 
     /// Each in turn.
-    fn next(&mut self) -> Option<(UserId, Option<ConversationId>)> {
+    fn next(&mut self) -> Option<(UserId, Round)> {
         let after = self.last.take().map_or(Unbounded, Excluded);
         let mut next = self.waiting.range((after, Unbounded));
-        let (user, told) = next.next().or_else(|| self.waiting.first_key_value())?;
+        let (user, round) = next.next().or_else(|| self.waiting.first_key_value())?;
         self.last = Some(user.clone());
-        Some((user.clone(), told.clone()))
+        Some((user.clone(), round.clone()))
+    }
+
+    /// Who is not told of this profile is told of the next one.
+    fn hold(&mut self, user: &UserId) {
+        let aside = self.aside.keys().find(|(_, other)| other == user).cloned();
+        let round = match aside {
+            Some(aside) => self.aside.remove(&aside),
+            None => self.waiting.remove(user),
+        };
+        if let Some(place) = round.and_then(|round| round.told) {
+            self.places.insert(user.clone(), place);
+        }
+    }
+
+    /// For longer each time.
+    fn set_aside(&mut self, user: UserId, now: Moment) {
+        let Some(mut round) = self.waiting.remove(&user) else { return };
+        round.aside_ms = (2 * round.aside_ms).clamp(PROFILE_REREAD_MS, PROFILE_REREAD_MS_MAX);
+        self.aside.insert((now.after_ms(round.aside_ms), user), round);
+    }
+
+    fn take_back(&mut self, now: Moment) {
+        while let Some(aside) = self.aside.first_entry()
+            && aside.key().0 <= now
+        {
+            let ((_, user), round) = aside.remove_entry();
+            self.waiting.insert(user, round);
+        }
     }
 }
 
@@ -96,8 +152,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         let pending = Pending { durable, assigned: bytes.clone(), commit };
         self.commits.profiles.insert(user.clone(), pending);
         self.commits.put(Table::Profiles, profile_key(user), bytes.clone());
-        // Who is not told of the one before is told of this one.
-        self.telling.waiting.remove(user);
+        self.telling.hold(user);
         self.commits.put(Table::Profiles, telling_key(user), Bytes::new());
         self.commits.then(Effect::Profile(user.clone(), bytes.clone()));
         self.refer_to_profile(user, user, ProfileVersion(profile.version), bytes);
@@ -183,54 +238,83 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// one is on its way, whose mark would go with the end of this telling.
     pub(super) fn tell_profile(&mut self, user: UserId) {
         if !self.commits.profiles.contains_key(&user) {
-            self.telling.waiting.insert(user, None);
+            let round = Round::after(self.telling.places.remove(&user));
+            self.telling.waiting.insert(user, round);
         }
     }
 
-    /// Some are told of somebody's profile; the deadline of the rest is now.
+    /// Some are told of somebody's profile, unless the commit that gathers tells some already: its end is the next
+    /// occasion. Else the deadline of the rest is now.
     pub(super) fn tell_of_profiles(&mut self) {
         let may_write = self.may_write().is_ok();
+        self.telling.take_back(self.now.moment);
         if may_write
             && self.now.moment >= self.telling.not_before
-            && let Some((user, told)) = self.telling.next()
-            && let Err(error) = self.tell_some(&user, told.as_ref())
+            && self.telling.told_in < self.commits.mark()
+            && let Some((user, round)) = self.telling.next()
         {
-            self.telling.not_before = self.now.moment.after_ms(PROFILE_REREAD_MS);
-            self.note_fault(&error);
+            match self.tell_some(&user, round) {
+                Ok(true) => self.telling.told_in = self.commits.mark(),
+                // Nobody was there to be told; the next turn is now.
+                Ok(false) => {}
+                Err(error) => {
+                    self.note_fault(&error);
+                    match error {
+                        // Others need not wait for that.
+                        StoreError::Damaged(_) => self.telling.set_aside(user, self.now.moment),
+                        StoreError::Engine(_) => {
+                            self.telling.not_before = self.now.moment.after_ms(PROFILE_REREAD_MS);
+                        }
+                    }
+                }
+            }
         }
-        if self.telling.waiting.is_empty() || !self.is_serving() {
-            self.deadlines.cancel(&Timer::Profiles);
-        } else if may_write {
-            self.deadlines.set(Timer::Profiles, self.now.moment.max(self.telling.not_before));
+        let waits = self.telling.waiting.is_empty() || self.telling.told_in >= self.commits.mark();
+        let next = (!waits).then(|| self.now.moment.max(self.telling.not_before));
+        let aside = self.telling.aside.first_key_value().map(|((at, _), _)| *at);
+        match next.into_iter().chain(aside).min() {
+            Some(at) if self.is_serving() => {
+                if may_write {
+                    self.deadlines.set(Timer::Profiles, at);
+                }
+            }
+            _ => self.deadlines.cancel(&Timer::Profiles),
         }
     }
 
-    fn tell_some(&mut self, user: &UserId, told: Option<&ConversationId>) -> Result<(), StoreError> {
+    /// False when there was nothing to write.
+    fn tell_some(&mut self, user: &UserId, round: Round) -> Result<bool, StoreError> {
         let Some(profile) = self.profile(user)? else {
             return Err(StoreError::Damaged(format!("the profile of {user} is missing")));
         };
         let version = ProfileVersion(decode::<wire::Profile>(profile.clone(), "profiles")?.version);
-        let directs = self.directs_after(user, told)?;
-        let mut peers: Vec<_> = directs.iter().filter_map(|id| id.peer_of(user)).collect();
-        peers.retain(|peer| peer != user);
+        let is_at_its_end = round.is_at_its_end();
+        let mut directs = self.directs_after(user, round.told.as_ref())?;
+        let is_through = directs.len() < PROFILE_TOLD_PER_COMMIT;
+        let mut is_last = is_at_its_end && is_through;
+        if is_at_its_end && let Some(until) = &round.until {
+            is_last |= directs.last().is_some_and(|last| last >= until);
+            directs.retain(|id| id <= until);
+        }
+        let mut peers = Vec::new();
+        for peer in directs.iter().filter_map(|id| id.peer_of(user)).filter(|peer| peer != user) {
+            self.users.load(&self.store, &peer)?;
+            peers.push(peer);
+        }
         if defects::is_on(Defect::ProfileToldToOneLess) {
             peers.pop();
         }
         for peer in &peers {
-            self.users.load(&self.store, peer)?;
-        }
-        for peer in &peers {
             self.refer_to_profile(peer, user, version, profile.clone());
         }
-        let is_last = directs.len() < PROFILE_TOLD_PER_INPUT;
-        match directs.into_iter().next_back() {
-            Some(last) if !is_last => drop(self.telling.waiting.insert(user.clone(), Some(last))),
-            _ => {
-                self.telling.waiting.remove(user);
-                self.commits.delete(Table::Profiles, telling_key(user));
-            }
+        if is_last {
+            self.telling.waiting.remove(user);
+            self.commits.delete(Table::Profiles, telling_key(user));
+        } else {
+            let told = if is_through { None } else { directs.pop() };
+            self.telling.waiting.insert(user.clone(), Round { told, until: round.until, aside_ms: 0 });
         }
-        Ok(())
+        Ok(is_last || !peers.is_empty())
     }
 
     /// Some of the user's direct conversations, ascending; none when there are no more.
@@ -251,7 +335,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Ok(id) => directs.push(id),
                 Err(error) => fault = Some(error),
             }
-            fault.is_none() && directs.len() < PROFILE_TOLD_PER_INPUT
+            fault.is_none() && directs.len() < PROFILE_TOLD_PER_COMMIT
         })?;
         fault.map_or(Ok(directs), Err)
     }

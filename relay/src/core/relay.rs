@@ -15,7 +15,9 @@ use super::devices::Devices;
 use super::entropy::Entropy;
 use super::epoch::open_epoch;
 use super::io::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Ticket, Verifier};
-use super::limits::{DEADLINES_PER_INPUT, REFUSALS_PER_SECOND_MAX};
+use super::limits::{
+    DEADLINES_PER_INPUT, PROFILE_CHANGES_AT_ONCE, PROFILE_CHANGES_PER_SECOND, REFUSALS_PER_SECOND_MAX,
+};
 use super::logs::Logs;
 use super::presence::{End, Presences};
 use super::profiles::Telling;
@@ -50,6 +52,7 @@ pub struct Relay<S, V> {
     pub(super) line: VecDeque<ConnectionId>,
     pub(super) send_rate: Rate,
     pub(super) request_rate: Rate,
+    pub(super) profile_rate: Rate,
     pub(super) outputs: VecDeque<Output>,
     counters: Counters,
     fault: Option<String>,
@@ -81,6 +84,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(Self {
             send_rate: Rate::new(config.sends_per_second, config.sends_burst),
             request_rate: Rate::new(config.requests_per_second, config.requests_burst),
+            profile_rate: Rate::new(PROFILE_CHANGES_PER_SECOND, PROFILE_CHANGES_AT_ONCE),
             config,
             store,
             verifier,

@@ -29,6 +29,7 @@ pub(super) struct User {
     pub(super) connections: BTreeSet<ConnectionId>,
     pub(super) sends: Usage,
     pub(super) requests: Usage,
+    pub(super) profiles: Usage,
 }
 
 pub(super) struct Users {
@@ -71,6 +72,7 @@ impl Users {
             connections: BTreeSet::new(),
             sends: Usage::default(),
             requests: Usage::default(),
+            profiles: Usage::default(),
         };
         self.hot.insert(user.clone(), 1, loaded);
         Ok(())

@@ -207,9 +207,9 @@ async fn web_socket(
             return later(StatusCode::TOO_MANY_REQUESTS, "There are too many connections from this address.");
         }
     };
-    if !front.pace.turn(address).await {
+    let Some(pass) = front.pace.turn(address, pass).await else {
         return later(StatusCode::TOO_MANY_REQUESTS, "Too many connections are opened from this address.");
-    }
+    };
     // It may have begun to stop meanwhile.
     if let Some(why) = front.unready() {
         return later(StatusCode::SERVICE_UNAVAILABLE, why);

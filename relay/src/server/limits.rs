@@ -52,6 +52,8 @@ pub(crate) const REFUSALS_MAX: usize = 64;
 /// Who opens connections too fast waits so long at most; who would have to wait longer is refused, after once or twice as
 /// long.
 pub(crate) const PACE_WAIT: Duration = Duration::from_secs(1);
+/// So many wait to be refused; one more is refused at once.
+pub(crate) const PACE_REFUSALS_MAX: usize = 4_096;
 /// Addresses that opened a connection lately are looked through when there are this many, and twice as many as were left.
 pub(crate) const PACED_ADDRESSES: usize = 1_024;
 

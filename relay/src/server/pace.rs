@@ -1,9 +1,9 @@
 //! How fast connections are opened from one address.
 //!
 //! An address has a burst, and a rate beyond it. Who comes faster waits for its turn, for a while at most: so whoever
-//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile. Who is refused is told so
-//! late, and those who came together are told apart: they do not come again together. Its place is one of
-//! the address's connections, so they bound how many wait.
+//! comes again and again comes as often as the rate allows, and costs a place and a timer meanwhile. Its place is one of
+//! the address's connections, so they bound how many wait. Who is refused gives it back at once but is told so late, and
+//! those who came together are told apart: they do not come again together. How many are to be told is bounded, too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::addresses::bounded_together;
-use super::limits::{PACE_WAIT, PACED_ADDRESSES};
+use super::limits::{PACE_REFUSALS_MAX, PACE_WAIT, PACED_ADDRESSES};
 
 /// The generic cell rate algorithm, for each address.
 pub(crate) struct Pace {
@@ -23,6 +24,8 @@ pub(crate) struct Pace {
     paced: Mutex<Paced>,
     /// Counts those who were refused.
     refused: AtomicU32,
+    /// Those who may still be told so late.
+    late: Semaphore,
 }
 
 struct Paced {
@@ -37,20 +40,25 @@ impl Pace {
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let each = Duration::from_secs(1) / per_second;
         let paced = Mutex::new(Paced { until: HashMap::new(), look_at: PACED_ADDRESSES });
-        Self { each, burst: each * burst, paced, refused: AtomicU32::new(0) }
+        let (refused, late) = (AtomicU32::new(0), Semaphore::new(PACE_REFUSALS_MAX));
+        Self { each, burst: each * burst, paced, refused, late }
     }
 
-    /// Waits for the address's turn; false when that is too far away.
-    pub(crate) async fn turn(&self, address: IpAddr) -> bool {
+    /// Waits for the address's turn with the place that it has, and gives that back; `None` when the turn is too far away.
+    pub(crate) async fn turn<P>(&self, address: IpAddr, place: P) -> Option<P> {
         let now = Instant::now();
-        let turn = self.book(bounded_together(address), now);
-        match turn {
-            Some(turn) if turn > now => sleep_until(turn).await,
-            Some(_) => {}
-            // Told at once, it would come again at once.
-            None => sleep(self.refusal_wait()).await,
+        let Some(turn) = self.book(bounded_together(address), now) else {
+            drop(place);
+            // Told at once, it would come again at once; only when too many wait for that already, it has to be.
+            if let Ok(_late) = self.late.try_acquire() {
+                sleep(self.refusal_wait()).await;
+            }
+            return None;
+        };
+        if turn > now {
+            sleep_until(turn).await;
         }
-        turn.is_some()
+        Some(place)
     }
 
     /// Between [`PACE_WAIT`] and twice as long; however many there are one after another, they lie evenly between.
@@ -81,6 +89,11 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::Poll;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -99,6 +112,44 @@ mod tests {
         assert_eq!(wait(now + Duration::from_millis(200)), Some(900));
         assert_eq!(wait(now + Duration::from_secs(60)), Some(0));
         assert_eq!(pace.book(other, now), Some(now), "others are others");
+    }
+
+    /// Polls it once, with no time passing.
+    async fn is_ready<F: Future + Unpin>(future: &mut F) -> bool {
+        poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_ready())).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_keeps_its_place_and_who_is_refused_gives_it_back_at_once() {
+        let (pace, one) = (Pace::new(1, 1), ip("192.0.2.1"));
+        let place = Arc::new(());
+        let begun = Instant::now();
+        let mut turns: Vec<_> = (0..4).map(|_| Box::pin(pace.turn(one, Arc::clone(&place)))).collect();
+        for (turn, (ready, places)) in turns.iter_mut().zip([(true, 3), (false, 3), (false, 2), (false, 1)]) {
+            assert_eq!((is_ready(turn).await, Arc::strong_count(&place) - 1), (ready, places));
+        }
+        let mut turns = turns.into_iter().skip(1);
+        assert!(turns.next().unwrap().await.is_some());
+        assert_eq!(begun.elapsed().as_secs(), 1);
+        for turn in turns {
+            assert!(turn.await.is_none());
+            assert!((PACE_WAIT..=2 * PACE_WAIT).contains(&begun.elapsed()));
+        }
+        assert_eq!(pace.late.available_permits(), PACE_REFUSALS_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_so_many_wait_to_be_refused() {
+        let (pace, one) = (Pace::new(1, 1), ip("192.0.2.1"));
+        while pace.book(one, Instant::now()).is_some() {}
+        let mut late: Vec<_> = (0..PACE_REFUSALS_MAX).map(|_| Box::pin(pace.turn(one, ()))).collect();
+        for turn in &mut late {
+            assert!(!is_ready(turn).await);
+        }
+        assert!(is_ready(&mut Box::pin(pace.turn(one, ()))).await);
+        // One that gives up makes room.
+        late.pop();
+        assert!(!is_ready(&mut Box::pin(pace.turn(one, ()))).await);
     }
 
     #[test]

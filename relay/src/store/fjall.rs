@@ -22,7 +22,8 @@
 //! the tables whenever it is [`FLUSH_BYTES`], and a relay that stops in peace has it done once more.
 //!
 //! What stays open: damage of the last commits that follows on a power cut, and only of those of which the `tail` was
-//! not on disk yet, can't be told from an unfinished write.
+//! not on disk yet, can't be told from an unfinished write. And where the oldest journals are gone as whole files while
+//! later ones are there, that looks as if the engine had removed them, which it does when they are in the tables.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

@@ -126,8 +126,10 @@ pub(super) fn check(
         }
     }
     let last = walk.last_commit();
-    // What is refused later stays as it was.
-    if last < acknowledged {
+    // What is refused later stays as it was. Where the journals have no commit at all, as after a start that found all of
+    // it in the tables, only the tables know; what is torn then has nothing that can be read, and would keep the engine
+    // from opening.
+    if last.is_some() && last < acknowledged {
         return Ok(last);
     }
     remove_unfinished(folder).map_err(|error| failed("removing an unfinished cut", &error))?;

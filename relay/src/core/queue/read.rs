@@ -212,7 +212,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             if batch.is_full() {
                 break;
             }
-            let left = left.get(&reference.conversation);
+            let left = left.get(&reference.conversation).filter(|left| left.may_hold(&reference.target));
             let change = match is_told_later {
                 true => None,
                 false => Some(self.change_of(user, last.next(), reference, &mut messages)?),
@@ -236,6 +236,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         references: &mut [Reference],
     ) -> Result<BTreeMap<ConversationId, ChangedSince>, StoreError> {
         let (mut known, mut left) = (BTreeMap::new(), BTreeMap::new());
+        let mut budget = CHANGES_SINCE_LEFT_MAX;
         for reference in references {
             if !matches!(reference.target, Target::Message(_) | Target::Change(_)) {
                 continue;
@@ -245,7 +246,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 Some(is_changed) => *is_changed,
                 None => {
                     let is_changed = self.has_changes(id)?;
-                    if is_changed && let Some(changed) = self.changed_since_left(user, id)? {
+                    if is_changed && let Some(changed) = self.changed_since_left(user, id, &mut budget)? {
                         left.insert(id.clone(), changed);
                     }
                     known.insert(id.clone(), is_changed);
@@ -259,11 +260,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         Ok(left)
     }
 
-    /// Which messages were changed since the user's membership ended; `None` while it lasts, and where none was.
+    /// Which messages were changed since the user's membership ended; `None` while it lasts, and where none was. Looks
+    /// through no more changes than `budget`, and takes them off it.
     fn changed_since_left(
         &self,
         user: &UserId,
         id: &ConversationId,
+        budget: &mut u64,
     ) -> Result<Option<ChangedSince>, StoreError> {
         if id.kind() == ConversationKind::Direct {
             return Ok(None);
@@ -281,9 +284,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if last <= after {
             return Ok(None);
         }
-        if last.0 - after.0 > CHANGES_SINCE_LEFT_MAX {
+        let Some(rest) = budget.checked_sub(last.0 - after.0) else {
             return Ok(Some(ChangedSince::Many));
-        }
+        };
+        *budget = rest;
         let (mut changed, mut fault) = (BTreeSet::new(), None);
         let (from, to) = (change_key(id, after.next()), change_key(id, last.next()));
         self.store.scan(Table::Changes, &from, &to, Order::Ascending, &mut |_, value| {
@@ -348,6 +352,14 @@ enum ChangedSince {
 }
 
 impl ChangedSince {
+    /// Whether what is referred to may be of one of them, as far as that is known without reading it.
+    fn may_hold(&self, target: &Target) -> bool {
+        match (self, target) {
+            (Self::These(seqs), Target::Message(seq)) => seqs.contains(seq),
+            _ => true,
+        }
+    }
+
     /// What may be told of an entry: of a message that is not what it was then, nothing. One that is as it was written was
     /// so then, too; but of a change that is as good as undone it would tell that it was.
     fn leave(&self, change: Change) -> Result<Option<Change>, StoreError> {

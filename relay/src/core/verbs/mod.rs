@@ -39,6 +39,8 @@ enum RateClass {
     Free,
     Sends,
     Requests,
+    /// Changes of the profile, which are told to many.
+    Profiles,
 }
 
 macro_rules! verbs {
@@ -86,7 +88,7 @@ verbs! {
     Devices, Requests, devices::list;
     SignOut, Requests, devices::sign_out;
     SetInvisible, Requests, presence::set_invisible;
-    SetProfile, Requests, profiles::set;
+    SetProfile, Profiles, profiles::set;
     GetProfiles, Requests, profiles::get;
 }
 
@@ -120,6 +122,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             RateClass::Free => Ok(()),
             RateClass::Sends => self.send_rate.take(&mut state.sends, self.now.moment),
             RateClass::Requests => self.request_rate.take(&mut state.requests, self.now.moment),
+            RateClass::Profiles => self.profile_rate.take(&mut state.profiles, self.now.moment),
         };
         taken.map_err(Refusal::rate_limited)
     }
