@@ -183,16 +183,17 @@ impl Client {
             .iter()
             .filter_map(|(order, record)| Some((*order, Entry::restore(record)?)))
             .collect();
-        let mut profiles = Profiles::default();
+        let (mut profiles, mut gone) = (Profiles::default(), Vec::new());
         let is_whole = lines.len() == restored.conversations.len()
             && entries.len() == restored.outbox.len()
-            && restored.profiles.iter().all(|record| profiles.restore(record));
+            && restored.profiles.iter().all(|record| profiles.restore(record, &mut gone));
         let trusted = trusted.filter(|_| is_whole);
         if let Some(meta) = trusted {
             self.queue.epoch.clone_from(&meta.epoch);
             self.queue.received = Pos(meta.cursor);
             self.queue.durable = Pos(meta.cursor);
             self.profiles = profiles;
+            self.cache.gathering.writes.extend(gone);
             for (id, line) in lines {
                 self.conversations.insert(id, line);
             }
