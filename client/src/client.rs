@@ -163,7 +163,7 @@ impl Client {
         }
     }
 
-    /// What the cache held becomes what is shown. A cache that can't be trusted is dropped.
+    /// What the cache held becomes what is shown. A cache that can't be trusted is dropped, but for the outbox.
     fn restore(&mut self, now: Now, restored: Restored) {
         self.session.term = restored.term;
         let empty = restored.meta.is_none()
@@ -181,30 +181,37 @@ impl Client {
         let entries: Vec<_> = restored
             .outbox
             .iter()
-            .map_while(|(order, record)| Some((*order, Entry::restore(record)?)))
+            .filter_map(|(order, record)| Some((*order, Entry::restore(record)?)))
             .collect();
-        let mut profiles = Profiles::default();
+        let (mut profiles, mut gone) = (Profiles::default(), Vec::new());
         let is_whole = lines.len() == restored.conversations.len()
             && entries.len() == restored.outbox.len()
-            && restored.profiles.iter().all(|record| profiles.restore(record));
-        if let Some(meta) = trusted.filter(|_| is_whole) {
+            && restored.profiles.iter().all(|record| profiles.restore(record, &mut gone));
+        let trusted = trusted.filter(|_| is_whole);
+        if let Some(meta) = trusted {
             self.queue.epoch.clone_from(&meta.epoch);
             self.queue.received = Pos(meta.cursor);
             self.queue.durable = Pos(meta.cursor);
             self.profiles = profiles;
+            self.cache.gathering.writes.extend(gone);
             for (id, line) in lines {
                 self.conversations.insert(id, line);
-            }
-            for (order, entry) in entries {
-                self.conversations.entry(&entry.conversation, &mut Vec::new());
-                self.outbox.restore(order, entry);
             }
         } else if !empty {
             self.cache.clear();
         }
+        let is_kept = trusted.is_some();
+        // What waits in the outbox is nowhere else, so it stays whatever else is dropped, unless another user wrote it.
+        let is_own = meta.as_ref().is_none_or(|meta| meta.user == self.user.as_str());
+        for (order, entry) in entries.into_iter().filter(|_| is_own) {
+            if !is_kept {
+                self.cache.write(Write::Outbox(order, entry.record()));
+            }
+            self.conversations.entry(&entry.conversation, &mut Vec::new());
+            self.outbox.restore(order, entry);
+        }
         // Another user's device is another device.
-        let own = meta.filter(|meta| meta.user == self.user.as_str());
-        self.device = own.and_then(|meta| DeviceId::new(&meta.device).ok());
+        self.device = meta.filter(|_| is_own).and_then(|meta| DeviceId::new(&meta.device).ok());
         if self.device.is_none() {
             self.device = DeviceId::new(&self.random.name()).ok();
             self.cache.gathering.meta = true;

@@ -112,7 +112,8 @@ pub enum Input {
     Tick,
 }
 
-/// What the cache held; all empty when it is new or was broken.
+/// What the cache held, which is one user's; all empty when it is new. Of a cache that is broken or of another version the
+/// host gives the outbox alone, as far as it can.
 #[derive(Default)]
 pub struct Restored {
     /// The record of [`Write::Meta`].

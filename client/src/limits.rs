@@ -81,8 +81,11 @@ pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
 pub const PRESENCE_STALE_MS: u64 = 5_000;
 /// Users who may not be watched are asked for again when something changed, at most this often.
 pub const REFUSED_ASK_MS: u64 = 1_000;
-/// Users whose profiles are kept; beyond, the one that was not used for longest goes.
-pub const PROFILES_MAX: usize = 5_000;
+/// Users whose profiles are kept; beyond, the one that was not used for longest goes. All are read when the cache is opened,
+/// and a thousand take a browser some 12 ms.
+pub const PROFILES_MAX: usize = 3_000;
+/// Users whose profiles are waited for, counted once for each request: there is always one left that may go for another.
+pub const PROFILES_WAITED_MAX: usize = 2_500;
 /// Profiles that the application asks for at once.
 pub const PROFILES_AT_ONCE_MAX: usize = 1_000;
 /// The relay is asked for profiles so much later: others may be wanted in the same moment.
@@ -101,4 +104,7 @@ pub const TYPING_EXPIRES_MAX_MS: u64 = 30_000;
 pub const TYPING_MAX: usize = 64;
 
 const _: () = assert!(RUN_MESSAGES_MAX.is_power_of_two());
-const _: () = assert!(PROFILES_AT_ONCE_MAX < PROFILES_MAX);
+const _: () = assert!(PROFILES_AT_ONCE_MAX < PROFILES_WAITED_MAX);
+const _: () = assert!(
+    PROFILES_WAITED_MAX + PROFILES_IN_FLIGHT_MAX * hongyan_protocol::limits::PROFILES_MAX < PROFILES_MAX
+);

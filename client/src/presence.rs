@@ -231,8 +231,8 @@ impl Client {
                 self.end_ask(number, Ok(Answer::Presences(presences)));
             }
             Some(What::Profiles(users)) => {
-                let users = mem::take(users);
-                self.answer_profiles(number, &users);
+                let profiles = self.profiles.views(users);
+                self.end_ask(number, Ok(Answer::Profiles(profiles)));
             }
             _ => {}
         }

@@ -1,10 +1,9 @@
 //! What users show of themselves: the queue tells it of the user herself and of who has a direct conversation with her; of
 //! others, and where nothing is here, the relay is asked.
 //!
-//! *Invariant:* of each user one profile is known, and its version only grows while the epoch is the same; each that
-//! becomes known is told once, when it is durable. At most `PROFILES_MAX` users are known.
-
-use core::mem;
+//! *Invariant:* of each user one profile is known, and its version only grows while she is known and the epoch is the same;
+//! each that becomes known is told once, when it is durable. At most `PROFILES_MAX` users are known; whoever is waited for
+//! stays, and who was forgotten is told of anew.
 
 use bytes::Bytes;
 use hongyan_protocol::limits::{self, PROFILE_AVATAR_BYTES_MAX, PROFILE_NAME_BYTES_MAX};
@@ -12,12 +11,14 @@ use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::{Class, Code, Key, UserId, wire};
 use prost::Message as _;
 
-use crate::cache::After;
+use crate::cache::{After, Cache};
 use crate::client::Client;
 use crate::conversations::time;
 use crate::defects::{self, Defect};
 use crate::io::{Answer, ChatError, Event, Now, RequestId, Write};
-use crate::limits::{PROFILES_AT_ONCE_MAX, PROFILES_DELAY_MS, PROFILES_IN_FLIGHT_MAX, PROFILES_MAX};
+use crate::limits::{
+    PROFILES_AT_ONCE_MAX, PROFILES_DELAY_MS, PROFILES_IN_FLIGHT_MAX, PROFILES_MAX, PROFILES_WAITED_MAX,
+};
 use crate::requests::What;
 use crate::sending::later;
 use crate::session::Pending;
@@ -44,11 +45,24 @@ enum Asked {
 
 #[derive(Default)]
 struct Known {
-    /// Of version 0 while nothing is known.
+    /// Of version 0 while nothing is known of this epoch; what it says is of another one then, or empty.
     profile: wire::Profile,
     asked: Asked,
+    /// So many of the application's requests wait for it.
+    waits: u32,
     /// Counts with each use: what was not used for longest goes first.
     used: u64,
+}
+
+impl Known {
+    fn record(&self) -> Bytes {
+        self.profile.encode_to_vec().into()
+    }
+
+    /// There is something to show, of whichever epoch.
+    fn is_shown(&self) -> bool {
+        !self.profile.user.is_empty()
+    }
 }
 
 /// All profiles that are known, or asked for.
@@ -60,17 +74,22 @@ pub(crate) struct Profiles {
 
 impl Profiles {
     /// What a record holds; says whether it could be read.
-    pub(crate) fn restore(&mut self, record: &Bytes) -> bool {
+    pub(crate) fn restore(&mut self, record: &Bytes, writes: &mut Vec<Write>) -> bool {
         let Ok(profile) = wire::Profile::decode(record.clone()) else { return false };
         let Ok(user) = UserId::new(&profile.user) else { return false };
-        self.users.insert(user, Known { profile, ..Known::default() });
+        let known = self.entry(&user, writes);
+        if profile.version == 0 {
+            known.asked = Asked::Due;
+        }
+        known.profile = profile;
         true
     }
 
     /// The user, brought in if she is not there; who goes for her is in `writes`.
     fn entry(&mut self, user: &UserId, writes: &mut Vec<Write>) -> &mut Known {
         if self.users.len() >= PROFILES_MAX && !self.users.contains_key(user) {
-            let oldest = self.users.iter().min_by_key(|(_, known)| (known.asked > Asked::Heard, known.used));
+            let idle = self.users.iter().filter(|(_, known)| known.waits == 0 && known.asked != Asked::Waits);
+            let oldest = idle.min_by_key(|(_, known)| (known.asked > Asked::Heard, known.used));
             if let Some(gone) = oldest.map(|(user, _)| user.clone()) {
                 self.users.remove(&gone);
                 writes.push(Write::ProfileGone(gone));
@@ -82,13 +101,28 @@ impl Profiles {
         known
     }
 
+    /// With so many more that are waited for there may be none left to go for another.
+    fn is_full(&self, users: usize) -> bool {
+        let waited = self.users.values().filter(|known| known.waits > 0).count();
+        waited + users > PROFILES_WAITED_MAX
+    }
+
+    /// A request of the application's waits for these users, or does not any more.
+    pub(crate) fn wait(&mut self, users: &[UserId], waits: bool) {
+        for user in users {
+            if let Some(known) = self.users.get_mut(user) {
+                known.waits = if waits { known.waits + 1 } else { known.waits.saturating_sub(1) };
+            }
+        }
+    }
+
     /// Something is known of all of them, or the relay has answered.
     pub(crate) fn heard_all(&self, users: &[UserId]) -> bool {
         let is_open = |known: &Known| known.profile.version == 0 && known.asked > Asked::Heard;
         users.iter().all(|user| !self.users.get(user).is_some_and(is_open))
     }
 
-    fn views(&self, users: &[UserId]) -> Vec<Profile> {
+    pub(crate) fn views(&self, users: &[UserId]) -> Vec<Profile> {
         let view = |user: &UserId| match self.users.get(user) {
             Some(known) => view(user.clone(), &known.profile),
             None => view(user.clone(), &wire::Profile::default()),
@@ -111,12 +145,18 @@ impl Profiles {
         });
     }
 
-    /// What was known is of another life, or may be old without being told so: all of it is asked for again.
-    pub(crate) fn begin_anew(&mut self) {
-        for known in self.users.values_mut() {
-            known.profile = wire::Profile::default();
+    /// What is known may be old without being told so: all of it is asked for again. Of another life it is shown until the
+    /// relay tells what there is now, by a later process if need be. The cache was emptied.
+    pub(crate) fn begin_anew(&mut self, is_same_epoch: bool, cache: &mut Cache) {
+        for (user, known) in self.users.iter_mut() {
+            known.asked = Asked::Due;
+            if !is_same_epoch {
+                known.profile.version = 0;
+            }
+            if known.is_shown() {
+                cache.write(Write::Profile(user.clone(), known.record()));
+            }
         }
-        self.turn(|_| Asked::Due);
     }
 
     /// A connection ended. What it was asked and did not answer is asked on the next.
@@ -133,6 +173,9 @@ impl Client {
         }
         if users.len() > PROFILES_AT_ONCE_MAX {
             return self.reply(request, Err(ChatError::new(Code::BAD_REQUEST)));
+        }
+        if self.profiles.is_full(users.len()) {
+            return self.refuse_busy(request);
         }
         for user in &users {
             let known = self.profiles.entry(user, &mut self.cache.gathering.writes);
@@ -188,6 +231,17 @@ impl Client {
         for profile in list.profiles {
             self.apply_profile(profile);
         }
+        for user in users {
+            // What was known was of another life, and in this one there is nothing that may be seen.
+            if let Some(known) = self.profiles.users.get_mut(user)
+                && known.profile.version == 0
+                && known.is_shown()
+            {
+                known.profile = wire::Profile::default();
+                self.cache.write(Write::ProfileGone(user.clone()));
+                self.cache.after(After::Event(Event::Profile(view(user.clone(), &known.profile))));
+            }
+        }
         self.profiles_are(users, Asked::Heard);
         self.pump_profiles(now);
     }
@@ -217,20 +271,20 @@ impl Client {
     }
 
     /// A profile is durable at the relay.
-    pub(crate) fn apply_profile(&mut self, mut profile: wire::Profile) {
+    pub(crate) fn apply_profile(&mut self, profile: wire::Profile) {
         let Ok(user) = UserId::new(&profile.user) else { return };
         let is_large =
             profile.name.len() > PROFILE_NAME_BYTES_MAX || profile.avatar.len() > PROFILE_AVATAR_BYTES_MAX;
-        let known = self.profiles.entry(&user, &mut self.cache.gathering.writes);
-        let is_old = profile.version <= known.profile.version && !defects::is_on(Defect::OlderProfileTaken);
+        let known = self.profiles.users.get(&user).map_or(0, |known| known.profile.version);
+        let is_old = profile.version <= known && !defects::is_on(Defect::OlderProfileTaken);
         if is_large || is_old {
             return;
         }
-        let record = profile.encode_to_vec();
-        mem::swap(&mut known.profile, &mut profile);
-        let event = Event::Profile(view(user.clone(), &known.profile));
+        let known = self.profiles.entry(&user, &mut self.cache.gathering.writes);
+        known.profile = profile;
+        let (event, record) = (Event::Profile(view(user.clone(), &known.profile)), known.record());
         if !defects::is_on(Defect::ProfileNotKept) {
-            self.cache.write(Write::Profile(user, record.into()));
+            self.cache.write(Write::Profile(user, record));
         }
         self.cache.after(After::Event(event));
     }
@@ -256,12 +310,6 @@ impl Client {
     pub(crate) fn profile_set(&mut self, set: wire::ProfileSet) -> Option<Answer> {
         self.apply_profile(set.profile?);
         Some(Answer::Profiles(self.profiles.views(core::slice::from_ref(&self.user))))
-    }
-
-    /// Answers with what is known.
-    pub(crate) fn answer_profiles(&mut self, number: u64, users: &[UserId]) {
-        let profiles = self.profiles.views(users);
-        self.end_ask(number, Ok(Answer::Profiles(profiles)));
     }
 }
 

@@ -393,7 +393,7 @@ impl Client {
             }
         }
         self.conversations.clear();
-        self.profiles.begin_anew();
+        self.profiles.begin_anew(same_epoch, &mut self.cache);
         for state in states {
             if let Some((id, line)) = Line::from_state(state) {
                 let last = line.last.clone();

@@ -1,7 +1,8 @@
 //! What the records of the cache hold. They are this crate's own, and opaque to the host.
 //!
 //! A record of another version, of another user, or one that can't be read makes the whole cache worthless: it is
-//! dropped and built again from the relay (only the device's id is kept where it can be read).
+//! dropped and built again from the relay. Only what no relay has is kept where it can be read: the device's id, and the
+//! outbox, whose record may grow but is read in all versions.
 
 use hongyan_protocol::wire;
 

@@ -203,9 +203,10 @@ impl Client {
     /// Takes a request among those that wait; the number is its own.
     pub(crate) fn ask(&mut self, now: Now, request: RequestId, what: What) {
         if self.asks.waiting.len() >= REQUESTS_MAX {
-            let message = "Too many requests wait for an answer; try again when some are answered.".into();
-            self.reply(request, Err(ChatError { code: Code::BUSY, message }));
-            return;
+            return self.refuse_busy(request);
+        }
+        if let What::Profiles(users) = &what {
+            self.profiles.wait(users, true);
         }
         self.asks.count += 1;
         let deadline = now.moment.after_ms(REQUEST_MS);
@@ -215,6 +216,11 @@ impl Client {
         self.begin_ask(now, number);
         self.asks_deadline();
         self.wanted(now);
+    }
+
+    pub(crate) fn refuse_busy(&mut self, request: RequestId) {
+        let message = "Too many requests wait for an answer; try again when some are answered.".into();
+        self.reply(request, Err(ChatError { code: Code::BUSY, message }));
     }
 
     fn begin_ask(&mut self, now: Now, number: u64) {
@@ -301,6 +307,9 @@ impl Client {
     /// Answers and forgets a request.
     pub(crate) fn end_ask(&mut self, number: u64, answer: Result<Answer, ChatError>) {
         if let Some(ask) = self.asks.waiting.remove(&number) {
+            if let What::Profiles(users) = &ask.what {
+                self.profiles.wait(users, false);
+            }
             self.reply(ask.request, answer);
             self.asks_deadline();
         }

@@ -93,10 +93,10 @@ impl Client {
     }
 
     fn check_draft(&self, draft: &Draft) -> Result<(), Code> {
-        let member = self.check_member(&draft.conversation);
-        // Under a key it may have been sent before, by a tab that asks the next leader again: the relay knows.
-        if draft.key.is_none() || draft.conversation.kind() == ConversationKind::Direct {
-            member?;
+        // Whether the user is in a group is the relay's to say: it may have been sent before she left, by a tab that asks the
+        // next leader again.
+        if draft.conversation.kind() == ConversationKind::Direct {
+            self.check_member(&draft.conversation)?;
         }
         if draft.content.encoded_len() > self.session.content_bytes_max {
             return Err(Code::CONTENT_TOO_LARGE);

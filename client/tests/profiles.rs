@@ -5,7 +5,9 @@
 mod common;
 
 use common::*;
-use hongyan_client::limits::{PROFILES_AT_ONCE_MAX, PROFILES_DELAY_MS, PROFILES_IN_FLIGHT_MAX, PROFILES_MAX};
+use hongyan_client::limits::{
+    PROFILES_AT_ONCE_MAX, PROFILES_DELAY_MS, PROFILES_IN_FLIGHT_MAX, PROFILES_MAX, PROFILES_WAITED_MAX,
+};
 use hongyan_client::{Answer, Command, Event, Write};
 use hongyan_protocol::wire::client_frame::Verb;
 use hongyan_protocol::wire::{self, entry::Change, relay_frame::Event as Relay};
@@ -223,30 +225,110 @@ fn ones_own_is_changed_by_a_request_and_known_by_its_answer() {
     }
 }
 
-#[test]
-fn a_reset_forgets_what_was_known_and_asks_for_all_of_it() {
+/// A reset to this epoch, with an empty list.
+fn reset(bed: &mut Bed, epoch: &str) {
+    bed.close(Code(1006));
+    bed.greet();
+    bed.say(0, welcome(epoch, 1));
+    // Until the list has come, an answer would be of another life than what is known.
+    bed.pass(PROFILES_DELAY_MS);
+    assert!(asked(bed).is_empty());
+    let cause = wire::ResetCause::EpochUnknown.into();
+    bed.say(0, Relay::Reset(wire::Reset { epoch: epoch.into(), pos: 1, cause }));
+    bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: Vec::new(), done: true }));
+}
+
+fn knows_bob_and_carol() -> Bed {
     let mut bed = Bed::online();
     for (pos, name) in [(1, "bob"), (2, "carol")] {
         told_by_queue(&mut bed, pos, profile(name, 5, name));
     }
     told(&mut bed);
+    bed
+}
+
+#[test]
+fn a_restored_relay_is_asked_for_all_and_what_was_known_is_shown_until_it_answers() {
+    let mut bed = knows_bob_and_carol();
+    reset(&mut bed, "e2");
+    // It has an older one of one, and none of the other. Before it could say so the network went.
+    assert_eq!(asked(&mut bed)[0].1, [("bob".to_owned(), 0), ("carol".to_owned(), 0)]);
     bed.close(Code(1006));
+    bed.pass(1_000);
+    for _ in 0..2 {
+        bed.feed(hongyan_client::Input::Host(hongyan_client::HostEvent::Network(false)));
+        let request = get(&mut bed, &["bob", "carol"]);
+        assert_eq!(got(&mut bed, request).unwrap(), ["bob#0 bob", "carol#0 carol"]);
+        bed.crash();
+    }
+    assert!(told(&mut bed).is_empty());
+    bed.feed(hongyan_client::Input::Host(hongyan_client::HostEvent::Network(true)));
     bed.greet();
     bed.say(0, welcome("e2", 1));
-    // Until the list has come, an answer would be of another life than what is known.
+    let request = get(&mut bed, &["bob", "carol"]);
     bed.pass(PROFILES_DELAY_MS);
-    assert!(asked(&mut bed).is_empty());
-    let cause = wire::ResetCause::EpochUnknown.into();
-    bed.say(0, Relay::Reset(wire::Reset { epoch: "e2".into(), pos: 1, cause }));
-    bed.say(0, Relay::Snapshot(wire::Snapshot { conversations: Vec::new(), done: true }));
-    assert!(bed.disk.profiles.is_empty());
     let requests = asked(&mut bed);
     assert_eq!(requests[0].1, [("bob".to_owned(), 0), ("carol".to_owned(), 0)]);
-    // The restored relay has an older one, and that is what there is.
     bed.say(requests[0].0, list(vec![profile("bob", 3, "Bob")]));
-    assert_eq!(told(&mut bed), ["bob#3 Bob"]);
-    let request = get(&mut bed, &["bob", "carol"]);
+    assert_eq!(told(&mut bed), ["bob#3 Bob", "carol#0 -"]);
     assert_eq!(got(&mut bed, request).unwrap(), ["bob#3 Bob", "carol#0 -"]);
+    assert_eq!(bed.disk.profiles.len(), 1);
+}
+
+#[test]
+fn a_reset_of_the_same_epoch_forgets_nothing_and_asks_for_what_is_newer() {
+    let mut bed = knows_bob_and_carol();
+    let before = bed.disk.profiles.clone();
+    reset(&mut bed, "e1");
+    assert!(bed.disk.profiles == before);
+    let requests = asked(&mut bed);
+    assert_eq!(requests[0].1, [("bob".to_owned(), 5), ("carol".to_owned(), 5)]);
+    bed.say(requests[0].0, list(vec![profile("carol", 6, "Carol")]));
+    assert_eq!(told(&mut bed), ["carol#6 Carol"]);
+    let request = get(&mut bed, &["bob", "carol"]);
+    assert_eq!(got(&mut bed, request).unwrap(), ["bob#5 bob", "carol#6 Carol"]);
+}
+
+#[test]
+fn who_is_waited_for_stays() {
+    let mut bed = Bed::online();
+    let names: Vec<String> = (0..PROFILES_WAITED_MAX).map(|n| format!("user{n:05}")).collect();
+    let users: Vec<_> = names.iter().map(String::as_str).collect();
+    let waiting: Vec<_> =
+        users.chunks(PROFILES_AT_ONCE_MAX).map(|users| (get(&mut bed, users), users)).collect();
+    // So many are waited for that one more is refused, and what is told meanwhile goes at the cost of others.
+    let late = get(&mut bed, &["one-more"]);
+    assert_eq!(bed.error(late), Code::BUSY);
+    for n in 0..PROFILES_MAX {
+        told_by_queue(&mut bed, n as u64 + 1, profile(&format!("other{n:05}"), 1, "Other"));
+    }
+    bed.pass(PROFILES_DELAY_MS);
+    let mut requests = asked(&mut bed);
+    while let Some((number, asked_for)) = requests.pop() {
+        let all = asked_for.iter().map(|(of, _)| profile(of, 1, "It")).collect();
+        bed.say(number, list(all));
+        requests.extend(asked(&mut bed));
+    }
+    for (request, users) in waiting {
+        let all: Vec<_> = users.iter().map(|user| format!("{user}#1 It")).collect();
+        assert_eq!(got(&mut bed, request).unwrap(), all);
+    }
+    let free = get(&mut bed, &["one-more"]);
+    assert!(got(&mut bed, free).is_none());
+    assert!(bed.disk.profiles.len() <= PROFILES_MAX);
+}
+
+#[test]
+fn a_cache_of_more_than_are_kept_is_brought_down() {
+    let mut bed = Bed::online();
+    for n in 0..PROFILES_MAX + 10 {
+        let name = format!("user{n:05}");
+        let record = prost::Message::encode_to_vec(&profile(&name, 1, "It"));
+        bed.disk.profiles.insert(user(&name), record.into());
+    }
+    bed.crash();
+    assert_eq!(bed.disk.profiles.len(), PROFILES_MAX);
+    assert_eq!(bed.go_online(0).epoch, "e1");
 }
 
 #[test]
@@ -315,6 +397,7 @@ fn what_is_known_asked_and_on_the_wire_is_bounded() {
     let long = "x".repeat(limits::PROFILE_NAME_BYTES_MAX + 1);
     told_by_queue(&mut bed, PROFILES_MAX as u64 + 1, profile("large", 1, &long));
     assert!(!bed.disk.profiles.contains_key(&user("large")));
+    assert_eq!(bed.disk.profiles.len(), PROFILES_MAX, "and nobody goes for it");
 }
 
 #[test]

@@ -289,6 +289,47 @@ fn a_cache_that_cannot_be_trusted_is_dropped_and_keeps_its_device_only_for_its_u
     }
 }
 
+#[test]
+fn what_waits_survives_a_cache_that_is_dropped_and_is_nobody_elses() {
+    type Damage = fn(&mut Disk);
+    let cases: [(&str, usize, Damage); 5] = [
+        ("broken conversation", 2, |disk| {
+            disk.conversations.insert(with("zoe"), Bytes::from_static(b"\xff\xff"));
+        }),
+        ("broken outbox", 2, |disk| {
+            disk.outbox.insert(0, Bytes::from_static(b"\xff\xff"));
+        }),
+        ("broken meta", 2, |disk| disk.meta = Some(Bytes::from_static(b"\xff\xff"))),
+        // A host whose database is of another version keeps the outbox only.
+        ("lost meta", 2, |disk| disk.meta = None),
+        ("another user", 0, |disk| {
+            let meta = disk.meta.clone().unwrap().to_vec();
+            let at = meta.windows(5).position(|bytes| bytes == b"alice").unwrap();
+            disk.meta = Some([&meta[..at], b"mable", &meta[at + 5..]].concat().into());
+        }),
+    ];
+    for (name, kept, damage) in cases {
+        let mut bed = Bed::online();
+        bed.say(0, bobs(1, 3));
+        bed.close(Code(1006));
+        for text in ["first", "second"] {
+            bed.send(&with("bob"), text);
+        }
+        let before = bed.disk.outbox.clone();
+        damage(&mut bed.disk);
+        bed.crash();
+        assert!(bed.disk.messages.is_empty(), "{name}");
+        assert_eq!(bed.disk.outbox.len(), kept, "{name}");
+        assert!(bed.disk.outbox.iter().all(|(order, record)| before.get(order) == Some(record)), "{name}");
+        // Also when nobody was reached before the next end.
+        bed.crash();
+        assert_eq!(bed.list().len(), kept.min(1), "{name}");
+        bed.go_online(3);
+        let sends = bed.frames.iter().filter(|frame| matches!(frame.verb, Some(Verb::Send(_)))).count();
+        assert_eq!(sends, kept.min(1), "{name}");
+    }
+}
+
 /// One step of the random world.
 #[derive(Clone, Debug)]
 enum Step {

@@ -26,7 +26,13 @@ export const BUDGET_BROTLI_BYTES = 115 * 1024
 /** In Chromium since 85 and Safari since 15 or earlier: all that the module may use. */
 const WASM_FEATURES = ['mutable-globals', 'sign-ext', 'bulk-memory', 'bulk-memory-opt', 'nontrapping-float-to-int', 'multivalue']
 
-/** What makes it small; more passes than these gain nothing. */
+/**
+ * What makes it small; more passes than these gain nothing.
+ *
+ * `--low-memory-unused` lets a constant below 1,024 that is added to a pointer become the offset of the access. That differs
+ * only where the sum wraps around to an address below 1,024, and nothing of this module is there: Rust's linker puts the
+ * stack first, from 1 MB downwards, and data and heap above it. Whoever changes the linker's layout takes it out.
+ */
 const PASSES = ['--low-memory-unused', '--merge-similar-functions', '--gufa-optimizing', '-Oz', '--dae-optimizing', '-Oz']
 
 /** The oldest browsers that the JavaScript is written for. */

@@ -74,6 +74,32 @@ scenario('an edit that is refused keeps what was written', async (scene) => {
   await until('the draft is back', async () => (await composer.inputValue()) === 'a draft')
 })
 
+scenario('an edit that is given up while it hangs does not hold up the next', async (scene) => {
+  const alice = await Person.enter(scene, 'hangs', front.origin)
+  await alice.startDirect('hangs-peer')
+  for (const text of ['one', 'two']) await alice.type(text)
+  await until('both are sent', async () => (await alice.messageOf('two'))?.status === 'sent')
+  // As a network does that has just gone: the first is never answered.
+  await alice.page.evaluate(() => {
+    const chat = /** @type {any} */ (window.hongyanDemo).chat
+    const edit = chat.edit.bind(chat)
+    chat.edit = () => {
+      chat.edit = edit
+      return new Promise(() => undefined)
+    }
+  })
+  const composer = alice.page.getByTestId('composer')
+  for (const text of ['one', 'two']) {
+    await bubble(alice, text).hover()
+    await alice.page.getByTestId('edit').click()
+    await composer.fill(`${text} anew`)
+    await composer.press('Enter')
+    if (text === 'one') await composer.press('Escape')
+  }
+  await until('the second is edited', () => alice.messageOf('two anew'))
+  assert.ok(await alice.messageOf('one'))
+})
+
 scenario('the keyboard stays at a message whose button goes', async (scene) => {
   const alice = await Person.enter(scene, 'keys', front.origin)
   await alice.startDirect('keys-peer')

@@ -87,8 +87,8 @@ const VERSION = 4
 
 /** Databases that this version can't use; each gets the database's name. @type {[string, (database: { name: string, version: number }) => Promise<void>][]} */
 const FOREIGN = [
-  ['of an older version', ({ name, version }) => new Promise((resolve, reject) => {
-    const opening = indexedDB.open(name, version - 1)
+  ['of an older version', ({ name }) => new Promise((resolve, reject) => {
+    const opening = indexedDB.open(name, 2)
     opening.onupgradeneeded = () => {
       for (const store of ['meta', 'conversations', 'messages', 'outbox', 'writers', 'told']) opening.result.createObjectStore(store)
       opening.transaction?.objectStore('messages').put(new Uint8Array([10, 1, 120, 16, 1]), ['x', 1])
@@ -155,6 +155,83 @@ for (const [what, make] of FOREIGN) {
       return cache?.messages.length === 1 && cache.outbox.length === 0 && cache.conversations.length === 1 && (cache.cursor ?? 0) > 0
     }, { seen: () => alice.cache() })
     assert.deepEqual(await alice.page.evaluate(async () => (await indexedDB.databases()).map((one) => [one.name, one.version])), [[name, VERSION]])
+  })
+}
+
+/**
+ * In the page: the database becomes one of another version, with the stores that this version of it has; what is in them
+ * stays as it is.
+ * @param {{ name: string, version: number, lacks: string[] }} as
+ */
+async function becomeOf({ name, version, lacks }) {
+  /** @type {<T>(request: IDBRequest<T>) => Promise<T>} */
+  const answer = (request) =>
+    new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result)
+      request.onerror = () => reject(request.error)
+    })
+  const before = await answer(indexedDB.open(name))
+  const stores = Array.from(before.objectStoreNames).filter((store) => !lacks.includes(store))
+  const reading = before.transaction(stores)
+  const contents = await Promise.all(stores.map((store) => Promise.all([answer(reading.objectStore(store).getAllKeys()), answer(reading.objectStore(store).getAll())])))
+  before.close()
+  await answer(indexedDB.deleteDatabase(name))
+  const opening = indexedDB.open(name, version)
+  opening.onupgradeneeded = () => {
+    stores.forEach((store, index) => {
+      const made = opening.result.createObjectStore(store)
+      const [keys = [], records = []] = contents[index] ?? []
+      keys.forEach((key, at) => made.put(records[at], key))
+    })
+  }
+  const after = await answer(opening)
+  after.close()
+}
+
+/** What may be there when this version comes, or comes back. @type {{ what: string, version: number, lacks: string[], keeps: boolean }[]} */
+const OTHERS = [
+  { what: 'the version before', version: 3, lacks: ['profiles'], keeps: true },
+  { what: 'an older version', version: 2, lacks: ['profiles', 'told'], keeps: false },
+  { what: 'a newer version', version: 99, lacks: [], keeps: false },
+]
+
+for (const { what, version, lacks, keeps } of OTHERS) {
+  scenario(`a message that waits in a database of ${what} is sent, once`, async (scene) => {
+    scene.expect(...UNREACHABLE)
+    const relay = await Relay.start(scene)
+    const front = await Front.open(scene, () => relay.port)
+    const alice = await SdkPage.open(scene, 'upgrader', front.origin)
+    await alice.online()
+    const conversation = await alice.page.evaluate(async () => {
+      const id = await window.chat.direct('bob')
+      await window.chat.send(id, { text: 'sent' })
+      return id
+    })
+    await until('the cache has it', async () => (await alice.cache())?.messages.length === 1 && (await alice.cache())?.outbox.length === 0, { seen: () => alice.cache() })
+    await relay.kill()
+    await alice.page.evaluate((id) => void window.chat.send(id, { text: 'waits' }).catch(() => undefined), conversation)
+    await until('it waits', async () => (await alice.cache())?.outbox.length === 1, { seen: () => alice.cache() })
+    const key = (await alice.cache())?.outbox[0]?.key
+
+    await alice.load(front.origin)
+    const name = `hongyan:${front.origin.replace('http', 'ws')}/ws ${alice.user}`
+    await alice.page.evaluate(becomeOf, { name, version, lacks })
+    // It is kept before anybody can be asked, and through another reload.
+    for (let time = 1; time <= 2; time++) {
+      await alice.connect()
+      assert.equal((await alice.state()).storage, 'indexeddb')
+      await until('it still waits', async () => (await alice.cache())?.outbox[0]?.key === key, { seen: () => alice.cache() })
+      assert.equal((await alice.cache())?.messages.length, keeps ? 1 : 0)
+      await alice.load(front.origin)
+    }
+    await relay.start()
+    await alice.connect()
+    await alice.online()
+    await until('it is sent', async () => (await alice.cache())?.outbox.length === 0, { seen: () => alice.cache() })
+    const log = await alice.page.evaluate((id) => window.chat.history(id), conversation)
+    assert.deepEqual(log.map(({ seq, body }) => [seq, body.text]), [[1, 'sent'], [2, 'waits']])
+    assert.equal(log[1]?.key, key)
+    assert.deepEqual(await alice.events('gap'), [])
   })
 }
 

@@ -98,6 +98,39 @@ scenario('Web Locks that come late are waited for: one of the tabs leads', async
   await until('one leads', async () => (await Promise.all(tabs.map((tab) => tab.state()))).filter((state) => state.leader).length === 1)
 })
 
+scenario('a tab that may not wait for others’ locks shares all the same: they say themselves when they go', async (scene) => {
+  const profile = await newProfile(scene)
+  await profile.addInitScript(() => {
+    const request = LockManager.prototype.request
+    /** @type {string | undefined} */
+    let own
+    LockManager.prototype.request = function (/** @type {any[]} */ ...args) {
+      if (args[0].includes(' tab ')) own ??= args[0]
+      if (args[0].includes(' tab ') && args[0] !== own) {
+        window.kept = { ...window.kept, refused: (window.kept?.refused ?? 0) + 1 }
+        return Promise.reject(new DOMException('Not here.', 'SecurityError'))
+      }
+      return Reflect.apply(request, this, args)
+    }
+  })
+  const bob = await SdkPage.open(scene, 'unwaited-peer', front.origin)
+  const tabs = [await SdkPage.open(scene, 'unwaited', front.origin, { profile, device: ' 1' })]
+  tabs.push(await SdkPage.open(scene, 'unwaited', front.origin, { profile, device: ' 2' }))
+  for (const tab of tabs) await tab.online()
+  const [leader, follower] = tabs
+  assert.ok(leader && follower)
+  await until('a lock was refused', async () => Number(await leader.page.evaluate(() => window.kept.refused)) > 0)
+  await post(bob, 'unwaited', texts(1, 5))
+  await post(follower, 'unwaited-peer', texts(1, 5, 'b'))
+  for (const tab of tabs) await until('all came to each', async () => (await tab.events('message')).length === 10)
+  assert.deepEqual([(await leader.state()).leader, (await follower.state()).leader], [true, false], 'neither went alone')
+  await leader.page.close({ runBeforeUnload: false })
+  await until('the other leads', async () => (await follower.state()).leader)
+  await post(bob, 'unwaited', texts(6, 6))
+  await until('and hears', async () => (await follower.events('message')).length === 11)
+  assertWhole(await follower.events('message'), 11)
+})
+
 scenario('a page of an opaque origin, which may have neither locks nor a cache, chats from memory', async (scene) => {
   // What the test answers itself below is from nowhere to Chromium, which asks before it may reach this machine.
   const profile = await newProfile(scene, { permissions: ['local-network-access'] })

@@ -33,10 +33,10 @@ export function initialsOf(name: string): string {
 /** How many hues the style sheet has for avatars and names. */
 const HUES = 8
 
-/** The same name has the same hue everywhere. */
-export function hueOf(name: string): number {
+/** A user or a group has the same hue everywhere, also under another name. */
+export function hueOf(id: string): number {
   let hash = 0
-  for (const character of name) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) >>> 0
+  for (const character of id) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) >>> 0
   return hash % HUES
 }
 

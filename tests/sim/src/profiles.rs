@@ -79,14 +79,16 @@ impl World {
     pub(crate) fn watch_profile(&mut self, index: usize, profile: &Profile) {
         self.mattered(Fault::ProfileTold);
         let told = self.devices[index].told.profiles.insert(profile.user.as_str().into(), profile.version);
-        if told.is_some_and(|told| told >= profile.version) {
+        // What was shown since a gap, as of no version, is no more.
+        let is_none = (profile.version, &profile.name, &profile.avatar) == (0, &None, &None);
+        if told.is_some_and(|told| told >= profile.version && !(is_none && told == 0)) {
             return self.broke(
                 "profile",
                 format!("after version {told:?} of {} device {index} is told a later one", profile.user),
                 format!("it is told {}", profile.version),
             );
         }
-        if !self.was_profile(profile) {
+        if !is_none && !self.was_profile(profile) {
             self.broke(
                 "R4",
                 format!("a profile that device {index} is told is durable"),

@@ -216,6 +216,7 @@ export function createChatStore(chat: Chat): ChatStore {
     }),
     chat.on('group', (update) => {
       timelines.membersChanged(update.conversation)
+      profiles.mayBeSeen()
       // What one did oneself, or what happened while one was away, needs no telling.
       if (update.by !== chat.user && state.value.caughtUp) notify({ id: ++noticeId, kind: 'group', update })
     }),

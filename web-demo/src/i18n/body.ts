@@ -8,8 +8,8 @@ export function bodyText(body: Message['body']): string {
 }
 
 /** What is said in place of a message, or in the list for it. Who took a member's message back is not known: she or the owner. */
-export function messageText(message: Message, me: string, group?: Group): string {
+export function messageText(message: Message, me: string, nameOf: (user: string) => string, group?: Group): string {
   if (message.recalled === undefined) return bodyText(message.body)
   if (message.from === me) return t.value.recalledOwn
-  return group === undefined || group.owner === message.from ? t.value.recalledBy(message.from) : t.value.recalledOf(message.from)
+  return group === undefined || group.owner === message.from ? t.value.recalledBy(nameOf(message.from)) : t.value.recalledOf(nameOf(message.from))
 }

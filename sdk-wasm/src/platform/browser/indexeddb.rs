@@ -6,8 +6,8 @@
 //!
 //! Messages are stored in runs (`hongyan_client::runs`), since each put costs as much as some fifty messages' bytes.
 //!
-//! It is a cache: a database that can't be opened or has another version is dropped and made anew; where that fails
-//! too, the page goes on in memory.
+//! It is a cache, but for the outbox: a database that can't be opened or has another version is dropped and made anew, and
+//! what waits in the outbox is carried over, whichever version wrote it. Where that fails too, the page goes on in memory.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,15 +24,18 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
     DomException, IdbDatabase, IdbFactory, IdbKeyRange, IdbObjectStore, IdbOpenDbRequest, IdbRequest,
-    IdbTransaction, IdbTransactionMode,
+    IdbTransaction, IdbTransactionMode, IdbVersionChangeEvent,
 };
 
 use super::global::{GLOBAL, Global};
-use super::{within_ms, words};
+use super::{is_late, within_ms, words};
 use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
-/// Raise it when stores or records change their shape: an older database is dropped, not converted.
+/// Raise it when stores or their keys change their shape.
 const VERSION: u32 = 4;
+/// Since this one nothing has changed but stores that came: what is there is kept. Of an older database the outbox is, whose
+/// shape never changes (records have a version of their own, in the core).
+const KEPT_SINCE: u32 = 3;
 /// Safari has left `open` unanswered for ever; a page must not.
 const OPEN_MS: u32 = 3_000;
 
@@ -91,15 +94,24 @@ impl IndexedDbCache {
             .ok()
             .flatten()
             .ok_or_else(|| String::from("there is no IndexedDB here"))?;
-        let first = Self::open_and_read(&factory, name).await;
+        let mut carried = Vec::new();
+        let first = Self::open_and_read(&factory, name, true).await;
         let (database, parts) = match first {
             Ok(opened) => opened,
-            Err(_broken) => {
-                // Dropping it fails where it never was; making it anew then tells.
-                if let Ok(request) = factory.delete_database(name) {
-                    let _ = within_ms(OPEN_MS, answer(&request)).await;
+            Err(error) => {
+                // What is only late is not broken: it may be there at the second try.
+                if !is_late(&error) {
+                    if let Ok((database, parts)) = Self::open_and_read(&factory, name, false).await {
+                        // While it is open it can't be dropped.
+                        database.close();
+                        carried = outbox(&parts, 0);
+                    }
+                    // Dropping it fails where it never was; making it anew then tells.
+                    if let Ok(request) = factory.delete_database(name) {
+                        let _ = within_ms(OPEN_MS, answer(&request)).await;
+                    }
                 }
-                Self::open_and_read(&factory, name).await.map_err(|error| words(&error))?
+                Self::open_and_read(&factory, name, true).await.map_err(|error| words(&error))?
             }
         };
         // Another version of this code wants to change the database: make way. The next save fails, and the page
@@ -109,18 +121,26 @@ impl IndexedDbCache {
             let database = Rc::clone(&database);
             move |_| database.close()
         });
-        let restored = restored(&parts);
+        let mut restored = restored(&parts);
+        // A database that was made anew has none; the core saves these with its first save.
+        restored.outbox.extend(carried);
         let (term, version) = (restored.term, Rc::new(Cell::new(restored.term << TERM_BITS)));
         let cache = Self { database, term, version, _version_change: version_change };
         Ok(Opened { cache: Box::new(cache), restored, saves: whole(&parts.get(4)), kept: kept(&parts) })
     }
 
-    async fn open_and_read(factory: &IdbFactory, name: &str) -> Result<(IdbDatabase, Array), JsValue> {
-        let request = factory.open_with_u32(name, VERSION)?;
+    /// Opens it as this version's, or as whatever it is: then its outbox is read, and nothing else.
+    async fn open_and_read(
+        factory: &IdbFactory,
+        name: &str,
+        as_ours: bool,
+    ) -> Result<(IdbDatabase, Array), JsValue> {
+        let request = if as_ours { factory.open_with_u32(name, VERSION) } else { factory.open(name) }?;
         let upgrade = upgrading(&request);
         request.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
         let database: IdbDatabase = within_ms(OPEN_MS, answer(&request)).await?.dyn_into()?;
-        match within_ms(OPEN_MS, wasm_bindgen_futures::future_to_promise(read(database.clone()))).await {
+        let reading = wasm_bindgen_futures::future_to_promise(read(database.clone(), as_ours));
+        match within_ms(OPEN_MS, reading).await {
             Ok(parts) => Ok((database, parts.unchecked_into())),
             Err(error) => {
                 database.close();
@@ -130,27 +150,39 @@ impl IndexedDbCache {
     }
 }
 
-fn upgrading(request: &IdbOpenDbRequest) -> Closure<dyn FnMut()> {
+fn upgrading(request: &IdbOpenDbRequest) -> Closure<dyn FnMut(IdbVersionChangeEvent)> {
     let request = request.clone();
-    Closure::new(move || {
+    Closure::new(move |event: IdbVersionChangeEvent| {
         let Some(database) = request.result().ok().and_then(|result| result.dyn_into::<IdbDatabase>().ok())
         else {
             return;
         };
         let old = database.object_store_names();
-        for index in (0..old.length()).rev() {
-            // What can't be dropped makes the next line fail, and the opening with it.
-            let _ = old.get(index).map(|name: String| database.delete_object_store(&name));
+        if event.old_version() < f64::from(KEPT_SINCE) {
+            for index in (0..old.length()).rev() {
+                if let Some(name) = old.get(index).filter(|name| name != OUTBOX) {
+                    // What can't be dropped makes the next lines fail, and the opening with it.
+                    let _ = database.delete_object_store(&name);
+                }
+            }
         }
-        for name in STORES {
+        // As it is by now.
+        let kept = database.object_store_names();
+        for name in STORES.iter().filter(|name| !kept.contains(name)) {
             // An error aborts the upgrade, and the opening fails.
             let _ = database.create_object_store(name);
         }
     })
 }
 
-/// Takes the next term, bars the one before, and reads everything but the messages, in one transaction.
-async fn read(database: IdbDatabase) -> Result<JsValue, JsValue> {
+/// Takes the next term, bars the one before, and reads everything but the messages, in one transaction. Of a database that is
+/// not ours it reads the outbox.
+async fn read(database: IdbDatabase, is_ours: bool) -> Result<JsValue, JsValue> {
+    if !is_ours {
+        let store = database.transaction_with_str(OUTBOX)?.object_store(OUTBOX)?;
+        let answers = Array::of2(&answer(&store.get_all_keys()?), &answer(&store.get_all()?));
+        return JsFuture::from(Promise::all(&answers)).await;
+    }
     let transaction =
         database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
     let writers = transaction.object_store(WRITERS)?;
@@ -187,14 +219,16 @@ fn restored(parts: &Array) -> Restored {
     Restored {
         meta: part(parts, 0).iter().next().map(|record| bytes(&record)),
         conversations: part(parts, 1).iter().map(|record| bytes(&record)).collect(),
-        outbox: part(parts, 2)
-            .iter()
-            .zip(part(parts, 3).iter())
-            .map(|(order, record)| (whole(&order), bytes(&record)))
-            .collect(),
+        outbox: outbox(parts, 2),
         profiles: part(parts, 7).iter().map(|record| bytes(&record)).collect(),
         term: whole(&parts.get(8)),
     }
+}
+
+/// The orders at this index, the records at the next.
+fn outbox(parts: &Array, index: u32) -> Vec<(u64, Bytes)> {
+    let (orders, records) = (part(parts, index), part(parts, index + 1));
+    orders.iter().zip(records.iter()).map(|(order, record)| (whole(&order), bytes(&record))).collect()
 }
 
 fn kept(parts: &Array) -> Vec<(u64, Vec<JsValue>)> {

@@ -72,6 +72,12 @@ async fn within_ms(ms: u32, promise: Promise) -> Result<JsValue, JsValue> {
     first
 }
 
+/// It took longer than it may; nothing else is known of it.
+fn is_late(error: &JsValue) -> bool {
+    // All other errors are objects.
+    error.is_string()
+}
+
 /// The words of a thrown value.
 pub(crate) fn words(thrown: &JsValue) -> String {
     thrown
