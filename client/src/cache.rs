@@ -34,7 +34,7 @@ pub(crate) struct Transaction {
     pub(crate) meta: bool,
     /// Entries of the queue in it.
     pub(crate) entries: u64,
-    /// Bytes of the messages in it.
+    /// Bytes of the messages and profiles in it.
     pub(crate) bytes: usize,
 }
 
@@ -140,7 +140,7 @@ impl Cache {
     }
 
     pub(crate) fn write(&mut self, write: Write) {
-        if let Write::Message(_, _, record) = &write {
+        if let Write::Message(_, _, record) | Write::Profile(_, record) = &write {
             self.gathering.bytes += record.len();
         }
         self.gathering.writes.push(write);

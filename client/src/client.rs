@@ -234,6 +234,8 @@ impl Client {
     /// After each input: what gathered is persisted, and the application learns of a changed state.
     fn settle(&mut self) {
         self.slow_deadline();
+        // Pages of logs and lists of profiles gather too, while a save is under way.
+        self.fill(0);
         if self.cache.is_due() {
             self.begin_save();
         }
@@ -246,10 +248,15 @@ impl Client {
         }
     }
 
-    /// What gathered is enough for one transaction; the next gathers.
-    pub(crate) fn fill(&mut self) {
-        let transaction = self.gathered();
-        self.cache.push(transaction);
+    /// If what gathered is enough for one transaction, with so many entries of the queue more, the next gathers from here on.
+    pub(crate) fn fill(&mut self, entries: u64) -> bool {
+        let is_full = self.cache.gathering.is_full(entries);
+        if is_full {
+            self.applied(entries);
+            let transaction = self.gathered();
+            self.cache.push(transaction);
+        }
+        is_full
     }
 
     /// What gathered, with the records of what changed as they are now.

@@ -47,7 +47,7 @@ pub const CONVERSATIONS_MAX: usize = 20_000;
 pub const SAVED_ENTRIES_MAX: u64 = 2_048;
 /// … with so many conversations …
 pub const SAVED_CONVERSATIONS_MAX: usize = 256;
-/// … or so many bytes of messages (it may hold one message more).
+/// … or so many bytes of messages and profiles (it may hold one message more, or what one answer of the relay brings).
 pub const SAVED_BYTES_TARGET: usize = 1024 * 1024;
 /// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
 /// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,

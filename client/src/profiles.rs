@@ -61,7 +61,7 @@ impl Known {
 
     /// There is something to show, of whichever epoch.
     fn is_shown(&self) -> bool {
-        !self.profile.user.is_empty()
+        !self.profile.name.is_empty() || !self.profile.avatar.is_empty()
     }
 }
 
@@ -153,7 +153,7 @@ impl Profiles {
             if !is_same_epoch {
                 known.profile.version = 0;
             }
-            if known.is_shown() {
+            if known.profile.version > 0 || known.is_shown() {
                 cache.write(Write::Profile(user.clone(), known.record()));
             }
         }
@@ -233,13 +233,10 @@ impl Client {
         }
         for user in users {
             // What was known was of another life, and in this one there is nothing that may be seen.
-            if let Some(known) = self.profiles.users.get_mut(user)
-                && known.profile.version == 0
-                && known.is_shown()
-            {
-                known.profile = wire::Profile::default();
-                self.cache.write(Write::ProfileGone(user.clone()));
-                self.cache.after(After::Event(Event::Profile(view(user.clone(), &known.profile))));
+            let known = self.profiles.users.get(user);
+            if known.is_some_and(|known| known.profile.version == 0 && known.is_shown()) {
+                let nothing = wire::Profile { user: user.as_str().into(), ..wire::Profile::default() };
+                self.put_profile(user.clone(), nothing);
             }
         }
         self.profiles_are(users, Asked::Heard);
@@ -280,6 +277,10 @@ impl Client {
         if is_large || is_old {
             return;
         }
+        self.put_profile(user, profile);
+    }
+
+    fn put_profile(&mut self, user: UserId, profile: wire::Profile) {
         let known = self.profiles.entry(&user, &mut self.cache.gathering.writes);
         known.profile = profile;
         let (event, record) = (Event::Profile(view(user.clone(), &known.profile)), known.record());

@@ -174,9 +174,8 @@ impl Client {
                 // A kind of a newer version, or told by a later entry: it takes its position and means nothing here.
                 None => {}
             }
-            if self.cache.gathering.is_full(applied) {
-                self.applied(core::mem::take(&mut applied));
-                self.fill();
+            if self.fill(applied) {
+                applied = 0;
             }
         }
         self.applied(applied);
@@ -187,7 +186,7 @@ impl Client {
     }
 
     /// So many entries up to `received` go into the transaction that gathers.
-    fn applied(&mut self, entries: u64) {
+    pub(crate) fn applied(&mut self, entries: u64) {
         if entries > 0 {
             self.session.brought();
             self.cache.gathering.entries += entries;

@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use hongyan_client::limits::{
     PROFILES_AT_ONCE_MAX, PROFILES_DELAY_MS, PROFILES_IN_FLIGHT_MAX, PROFILES_MAX, PROFILES_WAITED_MAX,
+    SAVED_BYTES_TARGET,
 };
 use hongyan_client::{Answer, Command, Event, Write};
 use hongyan_protocol::wire::client_frame::Verb;
@@ -272,7 +273,11 @@ fn a_restored_relay_is_asked_for_all_and_what_was_known_is_shown_until_it_answer
     bed.say(requests[0].0, list(vec![profile("bob", 3, "Bob")]));
     assert_eq!(told(&mut bed), ["bob#3 Bob", "carol#0 -"]);
     assert_eq!(got(&mut bed, request).unwrap(), ["bob#3 Bob", "carol#0 -"]);
-    assert_eq!(bed.disk.profiles.len(), 1);
+    // Nor does it come back with the next process.
+    bed.crash();
+    bed.feed(hongyan_client::Input::Host(hongyan_client::HostEvent::Network(false)));
+    let request = get(&mut bed, &["bob", "carol"]);
+    assert_eq!(got(&mut bed, request).unwrap(), ["bob#3 Bob", "carol#0 -"]);
 }
 
 #[test]
@@ -316,6 +321,34 @@ fn who_is_waited_for_stays() {
     let free = get(&mut bed, &["one-more"]);
     assert!(got(&mut bed, free).is_none());
     assert!(bed.disk.profiles.len() <= PROFILES_MAX);
+}
+
+#[test]
+fn what_answers_bring_while_a_save_is_under_way_is_saved_in_parts() {
+    let mut bed = Bed::online();
+    let names: Vec<String> = (0..2 * PROFILES_AT_ONCE_MAX).map(|n| format!("user{n:05}")).collect();
+    for names in names.chunks(PROFILES_AT_ONCE_MAX) {
+        get(&mut bed, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    bed.pass(PROFILES_DELAY_MS);
+    bed.saves_at_once = false;
+    let avatar = "x".repeat(limits::PROFILE_AVATAR_BYTES_MAX);
+    let name = "y".repeat(limits::PROFILE_NAME_BYTES_MAX);
+    let mut requests = asked(&mut bed);
+    while let Some((number, asked_for)) = requests.pop() {
+        let whole = |of: &String| wire::Profile { avatar: avatar.clone(), ..profile(of, 1, &name) };
+        bed.say(number, list(asked_for.iter().map(|(of, _)| whole(of)).collect()));
+        requests.extend(asked(&mut bed));
+    }
+    let mut parts = Vec::new();
+    while let Some((_, writes)) = bed.saves.front() {
+        let bytes = |write: &Write| if let Write::Profile(_, record) = write { record.len() } else { 0 };
+        parts.push(writes.iter().map(bytes).sum::<usize>());
+        bed.save();
+    }
+    let page = parts[0];
+    assert!(parts.len() > 2 && parts.iter().all(|bytes| *bytes <= SAVED_BYTES_TARGET + page), "{parts:?}");
+    assert_eq!(told(&mut bed).len(), names.len());
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hongyan_client::limits::LEADER_ANSWER_MS;
-use hongyan_client::tabs::{Note, TabId, TabInput, TabOutput, Tabs};
+use hongyan_client::limits::{LEADER_ANSWER_MS, REMEMBERED_EVENTS_MAX};
+use hongyan_client::tabs::{Lead, Note, TabId, TabInput, TabOutput, Tabs};
 use hongyan_client::{Moment, Now};
 use hongyan_protocol::Time;
 use proptest::prelude::*;
@@ -612,6 +612,31 @@ fn what_a_leader_saved_at_its_end_is_told_once_when_it_leads_again() {
     let told: Vec<_> = (1..=5).map(Word::Message).collect();
     assert_eq!(browser.tabs[&only].told, told);
     assert_eq!(browser.tabs[&only].gaps, 0);
+}
+
+#[test]
+fn what_the_cache_kept_is_remembered_within_the_bound() {
+    let now = Now::default();
+    let mut leader = Tabs::new(TabId(1), true);
+    let snapshot = Word::Snapshot;
+    let lead = Lead { term: 1, saves: 64, snapshot: snapshot.clone(), since: None, missed: Vec::new() };
+    let kept = (1..=64).map(|save| (save, vec![Word::Message(save); 100])).collect();
+    leader.handle(now, TabInput::Enter);
+    leader.handle(now, TabInput::Heard(Note::Lead { to: Some(TabId(1)), lead }));
+    leader.handle(now, TabInput::Elected);
+    leader.handle(now, TabInput::Snapshot(snapshot));
+    leader.handle(now, TabInput::Opened { term: 2, saves: 64, kept });
+    leader.handle(now, TabInput::Heard(Note::Join { tab: TabId(2), visible: true, told: Some(0) }));
+    let mut missed = None;
+    while let Some(output) = leader.poll() {
+        if let TabOutput::Post(Note::Lead { to: Some(TabId(2)), lead }) = output {
+            missed = Some(lead.missed);
+        }
+    }
+    let missed = missed.unwrap();
+    assert!(missed.last().is_some_and(|(save, _)| *save == 64), "the newest are there");
+    let count: usize = missed.iter().map(|(_, events)| events.len() + 1).sum();
+    assert!(count > REMEMBERED_EVENTS_MAX / 2 && count <= REMEMBERED_EVENTS_MAX, "{count}");
 }
 
 #[test]

@@ -28,7 +28,8 @@ impl<P: Clone> Tabs<P> {
             // The cache keeps what was told before this tab was there, too.
             let mut first = self.remembered.front().map_or(self.told + 1, |(save, _)| *save);
             for (save, events) in kept.iter().rev() {
-                if save + 1 == first {
+                let is_much = self.remembered_events + events.len() >= REMEMBERED_EVENTS_MAX;
+                if save + 1 == first && !is_much {
                     first = *save;
                     self.remembered_events += events.len() + 1;
                     self.remembered.push_front((first, events.clone()));
