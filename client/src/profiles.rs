@@ -232,7 +232,9 @@ impl Client {
         if !defects::is_on(Defect::ProfileNotKept) {
             self.cache.write(Write::Profile(user, record.into()));
         }
-        self.cache.after(After::Event(event));
+        if profile.version == 0 || !defects::is_on(Defect::NewerProfileUntold) {
+            self.cache.after(After::Event(event));
+        }
     }
 
     /// Changes the user's own.
