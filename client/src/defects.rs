@@ -85,6 +85,8 @@ defects! {
     TypingNeverEnds = "typing-never-ends";
     /// A profile is taken also when a newer one is known.
     OlderProfileTaken = "older-profile-taken";
+    /// A newer version of a profile that is known is not told.
+    NewerProfileUntold = "newer-profile-untold";
     /// A profile is not kept in the cache.
     ProfileNotKept = "profile-not-kept";
     /// A device that was signed out keeps what it has.

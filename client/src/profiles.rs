@@ -48,6 +48,9 @@ struct Known {
     /// Of version 0 while nothing is known of this epoch; what it says is of another one then, or empty.
     profile: wire::Profile,
     asked: Asked,
+    /// It may be old without being told so. The cache has it as of version 0 until the relay has answered, so that a later
+    /// process asks, too.
+    in_doubt: bool,
     /// So many of the application's requests wait for it.
     waits: u32,
     /// Counts with each use: what was not used for longest goes first.
@@ -56,7 +59,11 @@ struct Known {
 
 impl Known {
     fn record(&self) -> Bytes {
-        self.profile.encode_to_vec().into()
+        let mut record = self.profile.clone();
+        if self.in_doubt {
+            record.version = 0;
+        }
+        record.encode_to_vec().into()
     }
 
     /// There is something to show, of whichever epoch.
@@ -145,11 +152,12 @@ impl Profiles {
         });
     }
 
-    /// What is known may be old without being told so: all of it is asked for again. Of another life it is shown until the
-    /// relay tells what there is now, by a later process if need be. The cache was emptied.
+    /// What is known may be old without being told so: all of it is asked for again, by a later process if need be, and shown
+    /// until the relay tells what there is now. The cache was emptied.
     pub(crate) fn begin_anew(&mut self, is_same_epoch: bool, cache: &mut Cache) {
         for (user, known) in self.users.iter_mut() {
             known.asked = Asked::Due;
+            known.in_doubt = true;
             if !is_same_epoch {
                 known.profile.version = 0;
             }
@@ -232,11 +240,14 @@ impl Client {
             self.apply_profile(profile);
         }
         for user in users {
-            // What was known was of another life, and in this one there is nothing that may be seen.
-            let known = self.profiles.users.get(user);
-            if known.is_some_and(|known| known.profile.version == 0 && known.is_shown()) {
+            let Some(known) = self.profiles.users.get_mut(user) else { continue };
+            if known.profile.version == 0 && known.is_shown() {
+                // It was of another life, and in this one there is nothing that may be seen.
                 let nothing = wire::Profile { user: user.as_str().into(), ..wire::Profile::default() };
                 self.put_profile(user.clone(), nothing);
+            } else if core::mem::take(&mut known.in_doubt) && known.profile.version > 0 {
+                let record = known.record();
+                self.cache.write(Write::Profile(user.clone(), record));
             }
         }
         self.profiles_are(users, Asked::Heard);
@@ -282,12 +293,15 @@ impl Client {
 
     fn put_profile(&mut self, user: UserId, profile: wire::Profile) {
         let known = self.profiles.entry(&user, &mut self.cache.gathering.writes);
-        known.profile = profile;
+        let before = core::mem::replace(&mut known.profile, profile).version;
+        known.in_doubt = false;
         let (event, record) = (Event::Profile(view(user.clone(), &known.profile)), known.record());
         if !defects::is_on(Defect::ProfileNotKept) {
             self.cache.write(Write::Profile(user, record));
         }
-        self.cache.after(After::Event(event));
+        if before == 0 || !defects::is_on(Defect::NewerProfileUntold) {
+            self.cache.after(After::Event(event));
+        }
     }
 
     /// Changes the user's own.

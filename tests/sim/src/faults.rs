@@ -127,9 +127,9 @@ faults! {
     TypingTold, "typing-told", "a member was told that another one types";
     TabClosed, "tab-closed", "a leading tab closed, and another one stayed";
     TabCrashed, "tab-crashed", "a leading tab crashed, and another one stayed";
-    TabFrozen, "tab-frozen", "a tab was frozen, and came back";
-    NoteLate, "note-late", "what one tab said to another came late";
-    AskAgain, "ask-again", "a leading tab ended while a tab waited for an answer";
+    TabFrozen, "tab-frozen", "a frozen tab came back when more had been told";
+    NoteLate, "note-late", "what one tab had said came late, to one that takes part";
+    AskAgain, "ask-again", "a leading tab ended while another one waited for an answer";
     LastWordLost, "last-word-lost", "a leading tab ended before it told what it had saved, and the next one told it";
     TabMissed, "tab-missed", "a tab was told that it missed something";
 }

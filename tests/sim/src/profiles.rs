@@ -20,7 +20,7 @@ impl World {
         if !self.scenario.profiles {
             return;
         }
-        let mut chance = Chance::new(self.scenario.seed, 4_000_000 + u64::from(step));
+        let mut chance = Chance::new(self.scenario.seed, 5_000_000 + u64::from(step));
         if !chance.percent(25) {
             return;
         }
@@ -137,12 +137,12 @@ impl World {
         for profile in &list.profiles {
             // Who has left a group may be told while the relay does not know that this is durable.
             let commits = !self.relay.is_quiet();
-            let may = commits
-                || self.relay.store.look(|tables| {
-                    profile.user == user
-                        || has_direct(tables, user, &profile.user)
-                        || shares_group(tables, user, &profile.user)
-                });
+            let may = self.relay.store.look(|tables| {
+                profile.user == user
+                    || has_direct(tables, user, &profile.user)
+                    || shares_group(tables, user, &profile.user)
+                    || (commits && shared_group(tables, user, &profile.user))
+            });
             self.watch_told_profile(user, profile, may);
         }
     }
@@ -202,6 +202,14 @@ impl World {
                     format!("it knows {known:?}"),
                 );
             }
+            let told = self.devices[index].told.profiles.get(of.as_str()).copied();
+            if known.is_some_and(|known| known > 0) && told != known {
+                return self.broke(
+                    "profile",
+                    format!("device {index} of {user} was told version {known:?} of {of}, which it knows"),
+                    format!("it was told {told:?}"),
+                );
+            }
         }
         // A token may end in between: then it is answered with what is here, and asked again.
         let users: Vec<UserId> = truth.iter().map(|(user, _)| user.clone()).collect();
@@ -228,6 +236,17 @@ impl World {
 fn has_direct(tables: &Tables, one: &str, other: &str) -> bool {
     let (Ok(user), Ok(other)) = (UserId::new(one), UserId::new(other)) else { return false };
     truth::memberships(tables, one).contains_key(ConversationId::direct(&user, &other).as_str())
+}
+
+/// They were in a group together at some time.
+fn shared_group(tables: &Tables, one: &str, other: &str) -> bool {
+    truth::memberships(tables, one).keys().any(|id| {
+        let changes = truth::group_changes(tables, id);
+        (1..=changes.len()).any(|until| {
+            let members = truth::members_at(&changes[..until], u64::MAX);
+            members.contains(one) && members.contains(other)
+        })
+    })
 }
 
 fn shares_group(tables: &Tables, one: &str, other: &str) -> bool {

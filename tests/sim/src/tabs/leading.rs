@@ -109,9 +109,6 @@ impl World {
         let ids = tells.iter().map(|(id, _)| *id).collect();
         let cache = device.memory.as_mut().unwrap_or(&mut device.disk);
         cache.log.save(number, now, ids, clears);
-        if clears {
-            self.tabs_may_miss(index);
-        }
         for (_, event) in tells {
             self.watch_event(index, event);
         }
@@ -209,12 +206,15 @@ impl World {
 
     /// The core ends with its tab.
     pub(super) fn leader_is_gone(&mut self, index: usize, tells: bool) {
-        if self.devices[index].saving.as_ref().is_some_and(|saving| saving.durable && saving.tells.is_empty())
-        {
+        let unsaid = self.devices[index].cache().log.last() > Some(self.browser(index).said);
+        self.browser(index).unsaid = unsaid;
+        if unsaid {
             self.coverage.happened(Fault::LastWordLost);
         }
         let browser = self.browser(index);
-        browser.leader = None;
+        let leader = browser.leader.take();
+        let others_wait =
+            browser.tabs.iter().any(|(id, tab)| leader != Some(*id) && !tab.frozen && !tab.asked.is_empty());
         browser.performing.clear();
         let waits: Vec<String> = browser.tabs.values().flat_map(|tab| tab.asked.values()).cloned().collect();
         let unsure: Vec<bool> =
@@ -230,7 +230,7 @@ impl World {
                 sending.unsure = unsure;
             }
         }
-        if !waits.is_empty() {
+        if others_wait {
             self.mattered(Fault::AskAgain);
         }
         self.schedule(self.now, Happening::Tab(index, 0, TabHappening::Lock));

@@ -76,6 +76,8 @@ pub(crate) struct Send {
 /// What happens to a tab.
 pub(crate) enum TabHappening {
     Input(TabInput<Word>),
+    /// A note that is late.
+    HeardLate(Note<Word>),
     /// The lock may be free for the next.
     Lock,
     /// The cache is open.
@@ -100,7 +102,7 @@ pub(crate) struct Tab {
     asked: BTreeMap<u64, String>,
     /// The last of what saves told that its application was told; `None` when that is not known.
     told: Option<u64>,
-    /// Something may have been missed: what is kept does not reach so far.
+    /// What it was told and remembers is of a cache in memory that is gone, until it is told of a gap.
     may_miss: bool,
     /// The leader that it follows, and since when.
     follows: Option<(u64, u64)>,
@@ -117,6 +119,10 @@ pub(crate) struct Browser {
     awaited: BTreeSet<(u64, u64)>,
     /// In which the core runs.
     leader: Option<u64>,
+    /// The last of what saves told that was told in a leading tab.
+    said: u64,
+    /// The last leader had not told all that it had saved.
+    unsaid: bool,
     /// Since when.
     led_since: u64,
     /// When a tab was gone last.
@@ -199,6 +205,12 @@ impl World {
                 self.tab_input(index, tab, TabInput::Tick);
             }
             TabHappening::Input(input) => self.tab_input(index, tab, input),
+            TabHappening::HeardLate(note) => {
+                if self.tab(index, tab).is_some_and(|tab| !tab.frozen && !tab.machine.is_outside()) {
+                    self.mattered(Fault::NoteLate);
+                }
+                self.tab_input(index, tab, TabInput::Heard(note));
+            }
             TabHappening::Lock => {
                 let browser = self.browser(index);
                 if browser.lock.is_none()
@@ -216,6 +228,7 @@ impl World {
                 }
             }
             TabHappening::Thaws => {
+                self.tab_is_back(index, tab);
                 if let Some(tab) = self.tab(index, tab) {
                     tab.frozen = false;
                 }
@@ -297,17 +310,21 @@ impl World {
             if to == from {
                 continue;
             }
-            let late = if self.fault(Fault::NoteLate, 2) {
-                self.mattered(Fault::NoteLate);
+            let is_late = self.fault(Fault::NoteLate, 2);
+            let takes = if is_late {
                 self.fate(Fault::NoteLate).between(500, 2_000)
             } else {
                 self.chance.between(0, shape.latency_ms)
             };
-            let at = self.now + late;
+            let at = self.now + takes;
             let lane = self.browser(index).lanes.entry((from, to)).or_default();
             *lane = (*lane).max(at);
             let at = *lane;
-            self.schedule(at, Happening::Tab(index, to, TabHappening::Input(TabInput::Heard(note.clone()))));
+            let heard = match is_late {
+                true => TabHappening::HeardLate(note.clone()),
+                false => TabHappening::Input(TabInput::Heard(note.clone())),
+            };
+            self.schedule(at, Happening::Tab(index, to, heard));
         }
     }
 

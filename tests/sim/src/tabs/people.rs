@@ -66,7 +66,7 @@ impl World {
 
     /// In good order.
     pub(crate) fn tab_closes(&mut self, index: usize, tab: u64) {
-        if self.browser(index).leader == Some(tab) && self.browser(index).tabs.len() > 1 {
+        if self.leads_others(index, tab) {
             self.mattered(Fault::TabClosed);
         }
         self.note(|| format!("device {index}: tab {tab} closes"));
@@ -75,9 +75,14 @@ impl World {
         self.tabs_return(index);
     }
 
+    fn leads_others(&mut self, index: usize, tab: u64) -> bool {
+        let browser = self.browser(index);
+        browser.leader == Some(tab) && browser.awake().iter().any(|other| *other != tab)
+    }
+
     /// In the middle of whatever it does.
     pub(crate) fn tab_crashes(&mut self, index: usize, tab: u64, tells: bool) {
-        if self.browser(index).leader == Some(tab) && self.browser(index).tabs.len() > 1 {
+        if self.leads_others(index, tab) {
             self.mattered(Fault::TabCrashed);
         }
         self.tab_dies(index, tab, tells);
@@ -87,7 +92,6 @@ impl World {
     /// Nothing of it runs until then.
     fn tab_freezes(&mut self, index: usize, tab: u64, until: u64) {
         self.note(|| format!("device {index}: tab {tab} freezes until {until}"));
-        self.mattered(Fault::TabFrozen);
         self.tab_input(index, tab, TabInput::Leave);
         if let Some(tab) = self.tab(index, tab) {
             (tab.frozen, tab.follows) = (true, None);

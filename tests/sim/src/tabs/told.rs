@@ -42,6 +42,11 @@ impl TabLog {
         self.told.iter().flat_map(|(_, at, ids)| ids.iter().map(move |id| (*at, *id)))
     }
 
+    /// The last word.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.words().next_back().map(|(_, id)| id)
+    }
+
     fn has(&self, told: u64) -> bool {
         self.words().any(|(_, id)| id == told)
     }
@@ -58,38 +63,48 @@ impl World {
         let Word::Told(word) = *word else { return };
         let log = &self.devices[index].cache().log;
         let is_durable = log.has(word);
-        let tab = self.devices[index].browser.as_ref().and_then(|browser| browser.tabs.get(&id));
-        // A cache that went back may have counted on already when a tab that was away hears of it.
-        let may_miss = tab.is_some_and(|tab| tab.may_miss);
-        let before = tab.and_then(|tab| tab.told).filter(|before| !may_miss || log.has(*before));
-        if may_miss && !is_durable {
-            // The last word of a leader whose cache was in memory, on its way when that was gone.
-            if let Some(tab) = self.tab(index, id) {
-                tab.told = None;
-            }
-            return;
-        }
+        let Some(browser) = &self.devices[index].browser else { return };
+        let is_of_gone = |id: u64| browser.tabs.get(&id).is_some_and(|tab| tab.may_miss);
+        // Saves are counted anew from what is on the disk: who knew those that were in memory may take one for another,
+        // and so may who is told by her.
+        let may_miss = is_of_gone(id) || browser.leader.is_some_and(is_of_gone);
+        let before = browser.tabs.get(&id).and_then(|tab| tab.told);
         let next = before.map(|before| log.after(before));
-        if !is_durable || next.is_some_and(|next| next != Some(word)) {
+        if !may_miss && (!is_durable || next.is_some_and(|next| next != Some(word))) {
             return self.broke(
                 "R2",
                 format!("tab {id} of device {index}, told {before:?}, is told {next:?} of what saves told"),
                 format!("it is told {word}, durable: {is_durable}"),
             );
         }
-        let is_last_word = self.browser(index).leader == Some(id) && self.devices[index].client.is_none();
-        if is_last_word {
+        let browser = self.browser(index);
+        let (leads, said) = (browser.leader == Some(id), browser.said);
+        if leads {
+            browser.said = said.max(word);
+        }
+        let is_last_word = leads && word > said && self.devices[index].client.is_none();
+        if is_last_word && std::mem::take(&mut self.browser(index).unsaid) {
             self.mattered(Fault::LastWordLost);
         }
         if let Some(tab) = self.tab(index, id) {
-            tab.told = Some(word);
+            (tab.told, tab.may_miss) = (is_durable.then_some(word), may_miss);
         }
     }
 
-    /// What was kept of one or another save, or of a whole cache, is not there any more.
-    pub(crate) fn tabs_may_miss(&mut self, index: usize) {
-        for tab in self.browser(index).tabs.values_mut() {
-            tab.may_miss = true;
+    /// A frozen tab is back.
+    pub(super) fn tab_is_back(&mut self, index: usize, id: u64) {
+        let last = self.devices[index].cache().log.last();
+        if self.tab(index, id).is_some_and(|tab| tab.frozen && tab.told.is_some() && tab.told != last) {
+            self.mattered(Fault::TabFrozen);
+        }
+    }
+
+    /// A cache in memory is gone, and with it what some tabs were told.
+    pub(super) fn tabs_may_miss(&mut self, index: usize) {
+        let device = &mut self.devices[index];
+        let Some(browser) = &mut device.browser else { return };
+        for tab in browser.tabs.values_mut() {
+            tab.may_miss |= tab.told.is_none_or(|told| !device.disk.log.has(told));
         }
     }
 
@@ -101,7 +116,7 @@ impl World {
             told.is_some_and(|told| log.told[log.kept_from..].iter().any(|(.., ids)| ids.contains(&told)));
         let Some(tab) = self.tab(index, id) else { return };
         tab.told = None;
-        if !tab.may_miss && is_kept {
+        if !std::mem::take(&mut tab.may_miss) && is_kept {
             return self.broke(
                 "R2",
                 format!("tab {id} of device {index} is told everything, since it is kept"),
