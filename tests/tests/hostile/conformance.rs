@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::kinds::{Kind, Outcome, What, kind, play};
 use crate::raw::{PATIENCE, close_payload, hello, wire_bytes};
+use crate::requests::{direct, send};
 use crate::scene::{Scene, good_token};
 
 /// A frame that is to be sent.
@@ -281,6 +282,23 @@ async fn byte_by_byte(scene: &Scene) -> Outcome {
 /// Section 5.5.1: nothing counts after a close.
 async fn after_a_close(scene: &Scene) -> Outcome {
     let mut client = Client::welcomed(scene, false).await;
+    let conversation = direct("mallory", "after-a-close");
     client.send(piece(true, OpCode::Close, close_payload(1000, b""))).await;
-    client.after().await
+    client.say(7, Verb::Send(send(&conversation))).await;
+    let outcome = loop {
+        match client.hear().await {
+            Heard::Close(code) => break Outcome::Close(code),
+            Heard::End => break Outcome::Dropped,
+            Heard::Event(0, _) | Heard::Pong(_) => {}
+            Heard::Event(..) => return Outcome::Works,
+        }
+    };
+    // Where it had counted, there would be a message.
+    let mut peer = scene.user("mallory").await;
+    let history = wire::History { conversation, limit: 1, ..wire::History::default() };
+    let request = peer.ask(Verb::History(history)).await;
+    if let Ok(Event::HistoryPage(page)) = peer.answer(request).await {
+        assert_eq!(page.last_seq, 0, "nothing counts after a close");
+    }
+    outcome
 }
