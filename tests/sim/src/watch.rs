@@ -175,10 +175,15 @@ impl World {
                 told.reads.clear();
                 told.logs.clear();
                 told.changes.clear();
-                told.profiles.clear();
                 told.lines.clear();
                 match told.gaps.pop_front() {
-                    Some(gap) => (told.epoch, told.pos) = (gap.epoch, gap.pos),
+                    Some(gap) => {
+                        // Profiles are known on through a reset of the same life.
+                        if gap.epoch != told.epoch {
+                            told.profiles.clear();
+                        }
+                        (told.epoch, told.pos) = (gap.epoch, gap.pos);
+                    }
                     None => self.broke("R2", "a gap is told after a reset", "there was no reset"),
                 }
             }
