@@ -195,7 +195,8 @@ impl World {
         });
         for (of, now) in &truth {
             let known = kept.get(of.as_str()).copied();
-            if known != Some(*now) && *now > 0 && !(known.is_none() && begins_late) {
+            let may_be_old = begins_late && known.is_none_or(|known| known < *now);
+            if known != Some(*now) && *now > 0 && !may_be_old {
                 return self.broke(
                     "profile",
                     format!("device {index} of {user} knows version {now} of {of}"),
