@@ -195,8 +195,7 @@ impl World {
         });
         for (of, now) in &truth {
             let known = kept.get(of.as_str()).copied();
-            let may_be_old = begins_late && known.is_none_or(|known| known < *now);
-            if known != Some(*now) && *now > 0 && !may_be_old {
+            if known != Some(*now) && *now > 0 && !(known.is_none() && begins_late) {
                 return self.broke(
                     "profile",
                     format!("device {index} of {user} knows version {now} of {of}"),
