@@ -9,6 +9,9 @@ use crate::chance::Chance;
 use crate::faults::Fault;
 use crate::world::{Happening, World};
 
+/// Longer than the fall of a lock takes, milliseconds.
+const FALLS_MS: u64 = 30;
+
 #[derive(Clone, Copy)]
 enum Doing {
     Open,
@@ -43,7 +46,7 @@ impl World {
             Doing::Crash if self.may(Fault::TabCrashed) => self.tab_crashes(index, tab, chance.percent(70)),
             Doing::Freeze if self.may(Fault::TabFrozen) => {
                 // Its own lock falls for all others before it has it again.
-                let back = self.now + chance.between(30, 20_000);
+                let back = self.now + chance.between(FALLS_MS, 20_000);
                 self.tab_freezes(index, tab, back);
             }
             Doing::Look => {
@@ -115,12 +118,12 @@ impl World {
         }
     }
 
-    /// The faults stop: whoever is frozen is back.
+    /// The faults stop: whoever is frozen is back, when her own lock has fallen for all others.
     pub(crate) fn tabs_heal(&mut self, index: usize) {
         let tabs: Vec<_> = self.browser(index).tabs.keys().copied().collect();
         for tab in tabs {
             if self.tab(index, tab).is_some_and(|tab| tab.frozen) {
-                self.tab_happens(index, tab, TabHappening::Thaws);
+                self.schedule(self.now + FALLS_MS, Happening::Tab(index, tab, TabHappening::Thaws));
             }
         }
         self.tabs_start(index);
