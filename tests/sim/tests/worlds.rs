@@ -212,6 +212,13 @@ fn saves_that_were_in_memory_only_are_known_to_the_checker() {
     check_with_everything(&Scenario::new(1_795_747_923_000_501));
 }
 
+/// The world gave a tab that had just frozen its own lock back before it had fallen for others: the fall of one that was
+/// there took what it had asked.
+#[test]
+fn a_lock_falls_before_its_tab_is_back() {
+    check_with_everything(&Scenario::new(41_000_253));
+}
+
 /// A tab that was away was told a gap although what it had missed was in the cache: its leader had begun to lead after
 /// that, and remembered only what it told itself.
 #[test]

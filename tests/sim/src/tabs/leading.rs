@@ -109,6 +109,9 @@ impl World {
         let ids = tells.iter().map(|(id, _)| *id).collect();
         let cache = device.memory.as_mut().unwrap_or(&mut device.disk);
         cache.log.save(number, now, ids, clears);
+        if clears {
+            self.tabs_may_miss(index);
+        }
         for (_, event) in tells {
             self.watch_event(index, event);
         }

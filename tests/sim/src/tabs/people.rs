@@ -9,8 +9,8 @@ use crate::chance::Chance;
 use crate::faults::Fault;
 use crate::world::{Happening, World};
 
-/// The own lock of a tab that leaves falls for all others before it has it again, and comes back: it takes no longer.
-const FALLEN_MS: u64 = 30;
+/// Longer than the fall of a lock takes, milliseconds.
+const FALLS_MS: u64 = 30;
 
 #[derive(Clone, Copy)]
 enum Doing {
@@ -45,7 +45,8 @@ impl World {
             Doing::Close if self.may(Fault::TabClosed) => self.tab_closes(index, tab),
             Doing::Crash if self.may(Fault::TabCrashed) => self.tab_crashes(index, tab, chance.percent(70)),
             Doing::Freeze if self.may(Fault::TabFrozen) => {
-                let back = self.now + chance.between(FALLEN_MS, 20_000);
+                // Its own lock falls for all others before it has it again.
+                let back = self.now + chance.between(FALLS_MS, 20_000);
                 self.tab_freezes(index, tab, back);
             }
             Doing::Look => {
@@ -117,12 +118,12 @@ impl World {
         }
     }
 
-    /// The faults stop: whoever is frozen is back.
+    /// The faults stop: whoever is frozen is back, when her own lock has fallen for all others.
     pub(crate) fn tabs_heal(&mut self, index: usize) {
         let tabs: Vec<_> = self.browser(index).tabs.keys().copied().collect();
         for tab in tabs {
             if self.tab(index, tab).is_some_and(|tab| tab.frozen) {
-                self.schedule(self.now + FALLEN_MS, Happening::Tab(index, tab, TabHappening::Thaws));
+                self.schedule(self.now + FALLS_MS, Happening::Tab(index, tab, TabHappening::Thaws));
             }
         }
         self.tabs_start(index);

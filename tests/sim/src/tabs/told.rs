@@ -104,7 +104,7 @@ impl World {
         let device = &mut self.devices[index];
         let Some(browser) = &mut device.browser else { return };
         for tab in browser.tabs.values_mut() {
-            tab.may_miss |= tab.told.is_none_or(|told| !device.disk.log.has(told));
+            tab.may_miss = true;
         }
     }
 
@@ -116,7 +116,7 @@ impl World {
             told.is_some_and(|told| log.told[log.kept_from..].iter().any(|(.., ids)| ids.contains(&told)));
         let Some(tab) = self.tab(index, id) else { return };
         tab.told = None;
-        if !std::mem::take(&mut tab.may_miss) && is_kept {
+        if !tab.may_miss && is_kept {
             return self.broke(
                 "R2",
                 format!("tab {id} of device {index} is told everything, since it is kept"),
