@@ -179,7 +179,7 @@ impl World {
                 match told.gaps.pop_front() {
                     Some(gap) => {
                         // Profiles are known on through a reset of the same life.
-                        if gap.epoch != told.epoch {
+                        if !gap.is_same_queue && gap.epoch != told.epoch {
                             told.profiles.clear();
                         }
                         (told.epoch, told.pos) = (gap.epoch, gap.pos);
