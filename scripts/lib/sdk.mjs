@@ -18,10 +18,10 @@ import { whenChanged } from './stamps.mjs'
 import { Failure, say, step, table } from './terminal.mjs'
 
 /**
- * What wasm and JavaScript may weigh together, in bytes of brotli. This stage has 115 KB, of which
+ * What wasm and JavaScript may weigh together, in bytes of brotli. This stage has 116 KB, of which
  * the tabs and presence are 25, changes of messages 5, profiles 3.5, and catching up fast 1.5.
  */
-export const BUDGET_BROTLI_BYTES = 115 * 1024
+export const BUDGET_BROTLI_BYTES = 116 * 1024
 
 /** In Chromium since 85 and Safari since 15 or earlier: all that the module may use. */
 const WASM_FEATURES = ['mutable-globals', 'sign-ext', 'bulk-memory', 'bulk-memory-opt', 'nontrapping-float-to-int', 'multivalue']
