@@ -148,12 +148,22 @@ async fn write(
             let (host, what) = (Arc::clone(&host), (conversation.clone(), text.clone()));
             let mut send = Box::pin(async move { host.send(&what.0, &what.1).await });
             // Handed over before the next is made: it is the order of writing. The answer is looked at later.
-            poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx).is_ready())).await;
-            under_way.push_back((conversation, text, send));
+            let at_once = poll_fn(|cx| {
+                Poll::Ready(match send.as_mut().poll(cx) {
+                    Poll::Ready(answer) => Some(answer),
+                    Poll::Pending => None,
+                })
+            });
+            let at_once = at_once.await;
+            under_way.push_back((conversation, text, send, at_once));
             sleep(pause).await;
         }
-        if let Some((conversation, text, send)) = under_way.pop_front() {
-            let message = send.await.unwrap_or_else(|error| panic!("R6: {name} was refused: {error}"));
+        if let Some((conversation, text, send, at_once)) = under_way.pop_front() {
+            let answer = match at_once {
+                Some(answer) => answer,
+                None => send.await,
+            };
+            let message = answer.unwrap_or_else(|error| panic!("R6: {name} was refused: {error}"));
             acknowledged.fetch_add(1, Ordering::Relaxed);
             done.push((conversation, text, message.seq.unwrap()));
         }
