@@ -45,7 +45,7 @@ enum Asked {
 
 #[derive(Default)]
 struct Known {
-    /// Of version 0 while nothing is known of this epoch; what it says is of another one then, or empty.
+    /// Of version 0 while nothing is known for certain of this epoch; what it says may be of another one then, or empty.
     profile: wire::Profile,
     asked: Asked,
     /// It may be old without being told so. The cache has it as of version 0 until the relay has answered, so that a later

@@ -77,7 +77,8 @@
 //!     than what was told: in one epoch, and while the user is among those who are kept. Of another epoch what was known is
 //!     given until the relay told what there is — `profiles_are_told_once_and_never_go_back_whatever_happens`,
 //!     `a_profile_is_told_when_it_is_durable_and_other_tabs_before`,
-//!     `a_restored_relay_is_asked_for_all_and_what_was_known_is_shown_until_it_answers`
+//!     `a_restored_relay_is_asked_for_all_and_what_was_known_is_shown_until_it_answers`,
+//!     `what_may_be_old_since_a_reset_is_asked_for_by_the_next_process`
 //! 24. Profiles that are kept and requests for them are bounded, and whoever waits for one is answered (R7) —
 //!     `what_is_known_asked_and_on_the_wire_is_bounded`, `who_is_waited_for_stays`,
 //!     `who_waits_is_answered_with_what_is_known_when_nothing_comes`

@@ -410,7 +410,7 @@ export class Profiles {
   /**
    * What a user, or each of several (1,000 at most), shows of herself: at once from the cache, and then a newer one comes as
    * a `profile` event. Only members of a direct conversation or of a group may see it; others' has `version` 0 and no name.
-   * Version 0 with a name was known before the relay's data was replaced by an older state of it, and is asked for anew.
+   * Version 0 with a name may be old, since much was missed or the relay's data was replaced: it is asked for anew.
    */
   get(user: string): Promise<Profile>
   get(users: readonly string[]): Promise<Profile[]>
