@@ -351,6 +351,32 @@ scenario('unsubscribing ends it, also from inside, also twice', async (scene) =>
   assert.deepEqual(heard, { first: 1, inside: 1, all: 3 })
 })
 
+scenario('nothing is written to a socket that is closing, and nothing is lost by it', async (scene) => {
+  const bob = await SdkPage.open(scene, 'closing-peer', front.origin)
+  const profile = await newProfile(scene)
+  await profile.addInitScript(() => {
+    const send = WebSocket.prototype.send
+    WebSocket.prototype.send = function (data) {
+      window.kept.socket = this
+      if (this.readyState !== WebSocket.OPEN) window.kept.late = true
+      Reflect.apply(send, this, [data])
+    }
+  })
+  const alice = await SdkPage.open(scene, 'closing', front.origin, { profile })
+  await alice.online()
+  await alice.page.evaluate(async () => {
+    // As when the relay's close frame has come, and its event has not.
+    const { socket } = window.kept
+    Object.defineProperty(socket, 'readyState', { get: () => WebSocket.CLOSING })
+    const conversation = await window.chat.direct('closing-peer')
+    const sends = [1, 2, 3].map((n) => window.chat.send(conversation, { text: `message ${n}` }))
+    setTimeout(() => socket.close(), 500)
+    await Promise.all(sends)
+  })
+  await until('all came', async () => (await bob.events('message')).length === 3, { seen: () => bob.events('message') })
+  assert.equal(await alice.page.evaluate(() => window.kept.late), undefined, 'nothing was written to it')
+})
+
 scenario('close lets go of everything, and the next chat has it again', async (scene) => {
   const alice = await SdkPage.open(scene, 'closer', front.origin, { connect: false })
   const socket = alice.page.waitForEvent('websocket')

@@ -62,9 +62,12 @@ impl Socket {
         self.generation
     }
 
-    /// Sends a frame. A socket that is closing drops it; its close event tells.
+    /// Sends a frame. A socket that is closing would drop it and complain on the page's console, so it is not asked;
+    /// its close event tells.
     pub(crate) fn send(&self, bytes: &[u8]) {
-        let _ = self.socket.send_with_u8_array(bytes);
+        if self.socket.ready_state() == WebSocket::OPEN {
+            let _ = self.socket.send_with_u8_array(bytes);
+        }
     }
 
     /// Closes with a code (1000, or of the table).
