@@ -51,6 +51,15 @@ impl LogCursor {
         Self { unsure: true, ..Self::at(seq) }
     }
 
+    /// Of a membership that begins after `head`, as the queue tells. Pages may have told more of it before.
+    pub(crate) fn of_membership(before: Option<Self>, head: Seq, by_log: bool) -> Option<Self> {
+        let told = before.map_or(head, |log| log.told.max(head));
+        match by_log {
+            true => Some(Self::since(told)),
+            false => (told > head).then(|| Self { ends: Some(head), ..Self::at(told) }),
+        }
+    }
+
     /// What was not told of the time until the log ended for this user.
     pub(crate) fn missed(&self, id: &ConversationId, last: Seq) -> Option<Event> {
         (last > self.told).then(|| Event::LogGap {

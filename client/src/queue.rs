@@ -304,15 +304,16 @@ impl Client {
         line.time = line.time.max(Time(change.time));
         line.applied = version;
         if gone {
-            // What was not pulled yet never will be.
-            let missed = line.log.take().and_then(|log| log.missed(&id, head));
-            if let Some(gap) = missed {
+            // What was not pulled yet never will be. What was told beyond is of a later membership, of which the queue
+            // is yet to tell.
+            let ended = line.log.take_if(|log| log.told <= head);
+            if let Some(gap) = ended.and_then(|log| log.missed(&id, head)) {
                 self.cache.after(After::Event(gap));
             }
         } else if joined {
-            line.log = change.by_log.then(|| LogCursor::since(head));
-            is_of_now = line.group.is_none() || line.changes.told == changes;
-            line.changes = ChangeCursor::at(changes);
+            line.log = LogCursor::of_membership(line.log, head, change.by_log);
+            is_of_now = line.group.is_none() || line.changes.told >= changes;
+            line.changes = ChangeCursor::at(changes.max(line.changes.told));
             if change.by_log {
                 line.changes.doubt();
             }

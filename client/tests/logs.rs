@@ -279,6 +279,40 @@ fn who_is_removed_is_told_of_what_she_had_not_pulled() {
     assert_eq!(bed.messages(), names([1]));
 }
 
+/// She was removed and came back before her queue had told her of it, and pages told what is of the time since: seed
+/// 800026721 of the simulated world.
+#[test]
+fn what_was_told_of_a_later_membership_is_not_told_again() {
+    let of_alice = |kind: GroupChangeKind, version, by_log| {
+        Change::Group(wire::GroupChange {
+            conversation: "g1".into(),
+            kind: kind.into(),
+            by: "bob".into(),
+            users: vec!["alice".into()],
+            version,
+            owner: "bob".into(),
+            by_log,
+            ..Default::default()
+        })
+    };
+    for by_log in [true, false] {
+        let mut bed = in_group();
+        bed.say(0, push(1, 2));
+        let removed = of_alice(GroupChangeKind::Removed, 2, false);
+        let added = of_alice(GroupChangeKind::Added, 3, by_log);
+        bed.say(0, batch(vec![entry(2, removed), entry(3, added)]));
+        if by_log {
+            pull(&mut bed, 2);
+            bed.say(0, push(3, 3));
+        } else {
+            let sent = (1..=3).map(|seq| entry(3 + seq, Change::Message(message(seq))));
+            bed.say(0, batch(sent.collect()));
+        }
+        assert_eq!(bed.messages(), names(1..=3), "by log: {by_log}");
+        assert!(!bed.events.iter().any(|event| matches!(event, Event::LogGap { .. })));
+    }
+}
+
 #[test]
 fn pages_that_bring_nothing_new_are_not_asked_for_over_and_over() {
     let mut bed = in_group();

@@ -199,6 +199,20 @@ fn what_came_of_a_queue_before_its_reset_may_be_told() {
     check_with_everything(&scenario.without_ends().without_tabs());
 }
 
+/// A device that was signed out right after a reset to the beginning of a restored queue was taken to be told of the one
+/// before: what was sent again is at other positions of both.
+#[test]
+fn after_a_reset_to_the_beginning_it_is_known_which_queue_is_told() {
+    check_with_everything(&Scenario::new(800_016_834));
+}
+
+/// Who came back to a group before her queue had told her that she was gone was told again what a page had told her.
+/// `client/tests/logs.rs` has it without a world.
+#[test]
+fn what_pages_told_of_a_later_membership_is_told_once() {
+    check_with_everything(&Scenario::new(800_026_721));
+}
+
 /// The next leader had itself missed something that was kept no more, and forgot what was: another tab, which only lacked
 /// the last save, was told a gap. `client/tests/tabs.rs` has it without a world.
 #[test]
