@@ -116,7 +116,10 @@ impl Told {
             _ => {
                 let may_be = |gap: &Gap, epoch: &String| gap.epoch != *epoch || gap.is_same_queue;
                 let is_older = |epoch: &&String| self.gaps.iter().all(|gap| may_be(gap, epoch));
-                self.begun.iter().filter(is_older).cloned().collect()
+                // After a gap to the beginning of an epoch it is known which one that is.
+                let known = self.begun.iter().filter(|epoch| **epoch == self.epoch);
+                let others = self.begun.iter().filter(|epoch| **epoch != self.epoch);
+                known.chain(others).filter(is_older).cloned().collect()
             }
         }
     }
