@@ -286,12 +286,7 @@ impl World {
             self.ask(index, Command::Discard(failed.key), Asked::Other);
         } else {
             let text = failed.content.text.clone();
-            // It is the newest now.
-            self.devices[index].texts += 1;
-            let order = self.devices[index].texts;
-            if let Some(sending) = self.watch.sends.get_mut(&text) {
-                sending.order = order;
-            }
+            self.is_newest(index, &text);
             let command = Command::Send {
                 conversation: failed.conversation,
                 key: Some(failed.key),
@@ -300,6 +295,15 @@ impl World {
                 mentions: Vec::new(),
             };
             self.ask(index, command, Asked::Send(text));
+        }
+    }
+
+    /// What is tried again comes after what was written meanwhile.
+    pub(crate) fn is_newest(&mut self, index: usize, text: &str) {
+        self.devices[index].texts += 1;
+        let order = self.devices[index].texts;
+        if let Some(sending) = self.watch.sends.get_mut(text) {
+            sending.order = order;
         }
     }
 

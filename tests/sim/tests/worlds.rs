@@ -213,6 +213,13 @@ fn what_pages_told_of_a_later_membership_is_told_once() {
     check_with_everything(&Scenario::new(800_026_721));
 }
 
+/// A tab that had been frozen asked again for what was refused meanwhile, and the checker wanted it before what had been
+/// sent since.
+#[test]
+fn what_a_tab_asks_again_after_a_refusal_is_the_newest() {
+    check_with_everything(&Scenario::new(810_012_877));
+}
+
 /// The next leader had itself missed something that was kept no more, and forgot what was: another tab, which only lacked
 /// the last save, was told a gap. `client/tests/tabs.rs` has it without a world.
 #[test]

@@ -52,6 +52,10 @@ impl World {
         }
         self.note(|| format!("device {index}: tab {id} gives the core {}", send.content.text));
         self.browser(index).performing.insert(number, send.content.text.clone());
+        // A tab that has not heard that its message was refused asks again: as when a person does, it is the newest now.
+        if self.watch.sends.get(&send.content.text).is_some_and(|sending| sending.refused) {
+            self.is_newest(index, &send.content.text);
+        }
         let command = Command::Send {
             conversation: send.conversation,
             key: Some(send.key),
