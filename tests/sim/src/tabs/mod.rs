@@ -102,8 +102,6 @@ pub(crate) struct Tab {
     asked: BTreeMap<u64, String>,
     /// The last of what saves told that its application was told; `None` when that is not known.
     told: Option<u64>,
-    /// What it was told and remembers may be of a cache in memory that is gone, or be kept no more.
-    may_miss: bool,
     /// The leader that it follows, and since when.
     follows: Option<(u64, u64)>,
 }
@@ -187,7 +185,6 @@ impl World {
             tick: None,
             asked: BTreeMap::new(),
             told: None,
-            may_miss: false,
             follows: None,
         };
         browser.tabs.insert(id, tab);
