@@ -202,7 +202,8 @@ async fn read(database: IdbDatabase, is_ours: bool) -> Result<JsValue, JsValue> 
     let told = transaction.object_store(TOLD)?;
     let numbers: Array = JsFuture::from(answer(&told.get_all_keys()?)).await?.dyn_into()?;
     if let Some(last) = numbers.length().checked_sub(KEPT_MAX + 1) {
-        told.delete(&IdbKeyRange::upper_bound(&numbers.get(last))?)?;
+        let outdated = IdbKeyRange::upper_bound(&numbers.get(last))?;
+        told.delete(&outdated)?;
     }
     let (numbers, told) = (told.get_all_keys()?, told.get_all()?);
     let profiles = transaction.object_store(PROFILES)?.get_all()?;
@@ -323,7 +324,8 @@ fn keep(transaction: &IdbTransaction, save: u64, tells: Vec<JsValue>) -> Result<
     }
     // In a term they are numbered without a gap; what is left of those before goes when it has so many itself.
     if save % (1 << TERM_BITS) > KEPT_MAX.into() {
-        told.delete(&IdbKeyRange::upper_bound(&number(save - u64::from(KEPT_MAX)))?)?;
+        let outdated = IdbKeyRange::upper_bound(&number(save - u64::from(KEPT_MAX)))?;
+        told.delete(&outdated)?;
     }
     told.put_with_key(&tells.into_iter().collect::<Array>(), &number(save))?;
     Ok(())

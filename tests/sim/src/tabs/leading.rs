@@ -219,8 +219,10 @@ impl World {
         let waits: Vec<String> = browser.tabs.values().flat_map(|tab| tab.asked.values()).cloned().collect();
         let unsure: Vec<bool> =
             waits.iter().map(|text| self.watch.sends.get(text).is_some_and(|it| it.unsure)).collect();
-        if self.devices[index].memory.is_some() {
+        let term = self.devices[index].life.into();
+        if let Some(log) = self.devices[index].memory.as_ref().map(|memory| memory.log.clone()) {
             self.note(|| format!("device {index}: what its cache held in memory is gone"));
+            self.browser(index).gone.push((term, log));
         }
         self.core_ends(index, tells);
         // Whose tab lives asks again.

@@ -131,6 +131,8 @@ pub(crate) struct Browser {
     words: u64,
     /// Sends that the core was given, by the number of the ask.
     performing: BTreeMap<u64, String>,
+    /// What was saved in memory only and is gone, by the term of its leader.
+    gone: Vec<(u64, TabLog)>,
 }
 
 impl Browser {

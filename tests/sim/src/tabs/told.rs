@@ -66,10 +66,13 @@ impl World {
     /// A tab's application is told something.
     pub(super) fn tab_told(&mut self, index: usize, id: u64, word: &Word) {
         let Word::Told(word) = *word else { return };
-        let log = &self.devices[index].cache().log;
-        let is_durable = log.has(word);
-        let Some(browser) = &self.devices[index].browser else { return };
-        let before = browser.tabs.get(&id).and_then(|tab| tab.told);
+        let device = &self.devices[index];
+        let Some(browser) = &device.browser else { return };
+        let Some(tab) = browser.tabs.get(&id) else { return };
+        // Of a leader whose cache was in memory and is gone its last notes may come late.
+        let gone = browser.gone.iter().find(|(term, log)| *term == tab.machine.term() && log.has(word));
+        let log = gone.map_or(&device.cache().log, |(_, log)| log);
+        let (before, is_durable) = (tab.told, log.has(word));
         let next = before.map(|before| log.after(before));
         if !is_durable || next.is_some_and(|next| next != Some(word)) {
             return self.broke(
