@@ -195,16 +195,17 @@ async fn read(database: IdbDatabase, is_ours: bool) -> Result<JsValue, JsValue> 
     writers.put_with_key(&term, &number(before))?;
     let outdated = IdbKeyRange::upper_bound(&number(before.saturating_sub(BARRED_MAX)))?;
     writers.delete(&outdated)?;
-    let meta = transaction.object_store(META)?.get_all()?;
-    let conversations = transaction.object_store(CONVERSATIONS)?.get_all()?;
-    let orders = transaction.object_store(OUTBOX)?.get_all_keys()?;
-    let entries = transaction.object_store(OUTBOX)?.get_all()?;
     let told = transaction.object_store(TOLD)?;
     let numbers: Array = JsFuture::from(answer(&told.get_all_keys()?)).await?.dyn_into()?;
     if let Some(last) = numbers.length().checked_sub(KEPT_MAX + 1) {
         let outdated = IdbKeyRange::upper_bound(&numbers.get(last))?;
         told.delete(&outdated)?;
     }
+    // Nothing is waited for between what is asked here and its answers.
+    let meta = transaction.object_store(META)?.get_all()?;
+    let conversations = transaction.object_store(CONVERSATIONS)?.get_all()?;
+    let orders = transaction.object_store(OUTBOX)?.get_all_keys()?;
+    let entries = transaction.object_store(OUTBOX)?.get_all()?;
     let (numbers, told) = (told.get_all_keys()?, told.get_all()?);
     let profiles = transaction.object_store(PROFILES)?.get_all()?;
     let answers: Array =
