@@ -101,6 +101,8 @@ defects! {
     AskLostOnLeaderChange = "ask-lost-on-leader-change";
     /// What a leading tab saved at its end and could not tell any more is told by nobody.
     LastWordForgotten = "last-word-forgotten";
+    /// What a leading tab told of saves that never were on the disk is taken for what the next one told.
+    SavesOfAnyTerm = "saves-of-any-term";
 }
 
 #[cfg(feature = "defects")]

@@ -76,6 +76,9 @@ pub const CHANGES_PAGE: u32 = 100;
 pub const LEADER_ANSWER_MS: u64 = 3_000;
 /// Events of the last saves that each tab remembers for a tab that comes back, a save counting as one more.
 pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
+/// A leader's saves are counted below this, so that those of later terms are above: enough for ten a second for 19 days, and
+/// numbers stay whole in JavaScript for 2^29 terms.
+pub const TERM_BITS: u32 = 24;
 /// How long what was heard of watched users may be shown after the connection ended; then it is unknown. Longer than a
 /// connection that is made again at once, so that this shows nothing.
 pub const PRESENCE_STALE_MS: u64 = 5_000;

@@ -29,14 +29,18 @@ enum Word {
 const KEPT_MAX: usize = 64;
 
 /// The cache that all tabs see.
-#[derive(Default)]
 struct Disk {
     term: u64,
-    saves: u64,
     /// The last message that is in it.
     position: u64,
     /// What the last saves told.
     kept: VecDeque<(u64, Vec<Word>)>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { term: 0, position: 0, kept: VecDeque::from([(0, Vec::new())]) }
+    }
 }
 
 /// A core that runs in the leading tab.
@@ -193,9 +197,9 @@ impl Browser {
             position: self.disk.position,
             asked: Vec::new(),
         });
-        let (term, saves) = (self.disk.term, self.disk.saves);
+        let term = self.disk.term;
         let kept = self.disk.kept.iter().cloned().collect();
-        self.input(id, TabInput::Opened { term, saves, kept });
+        self.input(id, TabInput::Opened { term, kept });
     }
 
     /// The core takes a batch of the queue, and saves it.
@@ -233,7 +237,7 @@ impl Browser {
         };
         if term == self.disk.term {
             *durable = true;
-            (self.disk.saves, self.disk.position) = (*save, *position);
+            self.disk.position = *position;
             self.disk.kept.push_back((*save, words.clone()));
             if self.disk.kept.len() > KEPT_MAX {
                 self.disk.kept.pop_front();
@@ -573,9 +577,7 @@ fn the_device_is_seen_while_any_tab_is() {
     let now = Now::default();
     let mut leader = Tabs::new(TabId(1), true);
     leader.handle(now, TabInput::Snapshot(Word::Snapshot));
-    for input in
-        [TabInput::Enter, TabInput::Elected, TabInput::Opened { term: 1, saves: 0, kept: Vec::new() }]
-    {
+    for input in [TabInput::Enter, TabInput::Elected, TabInput::Opened { term: 1, kept: Vec::new() }] {
         leader.handle(now, input);
     }
     assert_eq!(seen(&mut leader), Some(true));
@@ -602,8 +604,9 @@ fn what_a_leader_saved_at_its_end_is_told_once_when_it_leads_again() {
     browser.input(only, TabInput::Leave);
     // The last thing of a core that ends is another save.
     browser.input(only, TabInput::Prepare(vec![Word::Message(3)]));
-    (browser.head, browser.disk.saves, browser.disk.position) = (3, 3, 3);
-    browser.disk.kept.push_back((3, vec![Word::Message(3)]));
+    (browser.head, browser.disk.position) = (3, 3);
+    let save = browser.tabs[&only].machine.save();
+    browser.disk.kept.push_back((save, vec![Word::Message(3)]));
     browser.input(only, TabInput::Enter);
     browser.settle();
     browser.head = 5;
@@ -619,24 +622,82 @@ fn what_the_cache_kept_is_remembered_within_the_bound() {
     let now = Now::default();
     let mut leader = Tabs::new(TabId(1), true);
     let snapshot = Word::Snapshot;
-    let lead = Lead { term: 1, saves: 64, snapshot: snapshot.clone(), since: None, missed: Vec::new() };
+    let lead = Lead { term: 1, saves: 64, snapshot: snapshot.clone(), since: None, missed: None };
     let kept = (1..=64).map(|save| (save, vec![Word::Message(save); 100])).collect();
     leader.handle(now, TabInput::Enter);
     leader.handle(now, TabInput::Heard(Note::Lead { to: Some(TabId(1)), lead }));
     leader.handle(now, TabInput::Elected);
     leader.handle(now, TabInput::Snapshot(snapshot));
-    leader.handle(now, TabInput::Opened { term: 2, saves: 64, kept });
-    leader.handle(now, TabInput::Heard(Note::Join { tab: TabId(2), visible: true, told: Some(0) }));
-    let mut missed = None;
-    while let Some(output) = leader.poll() {
-        if let TabOutput::Post(Note::Lead { to: Some(TabId(2)), lead }) = output {
-            missed = Some(lead.missed);
+    leader.handle(now, TabInput::Opened { term: 2, kept });
+    let mut missed_after = |told| {
+        leader.handle(now, TabInput::Heard(Note::Join { tab: TabId(2), visible: true, told: Some(told) }));
+        let mut missed = None;
+        while let Some(output) = leader.poll() {
+            if let TabOutput::Post(Note::Lead { to: Some(TabId(2)), lead }) = output {
+                missed = lead.missed;
+            }
         }
-    }
-    let missed = missed.unwrap();
-    assert!(missed.last().is_some_and(|(save, _)| *save == 64), "the newest are there");
-    let count: usize = missed.iter().map(|(_, events)| events.len() + 1).sum();
+        missed
+    };
+    let known = (1..=64).find_map(&mut missed_after).unwrap();
+    assert!(known.last().is_some_and(|(save, _)| *save == 64), "the newest are there");
+    let count: usize = known.iter().map(|(_, events)| events.len() + 1).sum();
     assert!(count > REMEMBERED_EVENTS_MAX / 2 && count <= REMEMBERED_EVENTS_MAX, "{count}");
+    assert!(missed_after(1).is_none(), "that is too long ago");
+    assert!(missed_after(65).is_none(), "there is no such save");
+}
+
+/// The disk fails: the leader goes on in memory.
+fn end_save_in_memory(browser: &mut Browser, id: u64) {
+    let core = browser.tabs.get_mut(&id).unwrap().core.as_mut().unwrap();
+    core.under_way.front_mut().unwrap().3 = true;
+    browser.end_save(id);
+    for tab in browser.tabs.keys().copied().collect::<Vec<_>>() {
+        browser.hear(tab);
+    }
+}
+
+/// The next leader counts from what the disk has; who was told what never was there takes nothing for it. Found by the
+/// simulated world.
+#[test]
+fn a_tab_that_was_told_what_never_was_saved_is_told_a_gap() {
+    for leads_itself in [false, true] {
+        let mut browser = Browser::default();
+        let (first, away) = (browser.open_tab(), browser.open_tab());
+        browser.head = 1;
+        browser.settle();
+        browser.head = 3;
+        for _ in 0..2 {
+            browser.take_batch(first, 1);
+            end_save_in_memory(&mut browser, first);
+        }
+        assert_eq!(browser.tabs[&away].told.len(), 3);
+        browser.freeze(away, false);
+        browser.crash(first, false);
+        let young = browser.open_tab();
+        browser.settle();
+        browser.head = 5;
+        browser.settle();
+        // As many saves as before, and more.
+        assert_eq!(browser.tabs[&young].told.last(), Some(&Word::Message(5)));
+        if leads_itself {
+            browser.freeze(young, false);
+        }
+        browser.thaw(away);
+        browser.settle();
+        assert_eq!(browser.tabs[&away].machine.leads(), leads_itself);
+        assert_eq!(browser.tabs[&away].gaps, 1);
+        if leads_itself {
+            browser.thaw(young);
+        }
+        browser.head = 6;
+        browser.settle();
+        assert_eq!(browser.tabs[&away].told, [Word::Message(6)]);
+        assert_eq!(
+            (browser.tabs[&young].told.last(), browser.tabs[&young].gaps),
+            (Some(&Word::Message(6)), 0)
+        );
+    }
 }
 
 #[test]
@@ -693,7 +754,8 @@ fn a_leader_that_missed_something_tells_others_what_is_kept() {
     browser.reach_disk(first);
     browser.end_save(first);
     browser.hear(other);
-    browser.disk.kept.clear();
+    // The first save is kept no more, and the next one tells who has that what is after it.
+    browser.disk.kept.pop_front();
     browser.head = 2;
     browser.take_batch(first, 1);
     let tab = browser.tabs.get_mut(&slow).unwrap();

@@ -9,7 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::convert::number_to_js as number;
 
 /// The version of these shapes, and of what the tabs expect of each other.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// What was heard on the channel.
 pub(crate) enum Heard {
@@ -35,10 +35,13 @@ pub(crate) fn to_js(note: Note<JsValue>) -> JsValue {
         Note::Lead { to, lead } => {
             let Lead { term, saves: durable, snapshot, since, missed } = lead;
             let to = optional(to.map(|tab| tab.0));
-            let missed = list(missed.into_iter().map(|(save, events)| list([number(save), list(events)])));
+            let one = |(save, events)| list([number(save), list(events)]);
+            let missed = missed.map_or(JsValue::UNDEFINED, |missed| list(missed.into_iter().map(one)));
             ("lead", vec![to, number(term), number(durable), snapshot, optional(since), missed])
         }
-        Note::Durable { term, save, events } => ("durable", vec![number(term), number(save), list(events)]),
+        Note::Durable { term, after, save, events } => {
+            ("durable", vec![number(term), number(after), number(save), list(events)])
+        }
         Note::Now { term, event } => ("now", vec![number(term), event]),
         Note::Visible { tab, visible } => ("visible", vec![number(tab.0), visible.into()]),
         Note::Leave { tab } => ("leave", vec![number(tab.0)]),
@@ -76,10 +79,15 @@ pub(crate) fn from_js(data: &JsValue) -> Option<Heard> {
                 saves: number(2)?,
                 snapshot: at(3),
                 since: number(4),
-                missed: read_saves(&at(5))?,
+                missed: read_saves(&at(5)),
             },
         },
-        "durable" => Note::Durable { term: number(0)?, save: number(1)?, events: read_list(&at(2))? },
+        "durable" => Note::Durable {
+            term: number(0)?,
+            after: number(1)?,
+            save: number(2)?,
+            events: read_list(&at(3))?,
+        },
         "now" => Note::Now { term: number(0)?, event: at(1) },
         "visible" => Note::Visible { tab: tab(0)?, visible: at(1).is_truthy() },
         "leave" => Note::Leave { tab: tab(0)? },

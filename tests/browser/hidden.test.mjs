@@ -99,6 +99,40 @@ scenario('of two tabs the frozen one hands over, and comes back with what the ot
   assert.ok((await seen(bob)).every((state) => !state.startsWith('offline')), `never offline: ${await seen(bob)}`)
 })
 
+scenario('a frozen page that was told what never reached the disk is told a gap when it is back', async (scene) => {
+  const { front, browser } = await world(scene)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const { tab, page: first } = await browser.openSdk('alice', front.origin)
+  await send(bob, 'alice', texts(1, 5))
+  await until('the first five came', async () => (await told(first)).length === 5)
+  const { page: second } = await browser.openSdk('alice', front.origin)
+  await tab.evaluate(() => {
+    IDBObjectStore.prototype.put = () => {
+      throw new DOMException('The disk is full.', 'QuotaExceededError')
+    }
+  })
+  await send(bob, 'alice', texts(6, 7))
+  for (const page of [first, second]) await until('two more came', async () => (await told(page)).at(-1) === 'm7', { seen: () => told(page) })
+  assert.equal((await first.state()).storage, 'memory')
+  await tab.send('Page.setWebLifecycleState', { state: 'frozen' })
+  await until('the other leads', async () => {
+    const state = await second.state()
+    return state.leader && state.status === 'online' && state.storage === 'indexeddb'
+  }, { seen: () => second.state() })
+  // More saves than the frozen page was told of.
+  for (let n = 8; n <= 16; n++) {
+    await send(bob, 'alice', texts(n, n))
+    await until('it came', async () => (await told(second)).at(-1) === `m${n}`, { seen: () => told(second) })
+  }
+  assert.deepEqual(await told(second), [...texts(6, 7), ...texts(6, 16)], 'what was in memory only came anew, behind the gap')
+  await tab.send('Page.setWebLifecycleState', { state: 'active' })
+  for (const page of [first, second]) await until('it is told a gap', async () => (await page.events('gap')).length === 1)
+  await send(bob, 'alice', ['m17'])
+  for (const page of [first, second]) await until('the last one came', async () => (await told(page)).at(-1) === 'm17', { seen: () => told(page) })
+  assert.deepEqual(await told(first), [...texts(1, 7), 'm17'])
+  for (const page of [first, second]) assert.equal((await page.events('gap')).length, 1)
+})
+
 for (const others of [0, 1]) {
   scenario(`a page out of the back/forward cache goes on where it was, beside ${others} others`, async (scene) => {
     const { front, browser } = await world(scene)

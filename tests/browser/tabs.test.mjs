@@ -177,7 +177,7 @@ scenario('a tab with an older version makes way for a newer one, and says so', a
   const newer = await SdkPage.open(scene, 'dated', front.origin, { profile: group.profile, connect: false, device: ' of tomorrow' })
   await newer.page.evaluate((name) => {
     const channel = new BroadcastChannel(name)
-    channel.postMessage([4, 'something of tomorrow'])
+    channel.postMessage([5, 'something of tomorrow'])
     window.kept.lock = navigator.locks.request(name, () => new Promise(() => {}))
   }, name)
   for (const tab of group.tabs) {
@@ -203,7 +203,7 @@ scenario('an older version that is heard is told to make way', async (scene) => 
     channel.postMessage([0, 'hello'])
     return heard
   })
-  assert.equal(answer, 3, 'it learns the newer version')
+  assert.equal(answer, 4, 'it learns the newer version')
   assert.equal((await alice.state()).status, 'online')
 })
 

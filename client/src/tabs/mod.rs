@@ -11,8 +11,10 @@
 //!   leader says so on the channel, number and events ([`Note::Durable`]), and every tab tells its application.
 //! - A leader may die between the two, and its last word is then lost. The next one reads in the cache what the last
 //!   saves told, tells what it missed, and every tab that missed some asks it for that ([`Note::Join`]).
-//! - So does a tab that was away (frozen, or in the back/forward cache). When what is kept does not reach so far, its
-//!   application is told of a gap.
+//! - So does a tab that was away (frozen, or in the back/forward cache). When what is kept does not have the save that
+//!   it was told last, its application is told of a gap: that save is too long ago, or it never was on the disk. For
+//!   when the disk fails a leader goes on in memory, and the next one from what the disk has.
+//! - So a save's number names it for ever: its upper part is the term of its leader, and no two terms have one in common.
 //!
 //! What the application asks is kept until it is answered and asked again of each new leader. Sends carry their key
 //! from the start, so asking twice sends once.
@@ -30,7 +32,7 @@ pub use note::{Lead, Note, TabId};
 
 use crate::defects::{self, Defect};
 use crate::io::{Moment, Now};
-use crate::limits::LEADER_ANSWER_MS;
+use crate::limits::{LEADER_ANSWER_MS, TERM_BITS};
 use crate::sorted::SortedMap;
 
 /// One thing that happened to this tab.
@@ -43,9 +45,7 @@ pub enum TabInput<P> {
     Opened {
         /// The cache's count of its writers.
         term: u64,
-        /// The last save that is in it.
-        saves: u64,
-        /// What the last saves told, ascending, as far as it is kept.
+        /// What the last saves told, ascending and without a gap, up to the last one; an empty cache has a save 0.
         kept: Vec<(u64, Vec<P>)>,
     },
     /// The lock was taken away, or the cache has another writer.
@@ -159,12 +159,12 @@ pub struct Tabs<P> {
     fresh: bool,
     /// The last save whose events this tab's application was told.
     told: u64,
-    /// What the last saves told, ascending up to `told` without a gap.
+    /// While leading: what the last saves told, ascending up to `told` without a gap.
     remembered: VecDeque<(u64, Vec<P>)>,
     remembered_events: usize,
     /// While leading: the last save that was prepared, and what those that are not durable will tell.
     prepared: u64,
-    preparing: VecDeque<Vec<P>>,
+    preparing: VecDeque<(u64, Vec<P>)>,
     asked: SortedMap<u64, Asked<P>>,
     /// While leading: the others, and whether they are seen.
     others: SortedMap<TabId, bool>,
@@ -256,7 +256,7 @@ impl<P: Clone> Tabs<P> {
         match input {
             TabInput::Enter => self.enter(now),
             TabInput::Elected => self.elected(),
-            TabInput::Opened { term, saves, kept } => self.opened(term, saves, kept),
+            TabInput::Opened { term, kept } => self.opened(term, kept),
             TabInput::Deposed => self.deposed(now),
             TabInput::Heard(note) => self.heard(now, note),
             TabInput::Fell(tab) => self.gone(tab),
@@ -309,21 +309,29 @@ impl<P: Clone> Tabs<P> {
         }
     }
 
-    fn opened(&mut self, term: u64, saves: u64, kept: Vec<(u64, Vec<P>)>) {
+    fn opened(&mut self, term: u64, kept: Vec<(u64, Vec<P>)>) {
         if self.role != Role::Opening {
             return;
         }
         self.role = Role::Leading;
         self.term = self.term.max(term);
-        self.catch_up(saves, kept);
-        self.prepared = saves;
+        let (told, saves) = (self.told, kept.last().map_or(0, |(save, _)| *save));
+        self.told = saves;
+        for (save, events) in kept {
+            self.remember(save, events);
+        }
+        let missed = self.told_after(told);
+        self.catch_up(saves, missed);
+        // Those of an older term that never were on the disk are no numbers of this one.
+        self.prepared = saves.max(self.term << TERM_BITS);
         // What the core before prepared at its end is in the cache, or has not happened.
         self.preparing.clear();
         self.seen = None;
         self.tell_seen();
         if let Some(snapshot) = self.snapshot.clone() {
             self.output(TabOutput::Snapshot(snapshot.clone()));
-            let lead = Lead { term: self.term, saves, snapshot, since: None, missed: Vec::new() };
+            let lead =
+                Lead { term: self.term, saves, snapshot, since: Some(saves), missed: Some(Vec::new()) };
             self.post(Note::Lead { to: None, lead });
         }
         let asks: Vec<_> = self
@@ -366,6 +374,7 @@ impl<P: Clone> Tabs<P> {
 
     fn stop_leading(&mut self, goodbye: bool) {
         self.preparing.clear();
+        self.forget_remembered();
         self.performing.clear();
         self.others.clear();
         self.output(TabOutput::Retire { goodbye });
@@ -413,12 +422,12 @@ impl<P: Clone> Tabs<P> {
                     self.led(now, to.is_some(), lead);
                 }
             }
-            Note::Durable { term, save, events } => {
+            Note::Durable { term, after, save, events } => {
                 if self.follows(term) {
-                    if save > self.told + 1 {
-                        self.ask_for_missed(now);
+                    if after == self.told {
+                        self.tell(save, &events);
                     } else if save > self.told {
-                        self.tell(save, events);
+                        self.ask_for_missed(now);
                     }
                 }
             }
@@ -460,12 +469,12 @@ impl<P: Clone> Tabs<P> {
         }
         let is_new = self.role != Role::Following || term != self.term;
         self.term = term;
-        let lacks = !self.fresh && saves > self.told && since.is_none_or(|since| since > self.told);
-        if lacks && answers {
-            // To what was asked before; the answer to what is missing follows.
+        if !self.fresh && since != Some(self.told) {
+            if !answers {
+                self.ask_for_missed(now);
+            }
+            // Else it answers what was asked before; the answer to what was asked last follows.
             return;
-        } else if lacks {
-            return self.ask_for_missed(now);
         }
         self.role = Role::Following;
         self.waits_since = None;
@@ -490,10 +499,7 @@ impl<P: Clone> Tabs<P> {
 
     fn welcome(&mut self, tab: TabId, told: Option<u64>) {
         let Some(snapshot) = self.snapshot.clone() else { return };
-        let missed = match told {
-            Some(told) => self.remembered.iter().filter(|(save, _)| *save > told).cloned().collect(),
-            None => Vec::new(),
-        };
+        let missed = told.and_then(|told| self.told_after(told));
         let lead = Lead { term: self.term, saves: self.told, snapshot, since: told, missed };
         self.post(Note::Lead { to: Some(tab), lead });
     }

@@ -29,6 +29,8 @@ pub enum Note<P> {
     Durable {
         /// The leader's.
         term: u64,
+        /// The save before it that told something.
+        after: u64,
         /// Its number.
         save: u64,
         /// In their order.
@@ -91,14 +93,14 @@ pub enum Note<P> {
 pub struct Lead<P> {
     /// The cache's count of its writers.
     pub term: u64,
-    /// The last save that is durable.
+    /// The last durable save that told something.
     pub saves: u64,
     /// How things are.
     pub snapshot: P,
-    /// What was told after this save is in `missed`, as far as it is remembered; `None`: nothing is.
+    /// After which save `missed` begins: the one that was given in [`Note::Join`].
     pub since: Option<u64>,
-    /// See above.
-    pub missed: Vec<(u64, Vec<P>)>,
+    /// What was told after that save; `None`: it is not known, or that save was never on the disk.
+    pub missed: Option<Vec<(u64, Vec<P>)>>,
 }
 
 impl<P> Note<P> {

@@ -55,7 +55,7 @@ impl Driver {
             storage: opened.cache.storage(),
             seed,
         };
-        let (term, saves, life) = (opened.restored.term, opened.saves, self.life.get());
+        let (term, life) = (opened.restored.term, self.life.get());
         let kept = opened.kept.clone();
         let sink: Sink = Rc::new(self.teller(move |input| Happened::Core(life, input)));
         let superseded = Rc::new(self.teller(move |ticket| Happened::Superseded(life, ticket)));
@@ -63,7 +63,7 @@ impl Driver {
         self.tab_input(TabInput::Snapshot(snapshot_of(&engine)));
         self.engine.replace(Some(engine));
         self.backlog.replace(outputs);
-        self.tab_input(TabInput::Opened { term, saves, kept });
+        self.tab_input(TabInput::Opened { term, kept });
     }
 
     /// This tab leads no more: what was accepted is saved, and the core ends.

@@ -18,7 +18,7 @@ pub(crate) struct MemoryCache {
 impl MemoryCache {
     /// A new, empty one.
     pub(crate) fn open() -> Opened {
-        Opened { cache: Box::new(Self::default()), restored: Restored::default(), saves: 0, kept: Vec::new() }
+        Opened { cache: Box::new(Self::default()), restored: Restored::default(), kept: Vec::new() }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) trait Cache {
 
 /// What is saved at once.
 pub(crate) struct Save {
-    /// Counts the saves of this cache.
+    /// Names it among those that tell something.
     pub(crate) number: u64,
     /// What its end tells the application, as tabs tell it to each other; kept for a while.
     pub(crate) tells: Vec<JsValue>,
@@ -53,8 +53,6 @@ pub(crate) type SaveEnd = Box<dyn FnOnce(Saved)>;
 pub(crate) struct Opened {
     pub(crate) cache: Box<dyn Cache>,
     pub(crate) restored: Restored,
-    /// The number of the last save that is in it.
-    pub(crate) saves: u64,
-    /// What the last saves told, by their numbers, ascending, as far as it was kept.
+    /// What the last saves told, by their numbers, ascending, without a gap.
     pub(crate) kept: Vec<(u64, Vec<JsValue>)>,
 }

@@ -227,9 +227,10 @@ fn a_leader_that_missed_something_tells_others_what_is_kept() {
     check_with_everything(&Scenario::new(30_000_749));
 }
 
-/// A frozen tab knew saves of a cache in memory that was gone, came back to lead, and told another tab of those.
+/// A save failed, its leader went on in memory, and the next one counted its saves from what the disk had: a frozen tab
+/// that had been told of the first ones' took the others' for the same, and missed what they told without a gap.
 #[test]
-fn saves_that_were_in_memory_only_are_known_to_the_checker() {
+fn who_was_told_what_never_was_saved_is_told_a_gap() {
     check_with_everything(&Scenario::new(1_795_747_923_000_501));
 }
 

@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use gloo_events::EventListener;
+use hongyan_client::limits::TERM_BITS;
 use hongyan_client::runs::{self, Runs};
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
@@ -53,7 +54,7 @@ const CONVERSATIONS: &str = "conversations";
 const MESSAGES: &str = "messages";
 const OUTBOX: &str = "outbox";
 const PROFILES: &str = "profiles";
-/// Terms of writers that may not write any more, and the two counters below.
+/// Terms of writers that may not write any more, and the counter below.
 const WRITERS: &str = "writers";
 /// What the last saves told, by their numbers: for a tab that missed the last word of a leader that died.
 const TOLD: &str = "told";
@@ -63,17 +64,12 @@ const STORES: [&str; 7] = [META, CONVERSATIONS, MESSAGES, OUTBOX, PROFILES, WRIT
 const META_KEY: &str = "meta";
 /// Counts those who opened the database to write.
 const TERM_KEY: &str = "term";
-/// The number of the last save.
-const SAVES_KEY: &str = "saves";
 /// So many of the last writers are barred; one that has not noticed for so long is not there any more.
 const BARRED_MAX: u64 = 64;
-/// Of so many saves it is kept what they told.
-const KEPT_MAX: u64 = 64;
+/// Of so many saves of a term it is kept what they told, and of so many before it.
+const KEPT_MAX: u32 = 64;
 /// A save that tells more is catching up; a tab that misses such a one learns of a gap instead.
 const KEPT_EVENTS_MAX: usize = 256;
-
-/// Saves of one term are counted below this, so that later terms' are above.
-const TERM_BITS: u32 = 24;
 
 pub(crate) struct IndexedDbCache {
     database: Rc<IdbDatabase>,
@@ -126,7 +122,7 @@ impl IndexedDbCache {
         restored.outbox.extend(carried);
         let (term, version) = (restored.term, Rc::new(Cell::new(restored.term << TERM_BITS)));
         let cache = Self { database, term, version, _version_change: version_change };
-        Ok(Opened { cache: Box::new(cache), restored, saves: whole(&parts.get(4)), kept: kept(&parts) })
+        Ok(Opened { cache: Box::new(cache), restored, kept: kept(&parts) })
     }
 
     /// Opens it as this version's, or as whatever it is: then its outbox is read, and nothing else.
@@ -170,7 +166,13 @@ fn upgrading(request: &IdbOpenDbRequest) -> Closure<dyn FnMut(IdbVersionChangeEv
         let kept = database.object_store_names();
         for name in STORES.iter().filter(|name| !kept.contains(name)) {
             // An error aborts the upgrade, and the opening fails.
-            let _ = database.create_object_store(name);
+            let store = database.create_object_store(name);
+            if *name == TOLD
+                && let Ok(store) = store
+            {
+                // A tab that is there before the first save misses nothing of it.
+                let _ = store.put_with_key(&Array::new(), &number(0));
+            }
         }
     })
 }
@@ -193,16 +195,21 @@ async fn read(database: IdbDatabase, is_ours: bool) -> Result<JsValue, JsValue> 
     writers.put_with_key(&term, &number(before))?;
     let outdated = IdbKeyRange::upper_bound(&number(before.saturating_sub(BARRED_MAX)))?;
     writers.delete(&outdated)?;
-    let saves = writers.get(&SAVES_KEY.into())?;
+    let told = transaction.object_store(TOLD)?;
+    let numbers: Array = JsFuture::from(answer(&told.get_all_keys()?)).await?.dyn_into()?;
+    if let Some(last) = numbers.length().checked_sub(KEPT_MAX + 1) {
+        let outdated = IdbKeyRange::upper_bound(&numbers.get(last))?;
+        told.delete(&outdated)?;
+    }
+    // Nothing is waited for between what is asked here and its answers.
     let meta = transaction.object_store(META)?.get_all()?;
     let conversations = transaction.object_store(CONVERSATIONS)?.get_all()?;
     let orders = transaction.object_store(OUTBOX)?.get_all_keys()?;
     let entries = transaction.object_store(OUTBOX)?.get_all()?;
-    let numbers = transaction.object_store(TOLD)?.get_all_keys()?;
-    let told = transaction.object_store(TOLD)?.get_all()?;
+    let (numbers, told) = (told.get_all_keys()?, told.get_all()?);
     let profiles = transaction.object_store(PROFILES)?.get_all()?;
     let answers: Array =
-        [meta, conversations, orders, entries, saves, numbers, told, profiles].iter().map(answer).collect();
+        [meta, conversations, orders, entries, numbers, told, profiles].iter().map(answer).collect();
     let done = ended(&transaction);
     let parts: Array = JsFuture::from(Promise::all(&answers)).await?.dyn_into()?;
     parts.push(&term);
@@ -220,8 +227,8 @@ fn restored(parts: &Array) -> Restored {
         meta: part(parts, 0).iter().next().map(|record| bytes(&record)),
         conversations: part(parts, 1).iter().map(|record| bytes(&record)).collect(),
         outbox: outbox(parts, 2),
-        profiles: part(parts, 7).iter().map(|record| bytes(&record)).collect(),
-        term: whole(&parts.get(8)),
+        profiles: part(parts, 6).iter().map(|record| bytes(&record)).collect(),
+        term: whole(&parts.get(7)),
     }
 }
 
@@ -232,9 +239,9 @@ fn outbox(parts: &Array, index: u32) -> Vec<(u64, Bytes)> {
 }
 
 fn kept(parts: &Array) -> Vec<(u64, Vec<JsValue>)> {
-    let told = part(parts, 6);
+    let told = part(parts, 5);
     let events = told.iter().map(|events| events.dyn_ref().map_or_else(Vec::new, Array::to_vec));
-    part(parts, 5).iter().map(|save| whole(&save)).zip(events).collect()
+    part(parts, 4).iter().map(|save| whole(&save)).zip(events).collect()
 }
 
 fn store_names() -> JsValue {
@@ -288,7 +295,6 @@ async fn write_all(
     let writers = transaction.object_store(WRITERS)?;
     writers.add_with_key(&JsValue::TRUE, &number(term))?;
     writers.delete(&number(term))?;
-    writers.put_with_key(&number(save.number), &SAVES_KEY.into())?;
     let written = write_each(&transaction, version, save.writes)
         .and_then(|()| keep(&transaction, save.number, save.tells));
     if let Err(error) = written {
@@ -306,13 +312,23 @@ async fn write_all(
     }
 }
 
+/// The last save that told something always is there: by its number a tab knows whether it missed any.
 fn keep(transaction: &IdbTransaction, save: u64, tells: Vec<JsValue>) -> Result<(), JsValue> {
-    let told = transaction.object_store(TOLD)?;
-    let outdated = IdbKeyRange::upper_bound(&number(save.saturating_sub(KEPT_MAX)))?;
-    told.delete(&outdated)?;
-    if tells.len() <= KEPT_EVENTS_MAX {
-        told.put_with_key(&tells.into_iter().collect::<Array>(), &number(save))?;
+    if tells.is_empty() {
+        return Ok(());
     }
+    let told = transaction.object_store(TOLD)?;
+    if tells.len() > KEPT_EVENTS_MAX {
+        told.clear()?;
+        told.put_with_key(&Array::new(), &number(save))?;
+        return Ok(());
+    }
+    // In a term they are numbered without a gap; what is left of those before goes when it has so many itself.
+    if save % (1 << TERM_BITS) > KEPT_MAX.into() {
+        let outdated = IdbKeyRange::upper_bound(&number(save - u64::from(KEPT_MAX)))?;
+        told.delete(&outdated)?;
+    }
+    told.put_with_key(&tells.into_iter().collect::<Array>(), &number(save))?;
     Ok(())
 }
 

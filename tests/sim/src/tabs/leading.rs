@@ -37,10 +37,10 @@ impl World {
         let now = self.now;
         let browser = self.browser(index);
         (browser.leader, browser.led_since) = (Some(id), now);
-        let (term, log) = (u64::from(self.devices[index].life) + 1, &self.devices[index].disk.log);
-        let (saves, kept) = (log.saves, log.kept());
+        let term = u64::from(self.devices[index].life) + 1;
+        let kept = self.devices[index].disk.log.kept();
         self.note(|| format!("device {index}: tab {id} leads"));
-        self.tab_input(index, id, TabInput::Opened { term, saves, kept });
+        self.tab_input(index, id, TabInput::Opened { term, kept });
         self.core_starts(index);
     }
 
@@ -113,9 +113,6 @@ impl World {
         let ids = tells.iter().map(|(id, _)| *id).collect();
         let cache = device.memory.as_mut().unwrap_or(&mut device.disk);
         cache.log.save(number, now, ids, clears);
-        if clears {
-            self.tabs_may_miss(index);
-        }
         for (_, event) in tells {
             self.watch_event(index, event);
         }
@@ -226,9 +223,10 @@ impl World {
         let waits: Vec<String> = browser.tabs.values().flat_map(|tab| tab.asked.values()).cloned().collect();
         let unsure: Vec<bool> =
             waits.iter().map(|text| self.watch.sends.get(text).is_some_and(|it| it.unsure)).collect();
-        if self.devices[index].memory.is_some() {
+        let term = self.devices[index].life.into();
+        if let Some(log) = self.devices[index].memory.as_ref().map(|memory| memory.log.clone()) {
             self.note(|| format!("device {index}: what its cache held in memory is gone"));
-            self.tabs_may_miss(index);
+            self.browser(index).gone.push((term, log));
         }
         self.core_ends(index, tells);
         // Whose tab lives asks again.

@@ -102,8 +102,6 @@ pub(crate) struct Tab {
     asked: BTreeMap<u64, String>,
     /// The last of what saves told that its application was told; `None` when that is not known.
     told: Option<u64>,
-    /// What it was told and remembers may be of a cache in memory that is gone, or be kept no more.
-    may_miss: bool,
     /// The leader that it follows, and since when.
     follows: Option<(u64, u64)>,
 }
@@ -133,6 +131,8 @@ pub(crate) struct Browser {
     words: u64,
     /// Sends that the core was given, by the number of the ask.
     performing: BTreeMap<u64, String>,
+    /// What was saved in memory only and is gone, by the term of its leader.
+    gone: Vec<(u64, TabLog)>,
 }
 
 impl Browser {
@@ -187,7 +187,6 @@ impl World {
             tick: None,
             asked: BTreeMap::new(),
             told: None,
-            may_miss: false,
             follows: None,
         };
         browser.tabs.insert(id, tab);

@@ -12,23 +12,28 @@ const KEPT_MAX: usize = 64;
 const SETTLED_MS: u64 = 5_000;
 
 /// What the saves of a cache told.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct TabLog {
-    /// The last save.
-    pub(crate) saves: u64,
-    /// All of them: number, when it was durable, and what it told.
+    /// All that told something: number, when it was durable, and what.
     told: Vec<(u64, u64, Vec<u64>)>,
     /// Before this one nothing is kept.
     kept_from: usize,
 }
 
+impl Default for TabLog {
+    fn default() -> Self {
+        Self { told: vec![(0, 0, Vec::new())], kept_from: 0 }
+    }
+}
+
 impl TabLog {
     pub(crate) fn save(&mut self, number: u64, now: u64, told: Vec<u64>, clears: bool) {
-        self.saves = number;
         if clears {
             self.kept_from = self.told.len();
         }
-        self.told.push((number, now, told));
+        if !told.is_empty() {
+            self.told.push((number, now, told));
+        }
         self.kept_from = self.kept_from.max(self.told.len().saturating_sub(KEPT_MAX));
     }
 
@@ -61,16 +66,15 @@ impl World {
     /// A tab's application is told something.
     pub(super) fn tab_told(&mut self, index: usize, id: u64, word: &Word) {
         let Word::Told(word) = *word else { return };
-        let log = &self.devices[index].cache().log;
-        let is_durable = log.has(word);
-        let Some(browser) = &self.devices[index].browser else { return };
-        let is_of_gone = |id: u64| browser.tabs.get(&id).is_some_and(|tab| tab.may_miss);
-        // Saves are counted anew from what is on the disk: who knew those that were in memory may take one for another,
-        // and so may who is told by her.
-        let may_miss = is_of_gone(id) || browser.leader.is_some_and(is_of_gone);
-        let before = browser.tabs.get(&id).and_then(|tab| tab.told);
+        let device = &self.devices[index];
+        let Some(browser) = &device.browser else { return };
+        let Some(tab) = browser.tabs.get(&id) else { return };
+        // Of a leader whose cache was in memory and is gone its last notes may come late.
+        let gone = browser.gone.iter().find(|(term, log)| *term == tab.machine.term() && log.has(word));
+        let log = gone.map_or(&device.cache().log, |(_, log)| log);
+        let (before, is_durable) = (tab.told, log.has(word));
         let next = before.map(|before| log.after(before));
-        if !may_miss && (!is_durable || next.is_some_and(|next| next != Some(word))) {
+        if !is_durable || next.is_some_and(|next| next != Some(word)) {
             return self.broke(
                 "R2",
                 format!("tab {id} of device {index}, told {before:?}, is told {next:?} of what saves told"),
@@ -87,7 +91,7 @@ impl World {
             self.mattered(Fault::LastWordLost);
         }
         if let Some(tab) = self.tab(index, id) {
-            (tab.told, tab.may_miss) = (is_durable.then_some(word), may_miss);
+            tab.told = Some(word);
         }
     }
 
@@ -99,15 +103,6 @@ impl World {
         }
     }
 
-    /// A cache in memory is gone, and with it what some tabs were told.
-    pub(super) fn tabs_may_miss(&mut self, index: usize) {
-        let device = &mut self.devices[index];
-        let Some(browser) = &mut device.browser else { return };
-        for tab in browser.tabs.values_mut() {
-            tab.may_miss = true;
-        }
-    }
-
     /// A tab's application is told that it missed something.
     pub(super) fn tab_missed(&mut self, index: usize, id: u64) {
         let log = &self.devices[index].cache().log;
@@ -116,7 +111,7 @@ impl World {
             told.is_some_and(|told| log.told[log.kept_from..].iter().any(|(.., ids)| ids.contains(&told)));
         let Some(tab) = self.tab(index, id) else { return };
         tab.told = None;
-        if !tab.may_miss && is_kept {
+        if is_kept {
             return self.broke(
                 "R2",
                 format!("tab {id} of device {index} is told everything, since it is kept"),
@@ -148,9 +143,7 @@ impl World {
             let device = &self.devices[index];
             let Some(browser) = &device.browser else { continue };
             let last = device.cache().log.words().next_back();
-            let has = |told: u64| device.cache().log.has(told);
             let lacks = browser.tabs.iter().find(|(_, tab)| match (tab.told, last, tab.follows) {
-                (Some(told), ..) if tab.may_miss && !has(told) => false,
                 (Some(told), Some((_, last)), _) => told != last,
                 (None, Some((at, _)), Some((_, since))) => since + SETTLED_MS < at,
                 _ => false,
