@@ -33,6 +33,8 @@ pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES + RELAY_FRAM
 /// others compete, and all of an idle one.
 #[cfg(target_os = "linux")]
 pub(crate) const DOOR_NICE: i32 = 10;
+/// … and steps aside after so long: what one who wakes may wait for it.
+pub(crate) const DOOR_TURN: Duration = Duration::from_micros(200);
 
 /// From the decision to end a connection to its end, however the peer behaves.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(3);

@@ -356,7 +356,7 @@ async fn accept(
         let Ok(pass) = connections.enter((!proxied).then(|| peer.ip())) else { continue };
         // Frames are gathered already; the kernel must not wait for more.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve_connection(stream, peer, router.clone(), pass, head_time));
+        tokio::spawn(door::attend(serve_connection(stream, peer, router.clone(), pass, head_time)));
     }
 }
 
