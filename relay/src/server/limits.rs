@@ -59,6 +59,9 @@ pub(crate) const PACE_REFUSALS_MAX: usize = 4_096;
 /// Addresses that opened a connection lately are looked through when there are this many, and twice as many as were left.
 pub(crate) const PACED_ADDRESSES: usize = 1_024;
 
+/// Connections that wait to be accepted, if the system allows so many. One more is not heard, and asks again only after a
+/// second, then after two, then four.
+pub(crate) const UNACCEPTED_MAX: u32 = 4_096;
 /// After `accept` failed (no file descriptors, mostly) the relay waits so long before the next.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
