@@ -33,6 +33,8 @@ pub(crate) const WRITE_BUFFER_BYTES_MAX: usize = WRITE_BUFFER_BYTES + RELAY_FRAM
 /// others compete, and all of an idle one.
 #[cfg(target_os = "linux")]
 pub(crate) const DOOR_NICE: i32 = 10;
+/// … and steps aside after so long: what one who wakes may wait for it.
+pub(crate) const DOOR_TURN: Duration = Duration::from_micros(200);
 
 /// From the decision to end a connection to its end, however the peer behaves.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(3);
@@ -57,6 +59,9 @@ pub(crate) const PACE_REFUSALS_MAX: usize = 4_096;
 /// Addresses that opened a connection lately are looked through when there are this many, and twice as many as were left.
 pub(crate) const PACED_ADDRESSES: usize = 1_024;
 
+/// Connections that wait to be accepted, if the system allows so many. One more is not heard, and asks again only after a
+/// second, then after two, then four.
+pub(crate) const UNACCEPTED_MAX: u32 = 4_096;
 /// After `accept` failed (no file descriptors, mostly) the relay waits so long before the next.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

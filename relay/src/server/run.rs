@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -31,7 +31,7 @@ use super::http::{Front, Peer, router};
 use super::limits::UNSENT_BYTES_MAX;
 use super::limits::{
     ACCEPT_PAUSE, CLOSE_TIME, CORE_END_TIME, HEAD_BYTES_MAX, HEADERS_MAX, METRICS_CONNECTIONS_MAX,
-    REFUSALS_MAX,
+    REFUSALS_MAX, UNACCEPTED_MAX,
 };
 use super::lines::CoreHandle;
 use super::metrics;
@@ -69,7 +69,7 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     let api = Api::new(ApiKeys::new(&settings.api_keys).map_err(Failure::Start)?);
     let mut signals =
         Signals::new().map_err(|error| Failure::Start(format!("The relay can't take signals: {error}.")))?;
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+    let listener = listen(settings.listen).map_err(|error| {
         Failure::Start(match error.kind() {
             std::io::ErrorKind::AddrInUse => format!(
                 "Another program listens on {} already: stop it, or choose another address with --listen.",
@@ -129,6 +129,15 @@ pub(crate) async fn serve(settings: Settings, dev: bool) -> Result<(), Failure> 
     announce(address, metrics_address, &settings.data, dev);
 
     until_the_end(&settings, &front, &handle, events, store, &mut signals, &sockets).await
+}
+
+/// As `TcpListener::bind` does, with a longer line of those who are to be accepted.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(UNACCEPTED_MAX)
 }
 
 /// What opens the data and starts the core; it may take seconds.
@@ -356,7 +365,7 @@ async fn accept(
         let Ok(pass) = connections.enter((!proxied).then(|| peer.ip())) else { continue };
         // Frames are gathered already; the kernel must not wait for more.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(serve_connection(stream, peer, router.clone(), pass, head_time));
+        tokio::spawn(door::attend(serve_connection(stream, peer, router.clone(), pass, head_time)));
     }
 }
 
