@@ -25,6 +25,9 @@ const CONVERSATIONS: usize = 1_000;
 /// Messages of a log that a device asks for at once.
 const LOG_PAGE: u32 = 100;
 
+/// Who owns large groups.
+const OWNER: &str = "owner";
+
 /// Who asks is who she says: nobody else can ask here.
 struct Trusting;
 
@@ -241,16 +244,19 @@ impl Large {
     /// Opens the store, and makes the group.
     pub(crate) fn open(data: &Path, diffusion: Diffusion) -> Result<Self, String> {
         let mut filler = Filler::open(data)?;
-        let owner = UserId::new("owner").map_err(|error| error.to_string())?;
-        let create = Query::CreateGroup {
-            title: "Geese".into(),
-            owner: owner.clone(),
-            members: Vec::new(),
-            mode: diffusion,
-        };
-        let group = filler.ask(create)?.id;
-        let owner = filler.connect(owner.as_str())?;
+        let group = filler.ask(geese(diffusion)?)?.id;
+        let owner = filler.connect(OWNER)?;
         Ok(Self { filler, owner, group, written: 0 })
+    }
+
+    /// Makes another group of hers.
+    pub(crate) fn another(&mut self, diffusion: Diffusion) -> Result<ConversationId, String> {
+        Ok(self.filler.ask(geese(diffusion)?)?.id)
+    }
+
+    /// From here on it is about that group, and the other one is there.
+    pub(crate) fn swap(&mut self, group: &mut ConversationId) {
+        std::mem::swap(&mut self.group, group);
     }
 
     /// Adds the users of these numbers, as the app's server does.
@@ -338,6 +344,11 @@ impl Large {
     pub(crate) fn flush(&self) -> Result<(), String> {
         self.filler.store.flush().map_err(|error| error.to_string())
     }
+}
+
+fn geese(mode: Diffusion) -> Result<Query, String> {
+    let owner = UserId::new(OWNER).map_err(|error| error.to_string())?;
+    Ok(Query::CreateGroup { title: "Geese".into(), owner, members: Vec::new(), mode })
 }
 
 fn member(number: u64) -> String {

@@ -50,6 +50,12 @@ fn rest() {
 fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String> {
     let mut large = Large::open(data, Diffusion::Auto)?;
     let (mut members, mut smallest) = (1, None);
+    // The store grows with the group, and a message to any group costs more in a larger store: so each round has a group
+    // that stays small beside it.
+    let mut small = large.another(Diffusion::Auto)?;
+    large.swap(&mut small);
+    large.add(1, MEMBERS[0])?;
+    large.swap(&mut small);
     for size in sizes.iter().copied() {
         report.says(&format!("large: {size} members"));
         let (_, before) = read_folder(data)?;
@@ -76,14 +82,14 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
         // What the joining wrote has still to come to the tables and to be merged, which is the joining's cost.
         large.flush()?;
         rest();
-        let mut rounds = Vec::new();
+        let (mut rounds, mut of_small) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let begun = processor_time();
-            large.write(MESSAGES, PER_COMMIT, TEXT_BYTES)?;
-            rounds.push(processor_time() - begun);
+            rounds.push(round(&mut large)?);
+            large.swap(&mut small);
+            of_small.push(round(&mut large)?);
+            large.swap(&mut small);
         }
-        rounds.sort_unstable();
-        let each = rounds[ROUNDS / 2].as_secs_f64() * 1e6 / float(MESSAGES);
+        let (each, beside) = (median(rounds), median(of_small));
         let first = *smallest.get_or_insert(each);
         report.add(
             Figure::new(format!("a message to {size} members before pushing"), each, "µs")
@@ -92,6 +98,23 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
                 .note(format!("processor time of core and engine, which was at rest before; {PER_COMMIT} messages per commit"))
                 .slope("a message before pushing", size, "members"),
         );
+        report.add(
+            Figure::new(format!("a message to {size} members before pushing, in the same store"), each, "µs")
+                .beside(format!("to a group of {} there, in turns", MEMBERS[0]), beside)
+                .goal(Goal::RatioAtMost(FLAT)),
+        );
     }
     Ok(())
+}
+
+/// The processor time of a round, in µs for each message.
+fn round(large: &mut Large) -> Result<f64, String> {
+    let begun = processor_time();
+    large.write(MESSAGES, PER_COMMIT, TEXT_BYTES)?;
+    Ok((processor_time() - begun).as_secs_f64() * 1e6 / float(MESSAGES))
+}
+
+fn median(mut rounds: Vec<f64>) -> f64 {
+    rounds.sort_unstable_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
 }
