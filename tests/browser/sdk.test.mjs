@@ -356,7 +356,7 @@ scenario('nothing is written to a socket that is closing, and nothing is lost by
   const profile = await newProfile(scene)
   await profile.addInitScript(() => {
     const send = WebSocket.prototype.send
-    WebSocket.prototype.send = function (data) {
+    WebSocket.prototype.send = function (/** @type {any} */ data) {
       window.kept.socket = this
       if (this.readyState !== WebSocket.OPEN) window.kept.late = true
       Reflect.apply(send, this, [data])
