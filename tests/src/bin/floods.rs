@@ -1,10 +1,11 @@
 //! What floods do to others: how long a message takes between two well-behaved users, quiet and during each flood.
 //!
 //! `cargo run --release -p hongyan-tests --bin floods -- [--quick] [--only NAME]`. Figures are lines of JSON on stdout, as the benchmark's.
-//! The flood comes from a process of its own (this program with `flood NAME ADDRESS`) with the lowest priority: it takes all
-//! the time that the processors have left, and none from the relay and the two users. On one machine a flood of the same
-//! priority would only measure itself. (Linux shares the processors among sessions first, and priorities count within one;
-//! all of this is one session.) Each flood is compared with a quiet time just before, and with a control just after: the same
+//! The flood comes from a process of its own (this program with `flood NAME ADDRESS`) that Linux runs when a processor is idle
+//! (`SCHED_IDLE`, by `chrt`): it takes all the time that the processors have left, and none from the relay and the two users.
+//! On one machine a flood of the same priority would only measure itself; one of the lowest (19) still has whoever wakes wait
+//! for the end of its slice, 4 ms. (Linux shares the processors among sessions first, and priorities count within one; all
+//! of this is one session.) Each flood is compared with a quiet time just before, and with a control just after: the same
 //! flood of another relay, in which the two users are not. That is what a flood takes from the machine, so from everybody on
 //! it; what it takes above that, it takes within the relay.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints is meant to")]
@@ -19,7 +20,7 @@ use hongyan_load::process::processor_time;
 use hongyan_protocol::ConversationId;
 use hongyan_tests::floods::{Flood, PEERS};
 use hongyan_tests::{Host, NoCache, RelayProcess, setup};
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -40,8 +41,6 @@ const ROUNDS_QUICK: usize = 300;
 const PACE: Duration = Duration::from_micros(11_300);
 /// For connections.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The lowest priority.
-const NICE: i32 = 19;
 
 fn main() -> ExitCode {
     let limit = getrlimit(Resource::Nofile);
@@ -77,7 +76,6 @@ fn flood(name: &str, address: &str) -> ExitCode {
         eprintln!("floods: {name} at {address} is no flood.");
         return ExitCode::from(2);
     };
-    let _ = setpriority_process(None, NICE);
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
     let flooding = runtime.block_on(flood.begin(address));
     println!("begun");
@@ -157,12 +155,14 @@ struct Other {
 impl Other {
     fn start(name: &str, relay: SocketAddr) -> Self {
         let own = std::env::current_exe().expect("the path of this program");
-        let mut child = Command::new(own)
+        let mut child = Command::new("chrt")
+            .args(["--idle", "0"])
+            .arg(own)
             .args(["flood", name, &relay.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("this program runs a second time");
+            .expect("chrt, of util-linux, runs this program a second time");
         let mut told = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
         let _ = told.read_line(&mut line);
