@@ -356,6 +356,22 @@ fn who_joins_again_keeps_what_is_cached_only_if_nothing_has_changed() {
     }
 }
 
+/// She was removed and came back before her queue had told her of it: what was told of the time since stays told.
+#[test]
+fn changes_of_a_later_membership_are_told_once() {
+    let (mut bed, mut world) = in_group(1);
+    (0..2).for_each(|_| world.edit(1));
+    bed.say(0, world.push_changes(1, 2));
+    let before = told(&bed);
+    assert_eq!(before[before.len() - 2..], ["c1", "c2"]);
+    let removed = of_group(GroupChangeKind::Removed, 2, "geese");
+    let added = wire::GroupChange { by_log: true, ..of_group(GroupChangeKind::Added, 3, "geese") };
+    bed.say(0, batch(vec![entry(2, entry::Change::Group(removed)), entry(3, entry::Change::Group(added))]));
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), before);
+    assert_eq!(bed.disk.messages.len(), 1, "what is cached is of now");
+}
+
 #[test]
 fn a_snapshot_and_what_is_heard_during_it_say_how_far_changes_are() {
     let (mut bed, mut world) = in_group(2);
