@@ -13,17 +13,17 @@ fn memory() {
 #[cfg(feature = "server")]
 mod on_disk {
     use super::contract;
-    use hongyan_relay::store::fjall::FjallStore;
+    use hongyan_relay::store::disk::DiskStore;
     use hongyan_relay::store::{Store, Table};
 
     #[test]
-    fn fjall() {
+    fn disk() {
         let folder = tempfile::tempdir().unwrap();
-        contract::check(|| FjallStore::open(folder.path()).unwrap());
+        contract::check(|| DiskStore::open(folder.path()).unwrap());
     }
 
     fn refusal(folder: &std::path::Path) -> String {
-        match FjallStore::open(folder) {
+        match DiskStore::open(folder) {
             Ok(_) => panic!("it opened"),
             Err(error) => error.to_string(),
         }
@@ -32,21 +32,21 @@ mod on_disk {
     #[test]
     fn a_folder_belongs_to_one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path()).unwrap();
         let other = store.clone();
         drop(store);
         assert!(refusal(folder.path()).contains("another process uses the data folder"));
         drop(other);
-        assert!(FjallStore::open(folder.path()).is_ok());
+        assert!(DiskStore::open(folder.path()).is_ok());
     }
 
     #[test]
     fn an_unknown_format_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("format"), "2\n").unwrap();
+        std::fs::write(folder.path().join("format"), "3\n").unwrap();
         let sentence = refusal(folder.path());
         assert!(
-            sentence.contains("has format \"2\"") && sentence.contains("knows format 1 only"),
+            sentence.contains("has format \"3\"") && sentence.contains("knows format 2 only"),
             "{sentence}"
         );
         assert!(!folder.path().join("store").exists());
@@ -67,7 +67,7 @@ mod on_disk {
     #[test]
     fn an_open_store_is_empty() {
         let folder = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(&folder.path().join("a/b")).unwrap();
+        let store = DiskStore::open(&folder.path().join("a/b")).unwrap();
         assert!(store.get(Table::Meta, b"epoch").unwrap().is_none());
     }
 }

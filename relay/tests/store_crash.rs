@@ -1,7 +1,7 @@
 //! The engine on disk against SIGKILL at random moments, and against a journal whose end is torn.
 //!
 //! A killed process leaves what the system had taken from it; that nothing is answered before `fdatasync` returned
-//! is the engine's order of calls, and the torn journal stands for what a power cut may leave of a batch.
+//! is the store's order of calls, and the torn journal stands for what a power cut may leave of a batch.
 
 #![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
 #![cfg(feature = "server")]
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hongyan_relay::store::fjall::FjallStore;
+use hongyan_relay::store::disk::DiskStore;
 use hongyan_relay::store::{Batch, Order, Store, Table};
 
 const FOLDER: &str = "HONGYAN_TEST_CRASH_FOLDER";
@@ -42,7 +42,7 @@ fn batch(n: u64) -> Batch {
 }
 
 /// Checks that the store holds the batches from 1 to some `n`, each whole, and nothing else. Gives `n`.
-fn check(store: &FjallStore) -> u64 {
+fn check(store: &DiskStore) -> u64 {
     let last = store.get(Table::Meta, b"last").unwrap();
     let last = last.map_or(0, |last| u64::from_be_bytes(last.as_ref().try_into().unwrap()));
     for table in TABLES {
@@ -71,7 +71,7 @@ fn check(store: &FjallStore) -> u64 {
 #[ignore = "started by the tests below"]
 fn writer() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
-    let store = FjallStore::open(Path::new(&folder)).unwrap();
+    let store = DiskStore::open(Path::new(&folder)).unwrap();
     let mut n = check(&store);
     let mut out = std::io::stdout().lock();
     loop {
@@ -119,7 +119,7 @@ fn what_was_committed_survives_sigkill_and_batches_are_whole() {
         // Also within the opening itself.
         let after = Duration::from_millis(20 + (round * 389) % 900);
         let seen = run_and_kill(folder.path(), after);
-        let store = FjallStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path()).unwrap();
         let last = check(&store);
         assert!(last >= seen.max(held), "batch {seen} was committed, the store ends with {last}");
         commits += last - held;
@@ -140,7 +140,7 @@ fn a_kill_while_the_store_is_being_made_is_no_harm() {
         std::thread::sleep(Duration::from_micros(micros));
         child.kill().unwrap();
         child.wait().unwrap();
-        check(&FjallStore::open(folder.path()).unwrap());
+        check(&DiskStore::open(folder.path()).unwrap());
     }
 }
 
@@ -149,7 +149,7 @@ fn a_torn_journal_loses_whole_batches_from_its_end() {
     let mut lost = 0;
     for cut in [1, 3, 64, 700, 30_000] {
         let folder = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path()).unwrap();
         let mut tail = Vec::new();
         for n in 1..=120 {
             store.commit(&batch(n)).unwrap();
@@ -160,7 +160,7 @@ fn a_torn_journal_loses_whole_batches_from_its_end() {
         drop(store);
         // A power cut may leave an older tail; with the newest, a lost commit is damage and the store refuses.
         std::fs::write(folder.path().join("tail"), tail).unwrap();
-        let journal = std::fs::read_dir(folder.path().join("store"))
+        let journal = std::fs::read_dir(folder.path().join("store/journal"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "jnl"))
@@ -171,14 +171,14 @@ fn a_torn_journal_loses_whole_batches_from_its_end() {
         let end = std::fs::read(&journal).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
         file.set_len(u64::try_from(end).unwrap() - cut).unwrap();
         drop(file);
-        let store = FjallStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path()).unwrap();
         let last = check(&store);
         assert!(last >= 40, "only what the cut touched is gone ({last})");
         lost += 120 - last;
         // And it can go on.
         store.commit(&batch(last + 1)).unwrap();
         drop(store);
-        assert_eq!(check(&FjallStore::open(folder.path()).unwrap()), last + 1);
+        assert_eq!(check(&DiskStore::open(folder.path()).unwrap()), last + 1);
     }
     assert!(lost > 0, "some cut went through a batch");
 }

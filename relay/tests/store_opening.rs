@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use hongyan_relay::store::fjall::FjallStore;
+use hongyan_relay::store::disk::DiskStore;
 use hongyan_relay::store::{Batch, Store, Table};
 
 const FOLDER: &str = "HONGYAN_TEST_OPENING_FOLDER";
@@ -18,7 +18,7 @@ const MESSAGES: u64 = 300_000;
 const SENDS: u64 = 64;
 
 /// What direct messages write: the message, a reference for each of the two, the sender's key.
-fn commit(store: &FjallStore, from: u64) {
+fn commit(store: &DiskStore, from: u64) {
     let mut batch = Batch::default();
     for n in from..from + SENDS {
         let (conversation, seq) = (n % 1_000, n / 1_000 + 1);
@@ -38,7 +38,7 @@ fn commit(store: &FjallStore, from: u64) {
 #[ignore = "started by the measurement below"]
 fn writer() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
-    let store = FjallStore::open(Path::new(&folder)).unwrap();
+    let store = DiskStore::open(Path::new(&folder)).unwrap();
     let begun = Instant::now();
     for from in (0..MESSAGES).step_by(usize::try_from(SENDS).unwrap()) {
         commit(&store, from);
@@ -63,7 +63,7 @@ fn opening_after_a_kill() {
     let done = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("done ").map(str::to_owned));
     child.kill().unwrap();
     child.wait().unwrap();
-    let journals = std::fs::read_dir(folder.path().join("store")).unwrap();
+    let journals = std::fs::read_dir(folder.path().join("store/journal")).unwrap();
     let bytes: Vec<u64> = journals
         .map(|entry| entry.unwrap())
         .filter(|entry| entry.file_name().to_string_lossy().ends_with(".jnl"))
@@ -72,7 +72,7 @@ fn opening_after_a_kill() {
     println!("{MESSAGES} messages in {} ms; journals of {bytes:?} MiB", done.unwrap());
     for what in ["after the kill", "again", "and again"] {
         let begun = Instant::now();
-        let store = FjallStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path()).unwrap();
         println!("opening {what}: {} ms", begun.elapsed().as_millis());
         assert!(
             store

@@ -41,7 +41,7 @@ use super::settings::Settings;
 use super::tokens::Keyring;
 use crate::core::io::Verifier;
 use crate::core::{Input, Moment, Now, Output, Relay};
-use crate::store::fjall::FjallStore;
+use crate::store::disk::DiskStore;
 use crate::store::{Store, StoreError};
 
 /// Why the program ends without having been asked to.
@@ -145,10 +145,10 @@ fn open(
     settings: Settings,
     keyring: Option<Arc<Keyring>>,
     front: Arc<Front>,
-) -> impl FnOnce() -> Result<(CoreHandle, CoreEvents, FjallStore), String> + Send + 'static {
+) -> impl FnOnce() -> Result<(CoreHandle, CoreEvents, DiskStore), String> + Send + 'static {
     move || {
         create_folder(&settings.data)?;
-        let store = FjallStore::open(&settings.data).map_err(|error| unopened(&error))?;
+        let store = DiskStore::open(&settings.data).map_err(|error| unopened(&error))?;
         let keyring = match keyring {
             Some(keyring) => keyring,
             None => {
@@ -238,7 +238,7 @@ async fn until_the_end(
     front: &Front,
     core: &CoreHandle,
     mut events: CoreEvents,
-    store: FjallStore,
+    store: DiskStore,
     signals: &mut Signals,
     sockets: &Gate,
 ) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::run::Failure;
 use crate::core::verify::{Word, verify};
 use crate::store::StoreError;
-use crate::store::fjall::FjallStore;
+use crate::store::disk::DiskStore;
 
 /// Checks the store in a data folder and prints what it finds.
 ///
@@ -16,7 +16,7 @@ pub(crate) fn verify_data(data: &Path) -> Result<(), Failure> {
     if !data.join("store").is_dir() {
         return Err(Failure::Start(format!("There is no store in the folder {}.", data.display())));
     }
-    let store = FjallStore::open(data).map_err(|error| match error {
+    let store = DiskStore::open(data).map_err(|error| match error {
         StoreError::Damaged(why) => Failure::Running(format!("The store is damaged: {why}.")),
         StoreError::Engine(why) => Failure::Start(format!("The store can't be opened: {why}.")),
     })?;

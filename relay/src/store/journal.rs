@@ -1,438 +1,460 @@
-//! The engine's journal, looked through before the engine opens it.
+//! The journal: each commit is on disk here, with one write and one fdatasync, before anybody is told of it.
 //!
-//! The engine (fjall 3.1) takes whatever it can't parse for the torn end of a crash: it cuts the journal there without
-//! a word, and what was acknowledged after one flipped bit is gone. It refuses a batch whose checksum fails, although
-//! that may be nothing but a torn end; and a batch's sequence number has no checksum at all. So each batch is checked
-//! here first, with the same checksum, and against the [`Mark`] that every commit of ours carries:
+//! It is kept in a few files, and a file is written over when all its commits are in the tables ([`super::tree`]): then a
+//! commit changes nothing of the file system's own, which is what an fdatasync of a growing file waits for.
 //!
-//! - a broken batch with a whole one after it, or in a journal that is not the last, is damage: what comes later was
-//!   written only when all before it was on disk;
-//! - a broken batch at the very end is damage when it was acknowledged (the `tail` knows), else the unfinished write
-//!   of a crash, and is cut off, which loses nothing that anybody was told of;
-//! - marks that are not consecutive, or sequence numbers that do not rise, are damage.
+//! A start goes from the last commit that is in the tables to the end, and finds what is not as it was written:
 //!
-//! What comes before the place that [`Flushed`] says is in the tables already. It is not looked at, and it is cut off:
-//! the engine would take longer for it than all else that a start does.
+//! - a broken commit with a whole one after it, or a missing one, is damage: what comes later was written only when all
+//!   before it was on disk;
+//! - a broken one at the very end is damage when it was acknowledged (the `tail` knows), else the unfinished write of a
+//!   crash, of which nobody was told; the next commit is written over it.
 //!
-//! | bytes | what they are; numbers are little-endian |
+//! | bytes of a commit | what they are; numbers are little-endian |
 //! | --- | --- |
-//! | `1` count `u32` seqno `u64` | the start of a batch |
-//! | `2` kind `u8` compression `u8` keyspace `u64` key length `u16` value length `u32` stored length `u32`, key, value | an item |
-//! | `4` keyspace `u64` | a keyspace is emptied |
-//! | `3` checksum `u64` `FJL\x03` | the end: XXH3-64 of the items' bytes |
-//! | zeros | not written yet |
+//! | checksum `u64` | XXH3-64, seeded, of the next three |
+//! | number `u64` | of the commit; they have no gap |
+//! | checksum `u64` | XXH3-64, seeded, of the changes |
+//! | length `u32` | of the changes |
+//! | value length `u32`, key length `u16`, table `u8`, key, value | a change; the length `u32::MAX` removes the key |
+//! | zeros | up to a multiple of 64 |
+//!
+//! The checksums' seed is made by chance with the journal. So nobody can write a message that looks like a commit, or like
+//! the head of one that takes long to be checked, where what is left of a file's earlier use is looked through.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::mem;
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use bytes::{Buf as _, Bytes};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::StoreError;
-use super::flushed::{Flushed, Note, sync_folder};
+use super::{Batch, StoreError};
 
-/// The key of a commit's mark, in a keyspace of its own. No key of the core begins with a zero byte.
-pub(super) const MARK_KEY: &[u8] = b"\0commit";
-const TRAILER: &[u8] = b"FJL\x03";
-/// Sequence numbers that flushes and compactions may take between a mark's floor and its batch.
-const SEQNO_SLACK: u64 = 1 << 16;
-/// Commits between two that can be in one journal, by far.
-const COMMITS_AHEAD_MAX: u64 = 1 << 32;
-/// The extension of a journal whose front is being cut off.
-const UNFINISHED: &str = "cut";
-/// Bytes that are read at once to find a place.
-const READ_BYTES: u64 = 1024 * 1024;
+/// What stands before the changes.
+const HEADER_BYTES: usize = 28;
+/// What stands before a change's table, key and value.
+const CHANGE_BYTES: usize = 6;
+/// A commit begins at a multiple of it, so that looking for whole ones is quick.
+const COMMIT_ALIGN: usize = 64;
+/// Whole pages are written, so that the system never reads one to change a part of it.
+const PAGE_BYTES: usize = 4096;
+/// The length at which a file is made. One whose commits need more grows, and is not used again.
+const FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Files that wait for being written over; more are removed.
+const FREE_FILES_MAX: usize = 2;
+/// What is kept of the buffer after a large commit.
+const BUFFER_BYTES: usize = 1024 * 1024;
+/// The value length of a removed key.
+const REMOVED: u32 = u32::MAX;
 
-/// What each commit says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    /// Counts the commits of the store from 1, without a gap.
-    pub(super) commit: u64,
-    /// The engine's sequence number when the batch was made; the batch's own is not lower.
-    pub(super) floor: u64,
+/// The journal, opened for writing.
+pub(super) struct Journal {
+    folder: PathBuf,
+    seed: u64,
+    open: Segment,
+    free: Vec<Segment>,
+    /// The number of the next file.
+    next: u64,
+    buffer: Vec<u8>,
 }
 
-impl Mark {
-    pub(super) fn to_bytes(self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.commit.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.floor.to_be_bytes());
-        bytes
-    }
-
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (commit, floor) = bytes.split_first_chunk::<8>()?;
-        let floor: [u8; 8] = floor.try_into().ok()?;
-        Some(Self { commit: u64::from_be_bytes(*commit), floor: u64::from_be_bytes(floor) })
-    }
+/// A file of the journal.
+pub(super) struct Segment {
+    path: PathBuf,
+    file: File,
+    /// Where the next commit begins.
+    end: u64,
+    /// What is written of the page in which that is.
+    page: Vec<u8>,
 }
 
-/// Checks what is needed of all journals of an engine's folder, cuts off an unfinished write, and what is not needed.
-/// `acknowledged` is the last commit that is known to have been. Gives the last commit found; `None` when there is none.
-pub(super) fn check(
-    folder: &Path,
-    acknowledged: Option<u64>,
-    note: &Note,
-) -> Result<Option<u64>, StoreError> {
-    let failed = |what: &str, error: &io::Error| StoreError::Engine(format!("{what} failed: {error}"));
-    let noted = note.read().map_err(|error| failed("reading how far the tables are", &error))?;
-    let all = journals(folder).map_err(|error| failed("listing the journals", &error))?;
-    // The engine has removed its journal after it was written, and with that what comes after it.
-    let flushed = noted.filter(|flushed| all.iter().any(|(number, _)| *number == flushed.journal));
-    let (passed, journals): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|(number, _)| flushed.is_some_and(|flushed| *number < flushed.journal));
-    let mut walk = Walk::after(flushed);
-    let (mut torn, mut passed_front) = (None, None);
-    for (at, (number, path)) in journals.iter().enumerate() {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let front = flushed.filter(|flushed| flushed.journal == *number).map_or(0, |flushed| flushed.byte);
-        let written = read(path, front).map_err(|error| failed("reading a journal", &error))?;
-        let Some(written) = written else {
-            return Err(damaged(
-                &name,
-                format!("the first {front} bytes, which were written, are not all there"),
-            ));
-        };
-        let at_byte = |at: usize| front + at as u64;
-        let broken = walk
-            .through(&written)
-            .map_err(|(at, why)| damaged(&name, format!("the batch at byte {} {why}", at_byte(at))))?;
-        let end = broken.unwrap_or(written.len());
-        if front > 0 {
-            passed_front = Some((path, written[..end].to_vec()));
-        }
-        let Some(broken) = broken else { continue };
-        if at + 1 < journals.len() {
-            let why = format!("the batch at byte {} is broken, and later ones follow", at_byte(broken));
-            return Err(damaged(&name, why));
-        }
-        if let Some(next) = walk.find_whole(&written, broken + 1) {
-            let (broken, next) = (at_byte(broken), at_byte(next));
-            let why = format!("the batch at byte {broken} is broken, and a whole one follows at byte {next}");
-            return Err(damaged(&name, why));
-        }
-        if let (Some(last), Some(acknowledged)) = (walk.last_commit(), acknowledged)
-            && last < acknowledged
-        {
-            let why = format!(
-                "the batch at byte {} is broken, and commits up to {acknowledged} were acknowledged, while the whole \
-                 ones end with {last}",
-                at_byte(broken)
-            );
-            return Err(damaged(&name, why));
-        }
-        if front == 0 {
-            torn = Some((path, at_byte(broken)));
-        }
-    }
-    let last = walk.last_commit();
-    // What is refused later stays as it was. Where the journals have no commit at all, as after a start that found all of
-    // it in the tables, only the tables know; what is torn then has nothing that can be read, and would keep the engine
-    // from opening.
-    if last.is_some() && last < acknowledged {
-        return Ok(last);
-    }
-    remove_unfinished(folder).map_err(|error| failed("removing an unfinished cut", &error))?;
-    if let Some((path, at)) = torn {
-        cut(path, at).map_err(|error| failed("cutting off an unfinished write", &error))?;
-    }
-    // The oldest first, and durably: were a front cut off while a journal before it is there, that would look like a gap.
-    if !passed.is_empty() {
-        let removed = passed.iter().try_for_each(|(_, path)| fs::remove_file(path));
-        removed
-            .and_then(|()| sync_folder(folder))
-            .map_err(|error| failed("removing a journal that is in the tables", &error))?;
-    }
-    if let Some((path, rest)) = passed_front {
-        cut_front(path, &rest, note).map_err(|error| failed("cutting off what is in the tables", &error))?;
-    }
-    Ok(last)
+/// The consecutive commits at a file's front, and where they end.
+struct Run {
+    first: u64,
+    last: u64,
+    end: usize,
 }
 
-/// Where the journals go on after this commit, looked for from `from` on: at their end when they do not have it, since
-/// the engine removes a journal that is in the tables. `None` when there is none.
-pub(super) fn place_after(folder: &Path, commit: u64, from: Option<Flushed>) -> io::Result<Option<Flushed>> {
-    let mut end = None;
-    for (journal, path) in journals(folder)? {
-        if from.is_some_and(|from| journal < from.journal) {
-            continue;
+impl Journal {
+    /// Makes an empty journal in a new folder, durably.
+    pub(super) fn make(folder: &Path) -> io::Result<()> {
+        fs::create_dir(folder)?;
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed[..8]).map_err(io::Error::other)?;
+        let sum = xxh3_64(&seed[..8]);
+        seed[8..].copy_from_slice(&sum.to_le_bytes());
+        let mut file = File::create_new(folder.join("seed"))?;
+        file.write_all(&seed)?;
+        file.sync_all()?;
+        sync_folder(folder)
+    }
+
+    /// Opens the journal in its folder, and gives `replay` the commits after `in_tables`, the last one that the tables
+    /// have. `acknowledged` is the last one that is known to have been. Gives the last commit, too.
+    pub(super) fn open(
+        folder: &Path,
+        in_tables: u64,
+        acknowledged: u64,
+        replay: &mut dyn FnMut(&Commit) -> Result<(), StoreError>,
+    ) -> Result<(Self, u64), StoreError> {
+        let failed = |error: &io::Error| StoreError::Engine(format!("reading the journal failed: {error}"));
+        let seed = read_seed(folder).map_err(|error| failed(&error))?;
+        let seed = seed.ok_or_else(|| damaged("the journal's seed is not as it was written"))?;
+        let mut files = Vec::new();
+        for (number, path) in files_of(folder).map_err(|error| failed(&error))? {
+            let bytes = fs::read(&path).map_err(|error| failed(&error))?;
+            let run = Run::read(&bytes, seed);
+            files.push((number, path, bytes, run));
         }
-        let mut byte = from.filter(|from| from.journal == journal).map_or(0, |from| from.byte);
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            // It was all in the tables, and the engine has removed it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        file.seek(SeekFrom::Start(byte))?;
-        let mut bytes = Vec::new();
-        loop {
-            let read = (&file).take(READ_BYTES).read_to_end(&mut bytes)?;
+        let next = files.iter().map(|(number, ..)| number + 1).max().unwrap_or(1);
+
+        // Commits after those in the tables, in their order, without a gap.
+        let mut needed: Vec<_> = files
+            .iter()
+            .filter_map(|(_, path, bytes, run)| run.as_ref().map(|run| (path, bytes, run)))
+            .filter(|(.., run)| run.last > in_tables)
+            .collect();
+        needed.sort_by_key(|(.., run)| run.first);
+        let mut last = in_tables;
+        for (path, _, run) in &needed {
+            let follows = run.first == last + 1 || (last == in_tables && run.first <= last);
+            if !follows {
+                let first = run.first;
+                return Err(damaged(&format!(
+                    "{} has commit {first}, and the one before it is {last}",
+                    name(path)
+                )));
+            }
+            last = run.last;
+        }
+        for (_, path, bytes, run) in &files {
+            let end = run.as_ref().map_or(0, |run| run.end);
+            if let Some((at, number)) = whole_after(bytes, end, last, seed) {
+                return Err(damaged(&format!(
+                    "in {} the commit at byte {end} is broken, and commit {number}, at byte {at}, is whole, while \
+                     those before end with {last}",
+                    name(path)
+                )));
+            }
+        }
+        if last < acknowledged {
+            return Err(damaged(&format!(
+                "commits up to {acknowledged} were acknowledged, while the whole ones end with {last}"
+            )));
+        }
+        for (_, bytes, run) in &needed {
             let mut at = 0;
-            while let Some(batch) = Batch::read(&bytes[at..]) {
-                if batch.mark.is_some_and(|mark| mark.commit > commit) {
-                    return Ok(Some(Flushed { commit, journal, byte }));
+            while at < run.end {
+                let Some(found) = Found::read(&bytes[at..], seed) else { break };
+                if found.number > in_tables {
+                    replay(&Commit(Bytes::copy_from_slice(&bytes[at..at + found.bytes])))?;
                 }
-                at += batch.bytes;
-                byte += batch.bytes as u64;
-                if batch.mark.is_some_and(|mark| mark.commit == commit) {
-                    return Ok(Some(Flushed { commit, journal, byte }));
-                }
-            }
-            bytes.drain(..at);
-            if read == 0 || bytes.first().is_some_and(|byte| *byte != START) {
-                break;
+                at += found.space();
             }
         }
-        end = Some(Flushed { commit, journal, byte });
-    }
-    Ok(end)
-}
 
-fn damaged(name: &str, why: impl Into<String>) -> StoreError {
-    StoreError::Damaged(format!(
-        "in the journal {name}, {}; restore the data folder from a backup",
-        why.into()
-    ))
-}
-
-/// The journals with their numbers, oldest first.
-fn journals(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut journals = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
-        let number =
-            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
-        if let (true, Some(number)) = (is_journal, number) {
-            journals.push((number, path));
-        }
-    }
-    journals.sort();
-    Ok(journals)
-}
-
-/// What is written in a journal from this byte on; `None` when it does not reach as far.
-fn read(path: &Path, from: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() < from {
-        return Ok(None);
-    }
-    let end = end_of_data(&file, from)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(end.saturating_sub(from)).read_to_end(&mut bytes)?;
-    bytes.truncate(written_bytes(&bytes));
-    Ok(Some(bytes))
-}
-
-/// Where the file's last data ends: what was never written of a journal need not be read. The file's length where the
-/// system does not tell.
-#[cfg(target_os = "linux")]
-fn end_of_data(file: &File, from: u64) -> io::Result<u64> {
-    use rustix::fs::{SeekFrom, seek};
-    let (length, mut end) = (file.metadata()?.len(), from);
-    while end < length {
-        match seek(file, SeekFrom::Data(end)) {
-            Ok(data) => end = seek(file, SeekFrom::Hole(data))?,
-            Err(rustix::io::Errno::NXIO) => return Ok(end),
-            Err(_) => return Ok(length),
-        }
-    }
-    Ok(end)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_of_data(file: &File, _: u64) -> io::Result<u64> {
-    Ok(file.metadata()?.len())
-}
-
-/// A journal is made at its full length, of zeros; a batch ends with another byte.
-fn written_bytes(bytes: &[u8]) -> usize {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let mut end = bytes.len();
-    for chunk in bytes.rchunks(ZEROS.len()) {
-        if chunk != &ZEROS[..chunk.len()] {
-            let last = chunk.iter().rposition(|byte| *byte != 0).unwrap_or_default();
-            return end - chunk.len() + last + 1;
-        }
-        end -= chunk.len();
-    }
-    0
-}
-
-fn cut(path: &Path, at: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(at)?;
-    file.sync_all()
-}
-
-/// Leaves `rest` of a journal. The note goes first: it would say a wrong place of what is left.
-fn cut_front(path: &Path, rest: &[u8], note: &Note) -> io::Result<()> {
-    let new = path.with_extension(UNFINISHED);
-    let mut file = File::create(&new)?;
-    file.write_all(rest)?;
-    file.sync_all()?;
-    note.remove()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-/// What a crash left of [`cut_front`].
-fn remove_unfinished(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// How far the batches of all journals were followed.
-#[derive(Default)]
-struct Walk {
-    seqno: Option<u64>,
-    mark: Option<Mark>,
-}
-
-impl Walk {
-    /// What comes next is the commit after the last one that is in the tables.
-    fn after(flushed: Option<Flushed>) -> Self {
-        let mark = flushed.map(|Flushed { commit, .. }| Mark { commit, floor: 0 });
-        Self { seqno: None, mark }
-    }
-
-    fn last_commit(&self) -> Option<u64> {
-        self.mark.map(|mark| mark.commit)
-    }
-
-    /// Follows whole batches. Gives where one is broken; the error is a whole one that can't be where it is, and why.
-    fn through(&mut self, bytes: &[u8]) -> Result<Option<usize>, (usize, String)> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(batch) = Batch::read(&bytes[at..]) else { return Ok(Some(at)) };
-            if self.seqno.is_some_and(|before| batch.seqno <= before) {
-                return Err((at, "has a sequence number that is none after the one before".into()));
+        let goes_on = needed.last().map(|(path, ..)| (*path).clone());
+        let (mut open, mut free) = (None, Vec::new());
+        for (_, path, bytes, run) in &files {
+            let mut segment = Segment::open(path.clone()).map_err(|error| failed(&error))?;
+            if goes_on.as_ref() == Some(path) {
+                segment.go_on_at(bytes, run.as_ref().map_or(0, |run| run.end));
+                open = Some(segment);
+            } else if needed.iter().all(|(needed, ..)| *needed != path) {
+                free.push(segment);
             }
-            if let Some(mark) = batch.mark {
-                if !(mark.floor..=mark.floor.saturating_add(SEQNO_SLACK)).contains(&batch.seqno) {
-                    return Err((at, "has another sequence number than it was given".into()));
-                }
-                if let Some(before) = self.mark
-                    && mark.commit != before.commit.saturating_add(1)
-                {
-                    let (is, was) = (mark.commit, before.commit);
-                    return Err((at, format!("is commit {is}, and follows on commit {was}")));
-                }
-                self.mark = Some(mark);
-            }
-            self.seqno = Some(batch.seqno);
-            at += batch.bytes;
         }
-        Ok(None)
+        let mut journal = Self {
+            folder: folder.to_owned(),
+            seed,
+            open: match open.or_else(|| free.pop()) {
+                Some(open) => open,
+                None => Segment::make(folder, next).map_err(|error| failed(&error))?,
+            },
+            free: Vec::new(),
+            next: next + 1,
+            buffer: Vec::new(),
+        };
+        for segment in free {
+            journal.release(segment).map_err(|error| failed(&error))?;
+        }
+        Ok((journal, last))
     }
 
-    /// A whole batch from here on that is later than all before.
-    fn find_whole(&self, bytes: &[u8], from: usize) -> Option<usize> {
-        let last = self.last_commit().unwrap_or_default();
-        (from..bytes.len()).find(|at| {
-            bytes[*at] == START
-                && Batch::read(&bytes[*at..]).is_some_and(|batch| {
-                    batch.mark.is_some_and(|mark| {
-                        mark.commit > last
-                            && mark.commit - last < COMMITS_AHEAD_MAX
-                            && mark.floor <= batch.seqno
-                    })
-                })
+    /// Writes a commit, durably. After an error nobody knows whether it is there, and nothing may be written any more.
+    pub(super) fn write(&mut self, number: u64, batch: &Batch) -> io::Result<Commit> {
+        let commit = Commit::new(number, batch, self.seed)?;
+        let Segment { file, end, page, .. } = &mut self.open;
+        let buffer = &mut self.buffer;
+        buffer.clear();
+        buffer.shrink_to(BUFFER_BYTES);
+        buffer.extend_from_slice(page);
+        buffer.extend_from_slice(&commit.0);
+        buffer.resize(buffer.len().next_multiple_of(COMMIT_ALIGN), 0);
+        let written = buffer.len();
+        buffer.resize(written.next_multiple_of(PAGE_BYTES), 0);
+        file.seek(SeekFrom::Start(*end - page.len() as u64))?;
+        file.write_all(buffer)?;
+        file.sync_data()?;
+        *end += (written - page.len()) as u64;
+        page.clear();
+        page.extend_from_slice(&buffer[written - written % PAGE_BYTES..written]);
+        Ok(commit)
+    }
+
+    /// Goes on in another file, and gives the one that was written so far: to be released when its commits are in the
+    /// tables.
+    pub(super) fn turn(&mut self) -> io::Result<Segment> {
+        let next = match self.free.pop() {
+            Some(free) => free,
+            None => {
+                let made = Segment::make(&self.folder, self.next)?;
+                self.next += 1;
+                made
+            }
+        };
+        Ok(mem::replace(&mut self.open, next))
+    }
+
+    /// All commits of this file are in the tables.
+    pub(super) fn release(&mut self, mut segment: Segment) -> io::Result<()> {
+        if self.free.len() >= FREE_FILES_MAX || segment.file.metadata()?.len() > FILE_BYTES {
+            return fs::remove_file(&segment.path);
+        }
+        segment.go_on_at(&[], 0);
+        self.free.push(segment);
+        Ok(())
+    }
+}
+
+impl Segment {
+    fn make(folder: &Path, number: u64) -> io::Result<Self> {
+        let path = folder.join(format!("{number}.jnl"));
+        let file = File::create_new(&path)?;
+        file.set_len(FILE_BYTES)?;
+        file.sync_all()?;
+        sync_folder(folder)?;
+        Ok(Self { path, file, end: 0, page: Vec::new() })
+    }
+
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).open(&path)?;
+        Ok(Self { path, file, end: 0, page: Vec::new() })
+    }
+
+    /// The next commit is written here; `bytes` are the file's.
+    fn go_on_at(&mut self, bytes: &[u8], end: usize) {
+        self.end = end as u64;
+        self.page.clear();
+        self.page.extend_from_slice(&bytes[(end - end % PAGE_BYTES).min(bytes.len())..end.min(bytes.len())]);
+        // The file may end within the zeros.
+        self.page.resize(end % PAGE_BYTES, 0);
+    }
+}
+
+impl Run {
+    fn read(bytes: &[u8], seed: u64) -> Option<Self> {
+        let first = Found::read(bytes, seed)?;
+        let mut run = Self { first: first.number, last: first.number, end: first.space() };
+        // What is left of the file's earlier use has lower numbers.
+        while let Some(next) = bytes.get(run.end..).and_then(|bytes| Found::read(bytes, seed))
+            && next.number == run.last + 1
+        {
+            (run.last, run.end) = (next.number, run.end + next.space());
+        }
+        Some(run)
+    }
+}
+
+/// The first whole commit from here on that is later than `last`, and its place.
+fn whole_after(bytes: &[u8], from: usize, last: u64, seed: u64) -> Option<(usize, u64)> {
+    (from.next_multiple_of(COMMIT_ALIGN)..bytes.len()).step_by(COMMIT_ALIGN).find_map(|at| {
+        let found = Found::read_later(&bytes[at..], last, seed)?;
+        Some((at, found.number))
+    })
+}
+
+/// A whole commit in a file.
+struct Found {
+    number: u64,
+    bytes: usize,
+}
+
+impl Found {
+    fn read(bytes: &[u8], seed: u64) -> Option<Self> {
+        Self::read_later(bytes, 0, seed)
+    }
+
+    /// Only if it is later than `last`.
+    fn read_later(bytes: &[u8], last: u64, seed: u64) -> Option<Self> {
+        let header = bytes.first_chunk::<HEADER_BYTES>()?;
+        let number = u64::from_le_bytes(*header[8..].first_chunk()?);
+        if number <= last || header[..8] != xxh3_64_with_seed(&header[8..], seed).to_le_bytes() {
+            return None;
+        }
+        let length = usize::try_from(u32::from_le_bytes(*header[24..].first_chunk()?)).ok()?;
+        let changes = bytes.get(HEADER_BYTES..HEADER_BYTES + length)?;
+        let is_whole = header[16..24] == xxh3_64_with_seed(changes, seed).to_le_bytes();
+        is_whole.then_some(Self { number, bytes: HEADER_BYTES + length })
+    }
+
+    /// What it takes of the file.
+    fn space(&self) -> usize {
+        self.bytes.next_multiple_of(COMMIT_ALIGN)
+    }
+}
+
+/// A commit, as it is in the journal. What is applied of it are parts of these bytes, so that a commit is one piece of
+/// memory however many changes it has.
+pub(super) struct Commit(Bytes);
+
+impl Commit {
+    fn new(number: u64, batch: &Batch, seed: u64) -> io::Result<Self> {
+        let too_long = |_| io::Error::other("a commit is longer than a journal can hold");
+        let bytes_of = |key: &Bytes, value: &Option<Bytes>| {
+            CHANGE_BYTES + 1 + key.len() + value.as_ref().map_or(0, Bytes::len)
+        };
+        let length: usize = batch.changes.iter().map(|(_, key, value)| bytes_of(key, value)).sum();
+        let mut commit = Vec::with_capacity(HEADER_BYTES + length);
+        commit.extend_from_slice(&[0; HEADER_BYTES]);
+        for (table, key, value) in &batch.changes {
+            let value_bytes = value.as_ref().map_or(Ok(REMOVED), |value| u32::try_from(value.len()));
+            commit.extend_from_slice(&value_bytes.map_err(too_long)?.to_le_bytes());
+            commit.extend_from_slice(&u16::try_from(key.len() + 1).map_err(too_long)?.to_le_bytes());
+            commit.push(*table as u8);
+            commit.extend_from_slice(key);
+            commit.extend_from_slice(value.as_deref().unwrap_or_default());
+        }
+        let checksum = xxh3_64_with_seed(&commit[HEADER_BYTES..], seed);
+        commit[8..16].copy_from_slice(&number.to_le_bytes());
+        commit[16..24].copy_from_slice(&checksum.to_le_bytes());
+        commit[24..HEADER_BYTES].copy_from_slice(&u32::try_from(length).map_err(too_long)?.to_le_bytes());
+        let checksum = xxh3_64_with_seed(&commit[8..HEADER_BYTES], seed);
+        commit[..8].copy_from_slice(&checksum.to_le_bytes());
+        Ok(Self(commit.into()))
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.0.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |number| u64::from_le_bytes(*number))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The keys, each with its table before it, and their values; none for a key that is removed.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
+        let mut rest = self.0.slice(HEADER_BYTES..);
+        std::iter::from_fn(move || {
+            let [value_0, value_1, value_2, value_3, key_0, key_1] = *rest.first_chunk::<CHANGE_BYTES>()?;
+            let value_bytes = u32::from_le_bytes([value_0, value_1, value_2, value_3]);
+            rest.advance(CHANGE_BYTES);
+            let key = rest.split_to(usize::from(u16::from_le_bytes([key_0, key_1])));
+            let value = (value_bytes != REMOVED).then(|| rest.split_to(value_bytes as usize));
+            Some((key, value))
         })
     }
 }
 
-const START: u8 = 1;
-const ITEM: u8 = 2;
-const END: u8 = 3;
-const CLEAR: u8 = 4;
-
-/// A whole batch whose checksum is right.
-struct Batch {
-    seqno: u64,
-    mark: Option<Mark>,
-    bytes: usize,
+/// `None` when it is not as it was written.
+fn read_seed(folder: &Path) -> io::Result<Option<u64>> {
+    let bytes = match fs::read(folder.join("seed")) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let ([seed, sum], []) = bytes.as_chunks::<8>() else { return Ok(None) };
+    Ok((xxh3_64(seed).to_le_bytes() == *sum).then_some(u64::from_le_bytes(*seed)))
 }
 
-impl Batch {
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let mut rest = Reader { bytes, at: 0 };
-        if rest.byte()? != START {
-            return None;
+/// The files with their numbers.
+fn files_of(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
+        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if let (true, Some(number)) = (is_journal, number) {
+            files.push((number, path));
         }
-        let (count, seqno) = (rest.number::<4>()?, rest.number::<8>()?);
-        let (items_begin, mut mark) = (rest.at, None);
-        for _ in 0..count {
-            match rest.byte()? {
-                ITEM => {
-                    let (_kind, compression, _keyspace) = (rest.byte()?, rest.byte()?, rest.number::<8>()?);
-                    let (key_bytes, _, stored_bytes) =
-                        (rest.number::<2>()?, rest.number::<4>()?, rest.number::<4>()?);
-                    let (key, value) = (rest.take(key_bytes)?, rest.take(stored_bytes)?);
-                    if key == MARK_KEY && compression == 0 {
-                        mark = Mark::from_bytes(value);
-                    }
-                }
-                CLEAR => {
-                    rest.number::<8>()?;
-                }
-                _ => return None,
-            }
-        }
-        let items_end = rest.at;
-        if rest.byte()? != END {
-            return None;
-        }
-        let checksum = rest.number::<8>()?;
-        let is_whole = rest.take(TRAILER.len() as u64)? == TRAILER
-            && xxh3_64(bytes.get(items_begin..items_end)?) == checksum;
-        is_whole.then_some(Self { seqno, mark, bytes: rest.at })
     }
+    files.sort();
+    Ok(files)
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// Makes durable which files a folder has.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: u64) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(usize::try_from(count).ok()?)?;
-        let taken = self.bytes.get(self.at..end)?;
-        self.at = end;
-        Some(taken)
-    }
+fn name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
 
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    fn number<const N: usize>(&mut self) -> Option<u64> {
-        let mut bytes = [0; 8];
-        bytes[..N].copy_from_slice(self.take(N as u64)?);
-        Some(u64::from_le_bytes(bytes))
-    }
+fn damaged(why: &str) -> StoreError {
+    StoreError::Damaged(format!("of the journal {why}; restore the data folder from a backup"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Table;
+
+    fn batch(text: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        batch.put(Table::Messages, &b"a key"[..], text.to_vec());
+        batch.delete(Table::Queue, &b"another"[..]);
+        batch
+    }
+
+    /// The folder's journal with `commits`, and its files' bytes after it was closed.
+    fn written(folder: &Path, commits: &[Batch]) -> Vec<u8> {
+        let open = |journal: &Path| Journal::open(journal, 0, 0, &mut |_| Ok(())).unwrap();
+        let (mut journal, last) = open(folder);
+        assert_eq!(last, 0);
+        for (number, batch) in (1..).zip(commits) {
+            let commit = journal.write(number, batch).unwrap();
+            assert_eq!(commit.number(), number);
+        }
+        let (_, last) = open(folder);
+        assert_eq!(last, commits.len() as u64);
+        fs::read(folder.join("1.jnl")).unwrap()
+    }
 
     #[test]
-    fn what_is_in_no_journal_any_more_goes_on_at_their_end() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(place_after(folder.path(), 7, None).unwrap(), None);
-        // As the engine makes it: zeros that were not written yet.
-        fs::write(folder.path().join("2.jnl"), [0; 5_000]).unwrap();
-        let (gone, next) =
-            (Flushed { commit: 5, journal: 1, byte: 90 }, Flushed { commit: 7, journal: 2, byte: 0 });
-        assert_eq!(place_after(folder.path(), 7, Some(gone)).unwrap(), Some(next));
+    fn what_is_applied_is_what_was_committed() {
+        let commit = Commit::new(7, &batch(b"hello"), 1).unwrap();
+        let changes: Vec<_> = commit.changes().collect();
+        let messages = Bytes::from([&[Table::Messages as u8], &b"a key"[..]].concat());
+        let queue = Bytes::from([&[Table::Queue as u8], &b"another"[..]].concat());
+        assert_eq!(changes, [(messages, Some(Bytes::from_static(b"hello"))), (queue, None)]);
+    }
+
+    #[test]
+    fn a_message_that_looks_like_a_commit_is_none() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("journal");
+        Journal::make(&folder).unwrap();
+        let seed = read_seed(&folder).unwrap().unwrap();
+        // Whoever writes it can choose all but the seed: the place, too, by writing it at each.
+        let looks_like = |seed| {
+            let fake = Commit::new(1_000, &batch(b"fake"), seed).unwrap().0;
+            (0..COMMIT_ALIGN)
+                .map(|at| [&vec![1; at][..], &fake, &vec![1; 1_000 - fake.len() - at]].concat())
+                .collect::<Vec<_>>()
+                .concat()
+        };
+        let bytes = written(&folder, &[batch(&looks_like(seed ^ 1)), batch(&looks_like(seed))]);
+        let run = Run::read(&bytes, seed).unwrap();
+        assert_eq!((run.first, run.last), (1, 2));
+        // With the first commit's head gone, what is within it is looked through.
+        let space = Found::read(&bytes, seed).unwrap().space();
+        assert!(whole_after(&bytes[..space], COMMIT_ALIGN, 1, seed).is_none());
+        assert_eq!(
+            whole_after(&bytes[space..], COMMIT_ALIGN, 2, seed).map(|(_, number)| number),
+            Some(1_000)
+        );
     }
 }

@@ -5,48 +5,49 @@
 
 pub mod contract;
 #[cfg(feature = "server")]
-pub mod fjall;
-#[cfg(feature = "server")]
-mod flushed;
+pub mod disk;
 #[cfg(feature = "server")]
 mod journal;
 pub mod memory;
 #[cfg(feature = "server")]
 mod tail;
+#[cfg(feature = "server")]
+mod tree;
 
 use bytes::Bytes;
 
 pub use memory::MemoryStore;
 
-/// The tables, each an ordered map from bytes to bytes.
+/// The tables, each an ordered map from bytes to bytes. Their numbers are on disk, so a number keeps its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Table {
     /// What is true of the whole store: format version, epoch.
-    Meta,
+    Meta = 1,
     /// The logs: (conversation, seq) → message.
-    Messages,
+    Messages = 2,
     /// Changes of messages: (conversation, number) → which message, what, by whom.
-    Changes,
+    Changes = 3,
     /// The hot parts of queues: (user, last pos) → consecutive references.
-    Queue,
+    Queue = 4,
     /// The older parts of queues: (user, last pos) → a segment of references.
-    Overflow,
+    Overflow = 5,
     /// Idempotency: (sender, key) → what was answered.
-    Keys,
+    Keys = 6,
     /// Groups: conversation → title, owner, version.
-    Groups,
+    Groups = 7,
     /// Groups whose messages come by their logs.
-    Logs,
+    Logs = 8,
     /// Who is in a conversation: (conversation, user) → role.
-    Members,
+    Members = 9,
     /// What a user is in: (user, conversation) → read mark, left.
-    Memberships,
+    Memberships = 10,
     /// A user's devices: (user, device) → cursor, kind, when it was last seen.
-    Devices,
+    Devices = 11,
     /// What holds for a user on all devices: user → invisible, when last seen, revoked tokens.
-    Users,
+    Users = 12,
     /// What users show of themselves: user → name, picture, version.
-    Profiles,
+    Profiles = 13,
 }
 
 impl Table {
@@ -67,7 +68,7 @@ impl Table {
         Table::Profiles,
     ];
 
-    /// The name that an engine gives it on disk.
+    /// Its name for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

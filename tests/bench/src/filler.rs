@@ -15,7 +15,7 @@ use hongyan_relay::core::queries::{Answer, GroupQuery, GroupShown, Query, QueryI
 use hongyan_relay::core::queue::Diffusion;
 use hongyan_relay::core::{ConnectionId, CoreConfig, Input, Moment, Now, Output, Relay};
 use hongyan_relay::store::Store as _;
-use hongyan_relay::store::fjall::FjallStore;
+use hongyan_relay::store::disk::DiskStore;
 use prost::Message as _;
 
 /// Sends that are given to the core before it may commit: one commit for all.
@@ -40,8 +40,8 @@ impl Verifier for Trusting {
 
 /// Fills a store.
 pub(crate) struct Filler {
-    relay: Relay<FjallStore, Trusting>,
-    store: FjallStore,
+    relay: Relay<DiskStore, Trusting>,
+    store: DiskStore,
     begun: Instant,
     connections: u64,
     requests: u64,
@@ -61,7 +61,7 @@ impl Filler {
     pub(crate) fn open(data: &Path) -> Result<Self, String> {
         std::fs::create_dir_all(data)
             .map_err(|error| format!("{} can't be made: {error}.", data.display()))?;
-        let store = FjallStore::open(data).map_err(|error| error.to_string())?;
+        let store = DiskStore::open(data).map_err(|error| error.to_string())?;
         let config = CoreConfig {
             sends_per_second: 1_000_000_000,
             sends_burst: 1_000_000_000,

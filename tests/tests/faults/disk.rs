@@ -190,7 +190,7 @@ fn damage_is_a_sentence_and_an_exit_code() {
     assert!(code == Some(0) && printed.contains("The store is whole."), "{printed}");
 
     let is_journal = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jnl");
-    let entries = fs::read_dir(relay.data.join("store")).unwrap();
+    let entries = fs::read_dir(relay.data.join("store/journal")).unwrap();
     let journal = entries.map(|entry| entry.unwrap().path()).find(is_journal).unwrap();
     let whole = fs::read(&journal).unwrap();
     let flipped = [&whole[..40], &[whole[40] ^ 1], &whole[41..]].concat();
