@@ -12,6 +12,10 @@ use super::process::Relay;
 /// A start that takes longer is told.
 const SLOW: Duration = Duration::from_secs(3);
 
+/// In long runs people write more slowly: the end compares everybody with a new device, and one that has missed more than
+/// [`super::process::QUEUE_CAPACITY`] references is told them as a list of conversations.
+const ROUNDS_PER_PAUSE: u64 = 160;
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
@@ -29,7 +33,7 @@ async fn nothing_acknowledged_is_lost_by_kills() {
     let load = Load::start(
         relay.address,
         usize::try_from(writers).unwrap(),
-        Duration::from_millis(number("HONGYAN_KILL_PAUSE_MS", 2)),
+        Duration::from_millis(number("HONGYAN_KILL_PAUSE_MS", (rounds * writers / ROUNDS_PER_PAUSE).max(2))),
         60,
     )
     .await;

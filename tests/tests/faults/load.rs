@@ -14,6 +14,8 @@ use hongyan_tests::{Host, MemoryCache, setup};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::process::QUEUE_CAPACITY;
+
 /// Sends of one writer that wait for their answers at once.
 const WINDOW: usize = 4;
 /// For what must come, on a machine that is busy with other things.
@@ -94,11 +96,18 @@ impl Load {
             let (mut witness, told) = super::load::host(address, host.user().as_str());
             witness.caught_up(PATIENCE).await;
             let truth = told.lock().unwrap().clone();
+            let references = seen.lock().unwrap().len();
+            assert!(references <= QUEUE_CAPACITY, "too much was written to compare: {references} references");
             let begun = Instant::now();
             while seen.lock().unwrap().len() < truth.len() && begun.elapsed() < PATIENCE {
                 sleep(Duration::from_millis(10)).await;
             }
-            assert!(*seen.lock().unwrap() == truth, "R2: user{n} was told something else than a new device");
+            let differs = first_difference(&seen.lock().unwrap(), &truth);
+            assert!(
+                differs.is_none(),
+                "R2: user{n} was told something else than a new device: {}",
+                differs.unwrap()
+            );
             let mut own: BTreeMap<ConversationId, Vec<String>> = BTreeMap::new();
             for (conversation, seq, text) in truth {
                 let log = own.entry(conversation).or_default();
@@ -129,6 +138,34 @@ impl Load {
         }
         verdict
     }
+}
+
+/// Where two have been told something else, for people.
+fn first_difference(
+    known: &[(ConversationId, Seq, String)],
+    other: &[(ConversationId, Seq, String)],
+) -> Option<String> {
+    if known == other {
+        return None;
+    }
+    let at = known.iter().zip(other).take_while(|(known, other)| known == other).count();
+    let told = |log: &[(ConversationId, Seq, String)]| {
+        log.get(at).map_or("nothing".into(), |(conversation, seq, text)| {
+            format!(
+                "{} {} {}",
+                conversation.as_str(),
+                seq.0,
+                text.split_at_checked(20).map_or(&**text, |(head, _)| head)
+            )
+        })
+    };
+    Some(format!(
+        "of {} and {} the one after {at} is {} and {}",
+        known.len(),
+        other.len(),
+        told(known),
+        told(other)
+    ))
 }
 
 async fn write(

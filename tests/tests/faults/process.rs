@@ -14,6 +14,9 @@ use hongyan_tests::tokens::{KEY_ID, SECRET};
 /// A start or an end takes no longer, also on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The most that a relay can be told to keep of a queue at hand.
+pub(crate) const QUEUE_CAPACITY: usize = 100_000;
+
 /// One data folder and one port, and what runs there now.
 pub(crate) struct Relay {
     pub(crate) data: PathBuf,
@@ -51,7 +54,7 @@ impl Relay {
             .env("NO_COLOR", "1")
             .env("HONGYAN_TOKENS_HS256", format!("{KEY_ID}:{SECRET}"))
             // A device that was never there before is told all that was written, entry by entry.
-            .env("HONGYAN_QUEUE_CAPACITY", "100000")
+            .env("HONGYAN_QUEUE_CAPACITY", QUEUE_CAPACITY.to_string())
             .env("HONGYAN_LIMITS_SENDS_PER_SECOND", "100000")
             .env("HONGYAN_LIMITS_SENDS_BURST", "100000")
             .env("HONGYAN_LIMITS_REQUESTS_PER_SECOND", "100000")
