@@ -198,6 +198,8 @@ impl DiskStore {
         let merger = Worker::start("merge", move || merging.merge()).map_err(no_thread)?;
         let (flushing, merge) = (Arc::clone(&shared), merger.waker());
         let flusher = Worker::start("flush", move || {
+            // A flush may wait for what is merged.
+            Worker::wake(merge.as_ref());
             if flushing.is_flush_due() {
                 // Nothing is lost that is in the journal, and who commits is told.
                 let _ = flushing.flush();
