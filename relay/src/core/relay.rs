@@ -140,6 +140,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.push_logs();
         self.tend_next();
         self.tell_of_profiles();
+        self.write_some_devices();
         if let Some((ticket, batch)) = self.commits.start(&mut self.users, self.now.time) {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
@@ -321,7 +322,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 // The turns are taken after every input.
                 Some(Timer::Turn | Timer::Tend) => {}
                 Some(Timer::Sweep) => self.sweep(),
-                Some(Timer::Cursors) => self.write_devices(),
+                Some(Timer::Cursors) => self.begin_writing_devices(),
                 // So are these.
                 Some(Timer::Watches | Timer::Fanout | Timer::Logs | Timer::Profiles) => {}
                 Some(Timer::Recovery) => self.end_recovery(),
