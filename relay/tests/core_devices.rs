@@ -54,6 +54,40 @@ fn issued(user: &str, device: &str, at: u64) -> wire::Hello {
 }
 
 #[test]
+fn a_crowd_s_devices_are_written_in_portions() {
+    let mut world = World::new();
+    for n in 0..300 {
+        login_as(&mut world, &format!("user-{n}"), "phone", DeviceKind::Android);
+    }
+    let crowd = login_as(&mut world, "many", "0", DeviceKind::Android);
+    for n in 1..40 {
+        login_as(&mut world, "many", &n.to_string(), DeviceKind::Android);
+    }
+    world.auto_commit = false;
+    world.pass(1_000);
+    let (mut written, mut commits) = (0, 0);
+    while let Some((_, batch)) = world.pending.front() {
+        let devices = batch.changes.iter().filter(|(table, ..)| *table == Table::Devices).count();
+        assert!(devices < 64 + 40, "{devices} in one commit");
+        written += devices;
+        commits += 1;
+        if commits == 2 {
+            // Behind those whose turn is, and past the time that was set for them.
+            login_as(&mut world, "a", "phone", DeviceKind::Android);
+            world.pass(1_000);
+        }
+        world.commit();
+    }
+    assert_eq!(written, 340);
+    assert!((4..=6).contains(&commits), "{commits}");
+    world.pass(1_000);
+    let (_, batch) = world.pending.front().expect("who came meanwhile is written then");
+    assert_eq!(batch.changes.len(), 1, "and each other was written once");
+    world.commit();
+    assert_eq!(list(&mut world, crowd).len(), 40);
+}
+
+#[test]
 fn one_s_devices_are_listed_with_what_they_said() {
     let mut world = World::new();
     let phone = login_as(&mut world, "alice", "phone", DeviceKind::Android);

@@ -203,7 +203,7 @@ impl Run {
         let bytes = bytes.min(*unwritten);
         *unwritten -= bytes;
         if bytes > 0 {
-            self.world.input(Input::Written(connection, bytes));
+            self.world.input(Input::Written(vec![(connection, bytes)]));
         }
     }
 

@@ -144,13 +144,13 @@ fn catching_up_waits_for_the_socket_and_for_acknowledgements() {
         assert!(texts.len() <= 256, "one batch fills a target of one byte");
         got.extend(texts);
         let Some(bytes) = world.unwritten.remove(&bob) else { break };
-        world.input(Input::Written(bob, bytes));
+        world.input(Input::Written(vec![(bob, bytes)]));
     }
     assert!(rounds >= 16);
     assert_eq!(got.len(), 4_096, "the window of what is not acknowledged");
     world.frame(bob, 0, Verb::Ack(wire::Ack { cursor: 4_000 }));
     while let Some(bytes) = world.unwritten.remove(&bob) {
-        world.input(Input::Written(bob, bytes));
+        world.input(Input::Written(vec![(bob, bytes)]));
     }
     got.extend(world.texts(bob));
     assert_eq!(got, (1..=5_000).map(|n| n.to_string()).collect::<Vec<_>>());
@@ -305,7 +305,7 @@ fn a_slow_reader_is_closed_and_resumes() {
     for n in 1..=20 {
         world.send(alice, &conversation, &format!("k{n}"), &"x".repeat(3_000));
         let bytes = world.unwritten.remove(&alice).unwrap();
-        world.input(Input::Written(alice, bytes));
+        world.input(Input::Written(vec![(alice, bytes)]));
     }
     // The stream waits at the target; only answers to its own requests go beyond.
     assert!(world.texts(bob).len() < 6 && !world.closed.contains_key(&bob));

@@ -233,9 +233,8 @@ fn a_user_with_ten_thousand_watchers_who_flaps_costs_what_the_pace_allows() {
     world.frame(alice, 0, set_away(true));
     assert_eq!(world.relay.counters().presence_pushes - before, 1_000);
     (world.auto_tick, world.auto_write) = (true, true);
-    for (watcher, bytes) in std::mem::take(&mut world.unwritten) {
-        world.input(Input::Written(watcher, bytes));
-    }
+    let written = std::mem::take(&mut world.unwritten);
+    world.input(Input::Written(written.into_iter().collect()));
     assert_eq!(world.relay.counters().presence_pushes - before, 10_000);
     // For ten seconds she flaps a hundred times a second.
     for n in 0..1_000 {
@@ -298,6 +297,6 @@ fn a_slow_watcher_is_passed_over_and_gets_the_present_state() {
     world.pass(1_000);
     assert_eq!(world.saw(bob), NOTHING);
     let bytes = world.unwritten.remove(&bob).unwrap();
-    world.input(Input::Written(bob, bytes));
+    world.input(Input::Written(vec![(bob, bytes)]));
     assert_eq!(world.saw(bob), ["online", "offline closed"], "alice as she is, and carol");
 }

@@ -2,6 +2,7 @@
 //! written lazily where nobody waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{self, Excluded, Unbounded};
 
 use bytes::Bytes;
 use hongyan_protocol::wire::PresenceCause;
@@ -10,7 +11,7 @@ use hongyan_protocol::{DeviceId, Pos, Time, UserId};
 use super::commit::{Effect, Mark, Pending, settle};
 use super::deadlines::Timer;
 use super::io::Verifier;
-use super::limits::{CURSOR_DELAY_MS, DEVICES_SCANNED_MAX};
+use super::limits::{CURSOR_DELAY_MS, DEVICES_PER_COMMIT, DEVICES_SCANNED_MAX};
 use super::records::{
     DeviceRecord, UserRecord, decode, device_key, encode, prefix, prefix_end, second_of, user_key,
 };
@@ -24,6 +25,10 @@ type ByDevice<T> = BTreeMap<UserId, BTreeMap<DeviceId, T>>;
 pub(super) struct Devices {
     /// What devices said of themselves and that is in no commit yet: at most one record each.
     waiting: ByDevice<News>,
+    /// Those after this user are to be written, once through all.
+    round: Option<Bound<UserId>>,
+    /// The commit that has some of them.
+    written_in: Mark,
     /// Records that are in a commit which has not ended; `None` for one that was forgotten.
     ahead: ByDevice<(Option<DeviceRecord>, Mark)>,
     /// The same of users.
@@ -68,7 +73,7 @@ impl News {
 }
 
 impl<S: Store, V: Verifier> Relay<S, V> {
-    /// A device's cursor, to be written with a commit within [`CURSOR_DELAY_MS`].
+    /// A device's cursor, to be written after [`CURSOR_DELAY_MS`].
     pub(super) fn note_cursor(
         &mut self,
         user: &UserId,
@@ -99,7 +104,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     }
 
     fn news_of(&mut self, user: &UserId, device: &DeviceId) -> &mut News {
-        self.deadlines.set_at_latest(Timer::Cursors, self.now.moment.after_ms(CURSOR_DELAY_MS));
+        self.write_devices_later();
         let devices = self.devices.waiting.entry(user.clone()).or_default();
         devices.entry(device.clone()).or_default()
     }
@@ -117,25 +122,72 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.put_device_record(user, device, None);
     }
 
-    /// Puts what waits into the commit that gathers.
+    /// Puts all that waits into the commit that gathers.
     pub(super) fn write_devices(&mut self) {
         for (user, devices) in core::mem::take(&mut self.devices.waiting) {
-            for (device, news) in devices {
-                let before = match self.device_record(&user, &device) {
-                    Ok(record) => record.unwrap_or_default(),
-                    Err(error) => {
-                        self.note_fault(&error);
-                        self.write_later(&user, &device, news);
-                        continue;
-                    }
-                };
-                let mut record = before.clone();
-                news.apply(&mut record);
-                if record != before {
-                    self.put_device_record(&user, &device, Some(record));
+            self.write_devices_of(&user, devices);
+        }
+    }
+
+    /// It is time to write what waits: once through all users, some in each commit.
+    pub(super) fn begin_writing_devices(&mut self) {
+        self.devices.round.get_or_insert(Unbounded);
+    }
+
+    /// Puts some of what is to be written into the commit that gathers, unless it has some already: its end is the next
+    /// occasion. So nobody waits for a crowd that came or went at once.
+    pub(super) fn write_some_devices(&mut self) {
+        if self.devices.round.is_none() || self.devices.written_in >= self.commits.mark() {
+            return;
+        }
+        let (mut looked, mut written) = (0, 0);
+        while looked < DEVICES_PER_COMMIT
+            && let Some(from) = self.devices.round.take()
+        {
+            let next = self.devices.waiting.range((from, Unbounded)).next();
+            let Some(user) = next.map(|(user, _)| user.clone()) else { break };
+            let devices = self.devices.waiting.remove(&user).unwrap_or_default();
+            looked += devices.len();
+            written += self.write_devices_of(&user, devices);
+            self.devices.round = Some(Excluded(user));
+        }
+        if written > 0 {
+            self.devices.written_in = self.commits.mark();
+        }
+        if self.devices.round.is_none() {
+            // Who came meanwhile, and those of whom nothing could be read.
+            if !self.devices.waiting.is_empty() {
+                self.write_devices_later();
+            }
+        } else if written == 0 {
+            self.deadlines.set(Timer::Cursors, self.now.moment);
+        }
+    }
+
+    /// How many records that changes.
+    fn write_devices_of(&mut self, user: &UserId, devices: BTreeMap<DeviceId, News>) -> usize {
+        let mut written = 0;
+        for (device, news) in devices {
+            let before = match self.device_record(user, &device) {
+                Ok(record) => record.unwrap_or_default(),
+                Err(error) => {
+                    self.note_fault(&error);
+                    self.write_later(user, &device, news);
+                    continue;
                 }
+            };
+            let mut record = before.clone();
+            news.apply(&mut record);
+            if record != before {
+                self.put_device_record(user, &device, Some(record));
+                written += 1;
             }
         }
+        written
+    }
+
+    fn write_devices_later(&mut self) {
+        self.deadlines.set_at_latest(Timer::Cursors, self.now.moment.after_ms(CURSOR_DELAY_MS));
     }
 
     /// A device's record as the last commit will leave it.

@@ -180,8 +180,8 @@ pub enum Input {
     Connected(ConnectionId),
     /// It sent a binary message.
     Frame(ConnectionId, Bytes),
-    /// The socket took so many of the bytes given by [`Output::Transmit`].
-    Written(ConnectionId, usize),
+    /// Sockets took so many of the bytes given by [`Output::Transmit`].
+    Written(Vec<(ConnectionId, usize)>),
     /// It is gone, whoever ended it. Also follows [`Output::Close`].
     Closed(ConnectionId),
     /// Somebody sent a beacon: a goodbye besides the socket. The bytes are a `wire::Beacon`, if they are anything.

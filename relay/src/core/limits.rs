@@ -24,8 +24,10 @@ pub const SNAPSHOT_SCAN_MAX: usize = 4_000;
 pub const OWN_UNREAD_SCAN_MAX: usize = 2_000;
 /// Bytes of messages of one conversation that a snapshot looks through.
 pub const OWN_UNREAD_SCAN_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// How long an acknowledged cursor may wait for its commit, in milliseconds.
+/// How long acknowledged cursors, and when devices were seen, gather before they are written, in milliseconds.
 pub const CURSOR_DELAY_MS: u64 = 1_000;
+/// Devices that are written with one commit, and those of the last one's user: the others wait for the next.
+pub const DEVICES_PER_COMMIT: usize = 64;
 /// Devices of one user that are read, to tell her presence or to list them.
 pub const DEVICES_SCANNED_MAX: usize = 1_000;
 /// How long a device that was signed out is remembered, in milliseconds: 90 days.

@@ -121,7 +121,11 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         match input {
             Input::Connected(connection) => self.connected(connection),
             Input::Frame(connection, bytes) => self.frame(connection, bytes),
-            Input::Written(connection, bytes) => self.written(connection, bytes),
+            Input::Written(written) => {
+                for (connection, bytes) in written {
+                    self.written(connection, bytes);
+                }
+            }
             Input::Closed(connection) => self.forget(connection, End::Lost),
             Input::Goodbye(body) => self.beacon(body),
             Input::Committed(ticket, result) => self.committed(ticket, result),
@@ -136,6 +140,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         self.push_logs();
         self.tend_next();
         self.tell_of_profiles();
+        self.write_some_devices();
         if let Some((ticket, batch)) = self.commits.start(&mut self.users, self.now.time) {
             self.outputs.push_back(Output::Commit(ticket, batch));
         }
@@ -225,9 +230,13 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     fn written(&mut self, connection: ConnectionId, bytes: usize) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
+        let was_full = state.outgoing >= self.config.outgoing_bytes_target;
         state.outgoing = state.outgoing.saturating_sub(bytes);
         state.moved = self.now.moment;
-        self.line_up(connection);
+        if was_full {
+            // Otherwise its stream stood in the line already, if it had anything to send.
+            self.line_up(connection);
+        }
         self.log_written(connection);
         self.pay_presence(connection);
     }
@@ -313,7 +322,7 @@ impl<S: Store, V: Verifier> Relay<S, V> {
                 // The turns are taken after every input.
                 Some(Timer::Turn | Timer::Tend) => {}
                 Some(Timer::Sweep) => self.sweep(),
-                Some(Timer::Cursors) => self.write_devices(),
+                Some(Timer::Cursors) => self.begin_writing_devices(),
                 // So are these.
                 Some(Timer::Watches | Timer::Fanout | Timer::Logs | Timer::Profiles) => {}
                 Some(Timer::Recovery) => self.end_recovery(),
@@ -350,9 +359,9 @@ impl<S: Store, V: Verifier> Relay<S, V> {
 
     /// Sets the connection's deadline anew.
     pub(super) fn look_later(&mut self, connection: ConnectionId) {
-        if let Some(state) = self.connections.get(&connection) {
-            let at = state.next_look(&self.config, self.now);
-            self.deadlines.set(Timer::Connection(connection), at);
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.look_at = state.next_look(&self.config, self.now);
+            self.deadlines.set(Timer::Connection(connection), state.look_at);
         }
     }
 
@@ -376,7 +385,10 @@ impl<S: Store, V: Verifier> Relay<S, V> {
         if state.outgoing == 0 {
             state.moved = self.now.moment;
             let at = self.now.moment.after_ms(self.config.stalled_ms);
-            self.deadlines.set_at_latest(Timer::Connection(connection), at);
+            if at < state.look_at {
+                state.look_at = at;
+                self.deadlines.set(Timer::Connection(connection), at);
+            }
         }
         state.outgoing += bytes.len();
         let is_slow = state.outgoing > self.config.outgoing_bytes_max;

@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) outgoing: usize,
     /// When the socket last took some, or when `outgoing` last became more than 0.
     pub(super) moved: Moment,
+    /// When it is looked after next: its deadline, as their table has it.
+    pub(super) look_at: Moment,
     /// Its stream stands in the line for a turn.
     pub(super) in_line: bool,
     /// The second in which `refusals` were counted.
@@ -65,6 +67,7 @@ impl Connection {
             pinged: now,
             outgoing: 0,
             moved: now,
+            look_at: now,
             in_line: false,
             refusals_since: now,
             refusals: 0,

@@ -204,8 +204,9 @@ impl<M: Machine> Actor<M> {
             }
             // Whatever ended the wait, nobody's news waits behind a flood of another kind. What was written comes
             // first: a deadline may be that of a reader who was slow.
-            for (connection, bytes) in self.traffic.take_written() {
-                self.step(Input::Written(connection, bytes));
+            let written = self.traffic.take_written();
+            if !written.is_empty() {
+                self.step(Input::Written(written));
             }
             if let Some((ticket, result)) = ended {
                 self.step(Input::Committed(ticket, result));
@@ -266,8 +267,7 @@ impl<M: Machine> Actor<M> {
                 Output::Transmit(connection, frame) => {
                     // What is due to a connection that is gone is due to nobody.
                     if let Some(outgoing) = self.connections.get(&connection) {
-                        self.wakes.touch(outgoing, &frame);
-                        outgoing.push(frame);
+                        self.wakes.give(outgoing, frame);
                     }
                 }
                 Output::Close(connection, code) => {

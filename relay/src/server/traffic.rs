@@ -95,20 +95,19 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    /// This frame was pushed for it in this turn.
-    pub(crate) fn touch(&mut self, outgoing: &Arc<Outgoing>, frame: &Bytes) {
-        let frame = (frame.as_ptr().addr(), frame.len());
-        self.same = if mem::replace(&mut self.last, frame) == frame { self.same + 1 } else { 1 };
+    /// Gives a connection a frame; its task is woken when its time comes.
+    pub(crate) fn give(&mut self, outgoing: &Arc<Outgoing>, frame: Bytes) {
+        let at = (frame.as_ptr().addr(), frame.len());
+        self.same = if mem::replace(&mut self.last, at) == at { self.same + 1 } else { 1 };
         if self.same >= CROWD_MIN {
-            self.put_off(outgoing);
-        } else if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
-            self.touched.push(Arc::clone(outgoing));
+            if outgoing.push_for_later(frame) {
+                self.late.push_back(Arc::clone(outgoing));
+            }
+            return;
         }
-    }
-
-    fn put_off(&mut self, outgoing: &Arc<Outgoing>) {
-        if outgoing.stand_in_line() {
-            self.late.push_back(Arc::clone(outgoing));
+        outgoing.push(frame);
+        if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, outgoing)) {
+            self.touched.push(Arc::clone(outgoing));
         }
     }
 
@@ -118,25 +117,24 @@ impl Wakes {
         let is_crowd = self.touched.len() > WAKES_AT_ONCE_MAX;
         traffic.is_crowded.store(is_crowd || !self.late.is_empty(), Ordering::Release);
         for outgoing in mem::take(&mut self.touched) {
-            if is_crowd {
-                self.put_off(&outgoing);
-            } else {
-                wake(&outgoing, traffic);
+            if !is_crowd {
+                wake(traffic, || outgoing.wake());
+            } else if outgoing.stand_in_line() {
+                self.late.push_back(outgoing);
             }
         }
         while traffic.woken.load(Ordering::Acquire) < WAKES_AT_ONCE_MAX
             && let Some(outgoing) = self.late.pop_front()
         {
-            outgoing.leave_line();
-            wake(&outgoing, traffic);
+            wake(traffic, || outgoing.wake_from_line());
         }
     }
 }
 
-fn wake(outgoing: &Outgoing, traffic: &Traffic) {
+fn wake(traffic: &Traffic, wake: impl FnOnce() -> bool) {
     // Counted before: it may come before this function goes on.
     traffic.woken.fetch_add(1, Ordering::AcqRel);
-    if !outgoing.wake() {
+    if !wake() {
         traffic.woken.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -152,14 +150,9 @@ mod tests {
         let crowd: Vec<Arc<Outgoing>> = (0..count).map(|_| Arc::default()).collect();
         for outgoing in &crowd {
             assert!(outgoing.take().now_or_never().is_none());
-            give(Bytes::copy_from_slice(b"frame"), outgoing, wakes);
+            wakes.give(outgoing, Bytes::copy_from_slice(b"frame"));
         }
         crowd
-    }
-
-    fn give(frame: Bytes, outgoing: &Arc<Outgoing>, wakes: &mut Wakes) {
-        wakes.touch(outgoing, &frame);
-        outgoing.push(frame);
     }
 
     fn is_woken(outgoing: &Outgoing) -> bool {
@@ -194,11 +187,11 @@ mod tests {
         let many = crowd(2 * WAKES_AT_ONCE_MAX, &mut wakes);
         wakes.touched.clear();
         let frame = Bytes::from_static(b"to all");
-        wakes.touch(&Arc::default(), &frame);
+        wakes.give(&Arc::default(), frame.clone());
         for (turn, outgoing) in many.iter().enumerate() {
             // Twice, as when it gets another before it is woken.
-            give(frame.clone(), outgoing, &mut wakes);
-            give(frame.clone(), outgoing, &mut wakes);
+            wakes.give(outgoing, frame.clone());
+            wakes.give(outgoing, frame.clone());
             wakes.wake(&traffic);
             assert_eq!(traffic.woken.load(Ordering::Relaxed), WAKES_AT_ONCE_MAX.min(turn + 1));
         }
@@ -217,7 +210,7 @@ mod tests {
         let frame = Bytes::from_static(b"to both");
         for device in &devices {
             assert!(device.take().now_or_never().is_none());
-            give(frame.clone(), device, &mut wakes);
+            wakes.give(device, frame.clone());
         }
         wakes.wake(&traffic);
         assert!(devices.iter().all(|device| is_woken(device)));
@@ -229,7 +222,7 @@ mod tests {
         // These write and do not wait.
         for _ in 0..2 * WAKES_AT_ONCE_MAX {
             let outgoing = Arc::<Outgoing>::default();
-            give(Bytes::copy_from_slice(b"frame"), &outgoing, &mut wakes);
+            wakes.give(&outgoing, Bytes::copy_from_slice(b"frame"));
         }
         // These wait, and one goes before it is woken, one after.
         let waiting = crowd(2, &mut wakes);

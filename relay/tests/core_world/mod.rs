@@ -113,7 +113,7 @@ impl<S: Store> World<S> {
                         let frame = wire::RelayFrame::from_bytes(bytes.clone()).unwrap();
                         self.inbox.entry(connection).or_default().push_back(frame);
                         if self.auto_write {
-                            inputs.push_back(Input::Written(connection, bytes.len()));
+                            inputs.push_back(Input::Written(vec![(connection, bytes.len())]));
                         } else {
                             *self.unwritten.entry(connection).or_default() += bytes.len();
                         }
@@ -247,7 +247,7 @@ impl<S: Store> World<S> {
     /// The socket takes what was given to it.
     pub fn written_all(&mut self, connection: ConnectionId) {
         if let Some(bytes) = self.unwritten.remove(&connection) {
-            self.input(Input::Written(connection, bytes));
+            self.input(Input::Written(vec![(connection, bytes)]));
         }
     }
 

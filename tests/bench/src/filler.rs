@@ -100,7 +100,7 @@ impl Filler {
         while let Some(output) = self.relay.poll() {
             match output {
                 Output::Transmit(connection, bytes) => {
-                    follow.push(Input::Written(connection, bytes.len()));
+                    follow.push(Input::Written(vec![(connection, bytes.len())]));
                     let frame = RelayFrame::from_bytes(bytes).map_err(|error| error.to_string())?;
                     match frame.event {
                         Some(Event::Reject(reject)) => return Err(format!("refused: {}", reject.reason)),

@@ -1,8 +1,9 @@
-//! Memory of an idle connection.
+//! Memory of an idle connection: of all on the average, and of each that comes besides.
 
 use std::time::Duration;
 
 use hongyan_load::Plan;
+use hongyan_load::histogram::float;
 use hongyan_load::scenarios::find;
 
 use crate::report::{Figure, Goal, Report};
@@ -17,6 +18,7 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
     let scenario = find("idle").ok_or("There is no such scenario.")?;
     // Twenty come before those that are counted.
     let allowed = bench.connections_max.saturating_sub(20);
+    let mut before: Option<(usize, f64)> = None;
     for connections in CONNECTIONS {
         let clients = usize::try_from(connections.min(allowed)).unwrap_or(usize::MAX);
         report.says(&format!("idle: {clients} connections"));
@@ -33,6 +35,20 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) -> Result<(), String> {
             figure = figure.note(format!("the limit of open files allows no more than {clients}"));
         }
         report.add(figure);
+        // What the first ones bring up for all is not in it.
+        let in_all = memory * float(clients as u64);
+        if let Some((fewer, less)) = before.replace((clients, in_all)) {
+            let besides = float(clients.saturating_sub(fewer).max(1) as u64);
+            report.add(
+                Figure::new(
+                    format!("memory of one more idle connection, from {fewer} to {clients}"),
+                    (in_all - less) / besides,
+                    "KB",
+                )
+                .beside("allowed", KILOBYTES_MAX)
+                .goal(Goal::AtMost(KILOBYTES_MAX)),
+            );
+        }
         report.add(
             Figure::new(
                 format!("kernel's TCP buffers of an idle connection, of {clients}"),

@@ -284,7 +284,7 @@ impl World {
     fn written(&mut self, id: u64, bytes: usize) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.unwritten -= bytes;
-            self.input(Input::Written(ConnectionId(id), bytes));
+            self.input(Input::Written(vec![(ConnectionId(id), bytes)]));
         }
     }
 

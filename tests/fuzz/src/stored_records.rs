@@ -198,7 +198,7 @@ impl Bed {
             while let Some(output) = self.relay.poll() {
                 match output {
                     Output::Transmit(connection, bytes) => {
-                        inputs.push_back(Input::Written(connection, bytes.len()));
+                        inputs.push_back(Input::Written(vec![(connection, bytes.len())]));
                         self.heard(bytes);
                     }
                     Output::Close(connection, code) => {

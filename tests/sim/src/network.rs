@@ -252,7 +252,7 @@ impl World {
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.at_relay == Some(self.relay.life) && link.down.dead.is_none() {
             link.telling.backlog = link.telling.backlog.saturating_sub(bytes);
-            self.relay_input(relay::Input::Written(id, bytes));
+            self.relay_input(relay::Input::Written(vec![(id, bytes)]));
         }
     }
 

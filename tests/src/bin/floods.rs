@@ -1,6 +1,6 @@
 //! What floods do to others: how long a message takes between two well-behaved users, quiet and during each flood.
 //!
-//! `cargo run --release -p hongyan-tests --bin floods -- [--quick] [--only NAME]`. Figures are lines of JSON on stdout, as the benchmark's.
+//! `cargo run --release -p hongyan-tests --bin floods -- [--quick] [--only NAME]…`. Figures are lines of JSON on stdout, as the benchmark's.
 //! The flood comes from a process of its own (this program with `flood NAME ADDRESS`) that Linux runs when a processor is idle
 //! (`SCHED_IDLE`, by `chrt`): it takes all the time that the processors have left, and none from the relay and the two users.
 //! On one machine a flood of the same priority would only measure itself; one of the lowest (19) still has whoever wakes wait
@@ -47,25 +47,36 @@ fn main() -> ExitCode {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let ["flood", name, address] = args[..] {
+        return flood(name, address);
+    }
     let is_known = |name: &str| Flood::ALL.iter().any(|(_, known, _)| *known == name);
-    let (rounds, only) = match args[..] {
-        [] => (ROUNDS, None),
-        ["--quick"] => (ROUNDS_QUICK, None),
-        ["--only", name] if is_known(name) => (ROUNDS, Some(name)),
-        ["--quick", "--only", name] if is_known(name) => (ROUNDS_QUICK, Some(name)),
-        ["flood", name, address] => return flood(name, address),
-        _ => {
-            let names = Flood::ALL.map(|(_, name, _)| name).join(", ");
-            eprintln!("floods: the options are --quick and then --only NAME; the names are {names}.");
-            return ExitCode::from(2);
-        }
-    };
+    let (mut rounds, mut only, mut rest) = (ROUNDS, Vec::new(), &args[..]);
+    while !rest.is_empty() {
+        rest = match rest {
+            ["--quick", rest @ ..] => {
+                rounds = ROUNDS_QUICK;
+                rest
+            }
+            ["--only", name, rest @ ..] if is_known(name) => {
+                only.push(*name);
+                rest
+            }
+            _ => {
+                let names = Flood::ALL.map(|(_, name, _)| name).join(", ");
+                eprintln!(
+                    "floods: the options are --quick and --only NAME, also several; the names are {names}."
+                );
+                return ExitCode::from(2);
+            }
+        };
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let Ok(runtime) = runtime else {
         eprintln!("floods: the system gives no threads.");
         return ExitCode::FAILURE;
     };
-    runtime.block_on(measure(rounds, only));
+    runtime.block_on(measure(rounds, &only));
     ExitCode::SUCCESS
 }
 
@@ -84,11 +95,12 @@ fn flood(name: &str, address: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn measure(rounds: usize, only: Option<&str>) {
+async fn measure(rounds: usize, only: &[&str]) {
     let start = || tokio::task::block_in_place(|| RelayProcess::start(&SETTINGS));
     let (relay, control) = (start(), start());
     let mut talk = Talk::begin(relay.address()).await;
-    for (_, name, what) in Flood::ALL.into_iter().filter(|(_, name, _)| only.is_none_or(|only| only == *name))
+    for (_, name, what) in
+        Flood::ALL.into_iter().filter(|(_, name, _)| only.is_empty() || only.contains(name))
     {
         talk.rounds(rounds / 10).await;
         let quiet = talk.rounds(rounds).await;

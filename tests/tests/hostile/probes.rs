@@ -162,9 +162,10 @@ pub(crate) async fn all(scene: &mut Scene) -> Vec<String> {
             }
         }
         scene.goes_on().await;
+        // Each time, so that she is not silent for long where all of it takes long.
+        let ping = alice.ask(Verb::Ping(wire::Ping { nonce: 1 })).await;
+        assert!(alice.answer(ping).await.is_ok(), "her device is signed in");
     }
-    let ping = alice.ask(Verb::Ping(wire::Ping { nonce: 1 })).await;
-    assert!(alice.answer(ping).await.is_ok(), "her device is signed in");
     println!("{} verbs, {} probes:", rows.len(), tried.values().sum::<usize>());
     for (fate, count) in tried {
         println!("  {count:3} {fate:?}");

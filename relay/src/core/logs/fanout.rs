@@ -1,5 +1,6 @@
 //! The pushes: a slice of each group's listeners in turn.
 
+use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
@@ -87,42 +88,38 @@ impl<S: Store, V: Verifier> Relay<S, V> {
             let Some(frames) = log.begin(id, group) else { return false };
             log.sending = Some(Sending { frames, after: None });
         }
-        let Some(Sending { frames, mut after }) = log.sending.take() else { return false };
-        loop {
-            if *budget == 0 || self.logs.window.in_flight >= LOG_PUSHES_IN_FLIGHT {
-                if let Some(log) = self.logs.groups.get_mut(id) {
-                    log.sending = Some(Sending { frames, after });
-                }
-                return true;
-            }
-            let Some(log) = self.logs.groups.get(id) else { return false };
-            let from = after.map_or(Unbounded, Excluded);
-            let Some(connection) = log.listeners.range((from, Unbounded)).next().copied() else {
-                return !log.is_idle();
-            };
-            after = Some(connection);
-            *budget -= 1;
-            self.push_to(connection, id, &frames);
+        let Some(Sending { frames, after }) = log.sending.take() else { return false };
+        // The least of what the budget and the window leave: each of them takes one of both at most.
+        let slice = (*budget).min(LOG_PUSHES_IN_FLIGHT.saturating_sub(self.logs.window.in_flight));
+        let from = after.map_or(Unbounded, Excluded);
+        let listeners: Vec<_> = log.listeners.range((from, Unbounded)).take(slice).copied().collect();
+        *budget -= listeners.len();
+        for connection in &listeners {
+            self.push_to(*connection, id, &frames);
         }
+        let Some(log) = self.logs.groups.get_mut(id) else { return false };
+        if listeners.len() == slice {
+            log.sending = Some(Sending { frames, after: listeners.last().copied().or(after) });
+            return true;
+        }
+        !log.is_idle()
     }
 
     fn push_to(&mut self, connection: ConnectionId, id: &ConversationId, frames: &[Bytes]) {
         for frame in frames {
-            if !self.has_room_for_news(connection) {
-                if let Some(session) = self.session_mut(connection)
-                    && !defects::is_on(Defect::LogHintForgotten)
-                {
+            let Some(state) = self.connections.get_mut(&connection) else { return };
+            let Some(session) = &mut state.session else { return };
+            if state.outgoing >= self.config.outgoing_bytes_target {
+                if !defects::is_on(Defect::LogHintForgotten) {
                     session.listening.behind.insert(id.clone());
                 }
                 return;
             }
-            let (number, now) = (self.logs.window.number, self.now.moment);
-            if let Some(session) = self.session_mut(connection)
-                && session.listening.pushed != Some(number)
-            {
-                session.listening.pushed = Some(number);
-                self.logs.window.in_flight += 1;
-                self.logs.window.moved = now;
+            let window = &mut self.logs.window;
+            if session.listening.pushed != Some(window.number) {
+                session.listening.pushed = Some(window.number);
+                window.in_flight += 1;
+                window.moved = self.now.moment;
             }
             self.transmit(connection, frame.clone());
         }
@@ -131,24 +128,17 @@ impl<S: Store, V: Verifier> Relay<S, V> {
     /// The socket took what was on its way to it: there is room for another, and for what it was not told.
     pub(in crate::core) fn log_written(&mut self, connection: ConnectionId) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
-        let is_empty = state.outgoing == 0;
+        let (is_empty, has_room) = (state.outgoing == 0, state.outgoing < self.config.outgoing_bytes_target);
         let Some(session) = state.session.as_mut() else { return };
-        if is_empty {
-            let pushed = session.listening.pushed.take();
-            self.push_taken(pushed);
+        let pushed = if is_empty { session.listening.pushed.take() } else { None };
+        let behind = if has_room { core::mem::take(&mut session.listening.behind) } else { BTreeSet::new() };
+        self.push_taken(pushed);
+        if !behind.is_empty() {
+            self.tell_behind(connection, behind);
         }
-        self.tell_behind(connection);
     }
 
-    fn tell_behind(&mut self, connection: ConnectionId) {
-        if !self.has_room_for_news(connection) {
-            return;
-        }
-        let Some(session) = self.session_mut(connection) else { return };
-        if session.listening.behind.is_empty() {
-            return;
-        }
-        let behind = core::mem::take(&mut session.listening.behind);
+    fn tell_behind(&mut self, connection: ConnectionId, behind: BTreeSet<ConversationId>) {
         if let Err(error) = self.tell_heads(connection, &behind) {
             self.note_fault(&error);
             if let Some(session) = self.session_mut(connection) {
