@@ -16,6 +16,7 @@ use bytes::Bytes;
 use gloo_events::EventListener;
 use hongyan_client::limits::TERM_BITS;
 use hongyan_client::runs::{self, Runs};
+use hongyan_client::tabs::next_term;
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
 use js_sys::{Array, Promise, Uint8Array};
@@ -29,7 +30,7 @@ use web_sys::{
 };
 
 use super::global::{GLOBAL, Global};
-use super::{is_late, within_ms, words};
+use super::{is_late, now, within_ms, words};
 use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Raise it when stores or their keys change their shape.
@@ -62,7 +63,7 @@ const STORES: [&str; 7] = [META, CONVERSATIONS, MESSAGES, OUTBOX, PROFILES, WRIT
 
 /// The one key of the store `meta`.
 const META_KEY: &str = "meta";
-/// Counts those who opened the database to write.
+/// Counts those who opened the database to write, in a new one from the time on.
 const TERM_KEY: &str = "term";
 /// So many of the last writers are barred; one that has not noticed for so long is not there any more.
 const BARRED_MAX: u64 = 64;
@@ -190,7 +191,7 @@ async fn read(database: IdbDatabase, is_ours: bool) -> Result<JsValue, JsValue> 
     let writers = transaction.object_store(WRITERS)?;
     // The transaction stays active in the microtasks that follow an answer.
     let before = whole(&JsFuture::from(answer(&writers.get(&TERM_KEY.into())?)).await?);
-    let term = number(before + 1);
+    let term = number(next_term(before, now().time));
     writers.put_with_key(&term, &TERM_KEY.into())?;
     writers.put_with_key(&term, &number(before))?;
     let outdated = IdbKeyRange::upper_bound(&number(before.saturating_sub(BARRED_MAX)))?;
