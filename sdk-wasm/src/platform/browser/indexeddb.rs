@@ -76,7 +76,7 @@ pub(crate) struct IndexedDbCache {
     database: Rc<IdbDatabase>,
     term: u64,
     /// Of the runs of messages that were written last.
-    version: Rc<Cell<u64>>,
+    version: Cell<u64>,
     _version_change: EventListener,
 }
 
@@ -121,7 +121,7 @@ impl IndexedDbCache {
         let mut restored = restored(&parts);
         // A database that was made anew has none; the core saves these with its first save.
         restored.outbox.extend(carried);
-        let (term, version) = (restored.term, Rc::new(Cell::new(restored.term << TERM_BITS)));
+        let (term, version) = (restored.term, Cell::new(restored.term << TERM_BITS));
         let cache = Self { database, term, version, _version_change: version_change };
         Ok(Opened { cache: Box::new(cache), restored, kept: kept(&parts) })
     }
@@ -255,10 +255,10 @@ impl Cache for IndexedDbCache {
     }
 
     fn save(&self, save: Save, end: SaveEnd) {
-        let (database, version) = (Rc::clone(&self.database), Rc::clone(&self.version));
-        let term = self.term;
+        // At once: the database may be closed right after, and a page that ends has no other turn.
+        let begun = write_all(&self.database, self.term, &self.version, save);
         spawn_local(async move {
-            end(match write_all(&database, term, &version, save).await {
+            end(match through(begun).await {
                 Ok(()) => Saved::Durable,
                 Err(error) if is_barred(&error) => Saved::Superseded,
                 Err(error) => Saved::Failed(words(&error)),
@@ -284,30 +284,46 @@ fn is_barred(error: &JsValue) -> bool {
     error.dyn_ref::<DomException>().is_some_and(|error| error.name() == "ConstraintError")
 }
 
-async fn write_all(
-    database: &IdbDatabase,
-    term: u64,
-    version: &Cell<u64>,
-    save: Save,
-) -> Result<(), JsValue> {
+/// A transaction with all its writes.
+struct Begun {
+    transaction: IdbTransaction,
+    done: Promise,
+    /// Whether all were taken.
+    written: Result<(), JsValue>,
+}
+
+fn write_all(database: &IdbDatabase, term: u64, version: &Cell<u64>, save: Save) -> Result<Begun, JsValue> {
     let transaction =
         database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
     let done = ended(&transaction);
+    let written = be_writer(&transaction, term)
+        .and_then(|()| write_each(&transaction, version, save.writes))
+        .and_then(|()| keep(&transaction, save.number, save.tells));
+    if written.is_ok() {
+        // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
+        // would lose what it had just shown. Engines without it (Safari before 15) do that.
+        let _ = transaction.unchecked_ref::<Commit>().commit();
+    } else {
+        // It may be over already; then its end tells.
+        let _ = transaction.abort();
+    }
+    Ok(Begun { transaction, done, written })
+}
+
+/// Fails in the database where the term is barred.
+fn be_writer(transaction: &IdbTransaction, term: u64) -> Result<(), JsValue> {
     let writers = transaction.object_store(WRITERS)?;
     writers.add_with_key(&JsValue::TRUE, &number(term))?;
     writers.delete(&number(term))?;
-    let written = write_each(&transaction, version, save.writes)
-        .and_then(|()| keep(&transaction, save.number, save.tells));
-    if let Err(error) = written {
-        // It may be over already; then its end tells.
-        let _ = transaction.abort();
-        let _ = JsFuture::from(done).await;
-        return Err(error);
-    }
-    // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
-    // would lose what it had just shown. Engines without it (Safari before 15) do that.
-    let _ = transaction.unchecked_ref::<Commit>().commit();
-    match JsFuture::from(done).await {
+    Ok(())
+}
+
+/// Waits for the end.
+async fn through(begun: Result<Begun, JsValue>) -> Result<(), JsValue> {
+    let Begun { transaction, done, written } = begun?;
+    let ended = JsFuture::from(done).await;
+    written?;
+    match ended {
         Ok(_) => Ok(()),
         Err(event) => Err(transaction.error().map_or(event, JsValue::from)),
     }
