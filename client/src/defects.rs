@@ -103,6 +103,8 @@ defects! {
     LastWordForgotten = "last-word-forgotten";
     /// What a leading tab told of saves that never were on the disk is taken for what the next one told.
     SavesOfAnyTerm = "saves-of-any-term";
+    /// The terms of a new cache begin as those of one that was deleted did.
+    TermsOfDeletedCache = "terms-of-deleted-cache";
 }
 
 #[cfg(feature = "defects")]

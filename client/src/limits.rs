@@ -79,6 +79,11 @@ pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
 /// A leader's saves are counted below this, so that those of later terms are above: enough for ten a second for 19 days, and
 /// numbers stay whole in JavaScript for 2^29 terms.
 pub const TERM_BITS: u32 = 24;
+/// The first term of a new cache is how often this has passed since 1970: later than those of a cache that was deleted, if
+/// tabs took that over less often than once in such a time. (Terms that count on, one for each, can be barred by number.)
+pub const FIRST_TERM_MS: u64 = 10_000;
+/// That term at most, however wrong a clock is; it is reached in 2128.
+pub const FIRST_TERM_MAX: u64 = 500_000_000;
 /// How long what was heard of watched users may be shown after the connection ended; then it is unknown. Longer than a
 /// connection that is made again at once, so that this shows nothing.
 pub const PRESENCE_STALE_MS: u64 = 5_000;
@@ -106,6 +111,8 @@ pub const TYPING_EXPIRES_MAX_MS: u64 = 30_000;
 /// Those who write and are known here, and conversations in which this user writes.
 pub const TYPING_MAX: usize = 64;
 
+// There is room for as many leaders as a cache ever has.
+const _: () = assert!((FIRST_TERM_MAX + 10_000_000) << TERM_BITS < 1 << 53);
 const _: () = assert!(RUN_MESSAGES_MAX.is_power_of_two());
 const _: () = assert!(PROFILES_AT_ONCE_MAX < PROFILES_WAITED_MAX);
 const _: () = assert!(

@@ -208,14 +208,15 @@ impl Client {
     fn apply_message(&mut self, message: wire::Message) {
         let Some(view) = conversations::view(&message) else { return };
         let id = view.conversation.clone();
-        if id.kind() == ConversationKind::Direct && id.peer_of(&self.user).is_none() {
+        let peer = id.peer_of(&self.user);
+        if id.kind() == ConversationKind::Direct && peer.is_none() {
             return;
         }
         if self.conversations.get(&id).is_some_and(|line| line.log.is_some()) {
             return self.log_message(message, Way::Queue);
         }
         let own = view.from == self.user;
-        if let Some(peer) = id.peer_of(&self.user) {
+        if let Some(peer) = peer {
             self.may_be_permitted(Some(&peer));
         }
         self.note_message(&id, &message, own);

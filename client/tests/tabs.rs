@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hongyan_client::limits::{LEADER_ANSWER_MS, REMEMBERED_EVENTS_MAX};
-use hongyan_client::tabs::{Lead, Note, TabId, TabInput, TabOutput, Tabs};
+use hongyan_client::limits::{LEADER_ANSWER_MS, REMEMBERED_EVENTS_MAX, TERM_BITS};
+use hongyan_client::tabs::{Lead, Note, TabId, TabInput, TabOutput, Tabs, next_term};
 use hongyan_client::{Moment, Now};
 use hongyan_protocol::Time;
 use proptest::prelude::*;
@@ -190,7 +190,7 @@ impl Browser {
         if !core::mem::take(&mut tab.opens) {
             return;
         }
-        self.disk.term += 1;
+        self.disk.term = next_term(self.disk.term, Time(self.now));
         tab.core = Some(Core {
             term: self.disk.term,
             under_way: VecDeque::new(),
@@ -340,6 +340,18 @@ impl Browser {
         }
     }
 
+    /// The browser throws the cache away while no tab has it open. Who opens a new one begins with what the queue has.
+    fn delete_cache(&mut self) {
+        if self.tabs.values().all(|tab| tab.core.is_none() && !tab.opens) {
+            self.disk = Disk { position: self.head, ..Disk::default() };
+            for tab in self.tabs.values_mut() {
+                tab.was_outside = true;
+            }
+            // Nobody opened tabs all the time since it was there.
+            self.now += 3_600_000;
+        }
+    }
+
     /// Everything that can happen by itself happens.
     fn settle(&mut self) {
         for _ in 0..2_000 {
@@ -384,6 +396,7 @@ enum Step {
     Close(usize),
     Freeze(usize, bool),
     Thaw(usize),
+    DeleteCache,
     Message(u64),
     Ask(usize),
     Watch(usize),
@@ -407,6 +420,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => tab.clone().prop_map(Step::Close),
         1 => (tab.clone(), any::<bool>()).prop_map(|(tab, reaches)| Step::Freeze(tab, reaches)),
         2 => tab.clone().prop_map(Step::Thaw),
+        1 => Just(Step::DeleteCache),
         6 => (1u64..5).prop_map(Step::Message),
         4 => tab.clone().prop_map(Step::Ask),
         1 => tab.clone().prop_map(Step::Watch),
@@ -444,6 +458,7 @@ impl Browser {
             }
             Step::Freeze(tab, reaches) => self.freeze(self.nth(tab), reaches),
             Step::Thaw(tab) => self.thaw(self.nth(tab)),
+            Step::DeleteCache => self.delete_cache(),
             Step::Message(count) => self.head += count,
             Step::Ask(tab) => self.ask(self.nth(tab)),
             Step::Watch(tab) => self.watch(self.nth(tab)),
@@ -520,13 +535,53 @@ proptest! {
 
     #[test]
     fn each_tab_is_told_each_message_once_in_order_and_each_ask_is_answered_once(steps in steps()) {
-        let mut browser = Browser::default();
-        browser.open_tab();
-        for step in steps {
-            browser.step(step);
-        }
-        browser.come_to_rest();
+        play(steps);
     }
+}
+
+fn play(steps: impl IntoIterator<Item = Step>) {
+    let mut browser = Browser::default();
+    browser.open_tab();
+    for step in steps {
+        browser.step(step);
+    }
+    browser.come_to_rest();
+}
+
+/// Days that once broke something.
+#[test]
+fn what_once_broke_holds() {
+    use Step::{Batch, Crash, Disk, Freeze, Grant, Hear, Message, Open, OpenCache, Settle, Thaw};
+    play([
+        Open,
+        Crash(0, false),
+        Grant,
+        Open,
+        Message(3),
+        OpenCache(2),
+        Batch(0, 1),
+        Freeze(0, false),
+        Open,
+        Hear(4, 2),
+        Settle,
+    ]);
+    play([
+        Grant,
+        OpenCache(0),
+        Open,
+        Message(1),
+        Hear(2, 1),
+        Thaw(0),
+        Batch(2, 1),
+        Open,
+        Open,
+        Hear(1, 1),
+        Disk(4),
+        Thaw(0),
+        Freeze(4, false),
+        Thaw(0),
+    ]);
+    play([Open, Settle, Open, Message(2), Batch(0, 1), Crash(3, true)]);
 }
 
 #[test]
@@ -640,8 +695,8 @@ fn what_the_cache_kept_is_remembered_within_the_bound() {
         missed
     };
     let known = (1..=64).find_map(&mut missed_after).unwrap();
-    assert!(known.last().is_some_and(|(save, _)| *save == 64), "the newest are there");
-    let count: usize = known.iter().map(|(_, events)| events.len() + 1).sum();
+    assert_eq!(known.last(), Some(&Word::Message(64)), "the newest are there");
+    let count = known.len();
     assert!(count > REMEMBERED_EVENTS_MAX / 2 && count <= REMEMBERED_EVENTS_MAX, "{count}");
     assert!(missed_after(1).is_none(), "that is too long ago");
     assert!(missed_after(65).is_none(), "there is no such save");
@@ -698,6 +753,48 @@ fn a_tab_that_was_told_what_never_was_saved_is_told_a_gap() {
             (Some(&Word::Message(6)), 0)
         );
     }
+}
+
+/// A new cache's saves are none that a tab was told of before it was frozen.
+#[test]
+fn a_tab_that_was_frozen_when_its_cache_was_deleted_is_told_a_gap() {
+    for leads_itself in [false, true] {
+        let mut browser = Browser::default();
+        let frozen = browser.open_tab();
+        for head in 1..=2 {
+            browser.head = head;
+            browser.settle();
+        }
+        browser.freeze(frozen, false);
+        browser.delete_cache();
+        let young = browser.open_tab();
+        // As many saves as before, and more.
+        for head in 3..=5 {
+            browser.head = head;
+            browser.settle();
+        }
+        assert_eq!(browser.tabs[&young].told.last(), Some(&Word::Message(5)));
+        if leads_itself {
+            browser.freeze(young, false);
+        }
+        browser.thaw(frozen);
+        browser.settle();
+        assert_eq!(browser.tabs[&frozen].machine.leads(), leads_itself);
+        assert_eq!(browser.tabs[&frozen].gaps, 1);
+        assert_eq!(browser.tabs[&frozen].told, []);
+    }
+}
+
+#[test]
+fn terms_of_a_new_cache_begin_with_the_time() {
+    let in_2026 = 1_790_000_000_000;
+    let first = next_term(0, Time(in_2026));
+    assert_eq!(next_term(first, Time(in_2026 + 86_400_000)), first + 1, "the last 64 are barred by number");
+    assert_eq!(next_term(first, Time(0)), first + 1, "a clock that was set back takes no term back");
+    assert!(next_term(0, Time(in_2026 + 60_000)) > first + 5);
+    // Whatever a clock says, there is a term, and JavaScript has its saves' numbers.
+    assert_eq!(next_term(0, Time(0)), 1);
+    assert!((next_term(0, Time(u64::MAX)) + 1_000_000) << TERM_BITS < 1 << 53);
 }
 
 #[test]

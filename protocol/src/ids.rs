@@ -176,10 +176,14 @@ impl ConversationId {
     #[must_use]
     pub fn users(&self) -> Option<(UserId, UserId)> {
         let (length, rest) = self.0.strip_prefix(DIRECT_MARK)?.split_once('.')?;
+        // A number that `direct` would not write so.
+        if length.starts_with(['0', '+']) {
+            return None;
+        }
         let length: usize = length.parse().ok()?;
         let first = UserId::new(rest.get(..length)?).ok()?;
         let second = UserId::new(rest.get(length..)?.strip_prefix('.')?).ok()?;
-        (Self::direct(&first, &second) == *self).then_some((first, second))
+        (first <= second).then_some((first, second))
     }
 
     /// The other user of a direct conversation (oneself in notes to oneself); `None` when `user` is none of them.

@@ -3,18 +3,20 @@
 use hongyan_client::{Answer, ChatError, Event, Now, Storage, view};
 use hongyan_protocol::wire::{Content, DeviceKind};
 use hongyan_protocol::{Code, ConversationId, ConversationKind, DeviceId, IdError, Key, UserId};
-use js_sys::{Array, JSON, Object, Reflect};
+use js_sys::{Array, JSON, JsString, Object, Reflect};
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::driver::{delete, set};
-use crate::text::to_text;
+use crate::text::write_text;
 use crate::types;
 
 /// Plain objects; whole numbers are numbers (a seq above 2^53 would take longer than the sun lasts).
 pub(crate) fn to_js(value: &impl Serialize) -> JsValue {
-    from_text(&to_text(value).into())
+    let mut text = String::new();
+    write_text(&mut text, value);
+    from_text(&text.into())
 }
 
 /// The plain objects that a text holds.
@@ -44,19 +46,38 @@ pub(crate) fn error_to_js(given: &ChatError) -> JsValue {
 
 /// An event as tabs tell it to each other: its name and its payload, as text.
 pub(crate) fn event(event: &Event, now: Now) -> JsValue {
+    let mut text = String::new();
+    write_event(&mut text, event, now);
+    text.into()
+}
+
+/// Several events. They cross to JavaScript as one text of a line each, since JSON has no line ends of its own: each crossing
+/// costs as much as some lines.
+pub(crate) fn events(events: &[Event], now: Now) -> Vec<JsValue> {
+    let mut text = String::new();
+    for (index, event) in events.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        write_event(&mut text, event, now);
+    }
+    if events.is_empty() { Vec::new() } else { JsString::from(text).split("\n").to_vec() }
+}
+
+fn write_event(text: &mut String, event: &Event, now: Now) {
     match event {
-        Event::Message(one) => told("message", &message(one, None)),
-        Event::Outbox(one, error) => told("outbox", &message(one, error.as_ref())),
-        Event::Conversation(one) => told("conversation", &conversation(one)),
-        Event::State(one) => told("state", &state(one, now)),
-        Event::Gap => told("gap", &types::Gap::default()),
+        Event::Message(one) => told(text, "message", &message(one, None)),
+        Event::Outbox(one, error) => told(text, "outbox", &message(one, error.as_ref())),
+        Event::Conversation(one) => told(text, "conversation", &conversation(one)),
+        Event::State(one) => told(text, "state", &state(one, now)),
+        Event::Gap => told(text, "gap", &types::Gap::default()),
         Event::LogGap { conversation, after, before } => {
             let conversation = Some(conversation.as_str().into());
-            told("gap", &types::Gap { conversation, after: Some(after.0), before: Some(before.0) })
+            told(text, "gap", &types::Gap { conversation, after: Some(after.0), before: Some(before.0) });
         }
         Event::ChangesGap { conversation } => {
             let conversation = Some(conversation.as_str().into());
-            told("gap", &types::Gap { conversation, ..types::Gap::default() })
+            told(text, "gap", &types::Gap { conversation, ..types::Gap::default() });
         }
         Event::Change { kind, by, time, reaction, message: changed } => {
             let kind = match kind {
@@ -67,24 +88,24 @@ pub(crate) fn event(event: &Event, now: Now) -> JsValue {
             };
             let by = by.as_str().into();
             let (reaction, message) = (reaction.clone(), message(changed, None));
-            told("change", &types::Change { kind, by, time: time.0, reaction, message })
+            told(text, "change", &types::Change { kind, by, time: time.0, reaction, message });
         }
-        Event::Group(update) => told("group", &group_update(update)),
-        Event::Presence(one) => told("presence", &presence(one)),
-        Event::Profile(one) => told("profile", &profile(one)),
+        Event::Group(update) => told(text, "group", &group_update(update)),
+        Event::Presence(one) => told(text, "presence", &presence(one)),
+        Event::Profile(one) => told(text, "profile", &profile(one)),
         Event::Typing { conversation, user, typing } => {
             let (conversation, user) = (conversation.as_str().into(), user.as_str().into());
-            told("typing", &types::Typing { conversation, user, typing: *typing })
+            told(text, "typing", &types::Typing { conversation, user, typing: *typing });
         }
     }
 }
 
-fn told(name: &str, payload: &impl Serialize) -> JsValue {
-    pair(name, &to_text(payload))
-}
-
-fn pair(name: &str, payload: &str) -> JsValue {
-    ["[\"", name, "\",", payload, "]"].concat().into()
+fn told(text: &mut String, name: &str, payload: &impl Serialize) {
+    text.push_str("[\"");
+    text.push_str(name);
+    text.push_str("\",");
+    write_text(text, payload);
+    text.push(']');
 }
 
 pub(crate) fn answer(answer: Answer) -> JsValue {

@@ -9,7 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use crate::convert::number_to_js as number;
 
 /// The version of these shapes, and of what the tabs expect of each other.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// What was heard on the channel.
 pub(crate) enum Heard {
@@ -35,8 +35,7 @@ pub(crate) fn to_js(note: Note<JsValue>) -> JsValue {
         Note::Lead { to, lead } => {
             let Lead { term, saves: durable, snapshot, since, missed } = lead;
             let to = optional(to.map(|tab| tab.0));
-            let one = |(save, events)| list([number(save), list(events)]);
-            let missed = missed.map_or(JsValue::UNDEFINED, |missed| list(missed.into_iter().map(one)));
+            let missed = missed.map_or(JsValue::UNDEFINED, list);
             ("lead", vec![to, number(term), number(durable), snapshot, optional(since), missed])
         }
         Note::Durable { term, after, save, events } => {
@@ -79,7 +78,7 @@ pub(crate) fn from_js(data: &JsValue) -> Option<Heard> {
                 saves: number(2)?,
                 snapshot: at(3),
                 since: number(4),
-                missed: read_saves(&at(5)),
+                missed: read_list(&at(5)),
             },
         },
         "durable" => Note::Durable {
@@ -113,12 +112,4 @@ fn whole(value: &JsValue) -> Option<u64> {
 
 fn read_list(value: &JsValue) -> Option<Vec<JsValue>> {
     value.dyn_ref::<Array>().map(|list| list.iter().collect())
-}
-
-fn read_saves(value: &JsValue) -> Option<Vec<(u64, Vec<JsValue>)>> {
-    let one = |entry: JsValue| {
-        let entry: &Array = entry.dyn_ref()?;
-        Some((whole(&entry.get(0))?, read_list(&entry.get(1))?))
-    };
-    value.dyn_ref::<Array>()?.iter().map(one).collect()
 }

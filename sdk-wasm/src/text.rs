@@ -11,13 +11,11 @@ use serde::ser::{self, Impossible, SerializeSeq, SerializeStruct, Serializer};
 /// A newtype of this name holds JSON, and stands as it is.
 const JSON: &str = "JSON";
 
-/// The JSON of a value.
-pub(crate) fn to_text(value: &impl Serialize) -> String {
-    let mut text = String::new();
+/// Adds the JSON of a value.
+pub(crate) fn write_text(text: &mut String, value: &impl Serialize) {
     // Fails for what `types` do not have.
-    let done = value.serialize(Writer { text: &mut text, raw: false });
+    let done = value.serialize(Writer { text, raw: false });
     debug_assert!(done.is_ok());
-    text
 }
 
 struct Writer<'a> {

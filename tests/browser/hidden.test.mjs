@@ -133,6 +133,41 @@ scenario('a frozen page that was told what never reached the disk is told a gap 
   for (const page of [first, second]) assert.equal((await page.events('gap')).length, 1)
 })
 
+scenario('a frozen page whose cache was deleted is told a gap when it is back', async (scene) => {
+  const { front, browser } = await world(scene)
+  const bob = await SdkPage.open(scene, 'bob', front.origin)
+  const { tab, page: first } = await browser.openSdk('alice', front.origin)
+  await send(bob, 'alice', texts(1, 5))
+  await until('the first five came', async () => (await told(first)).length === 5)
+  const second = new SdkPage(await browser.openTab('about:blank'), 'alice')
+  await second.load(front.origin)
+  await tab.send('Page.setWebLifecycleState', { state: 'frozen' })
+  await second.page.evaluate(async () => {
+    const name = (await indexedDB.databases()).map((one) => one.name ?? '').find((one) => one.startsWith('hongyan:'))
+    await new Promise((resolve, reject) => {
+      const deleting = indexedDB.deleteDatabase(name ?? '')
+      deleting.onsuccess = resolve
+      deleting.onerror = reject
+    })
+    // It is not deleted in the moment in which it is made.
+    const now = Date.now
+    Date.now = () => now() + 60_000
+  })
+  await second.connect()
+  await second.online()
+  // More saves than the frozen page was told of.
+  for (let n = 6; n <= 14; n++) {
+    await send(bob, 'alice', texts(n, n))
+    await until('it came', async () => (await told(second)).at(-1) === `m${n}`, { seen: () => told(second) })
+  }
+  await tab.send('Page.setWebLifecycleState', { state: 'active' })
+  await until('it is told a gap', async () => (await first.events('gap')).length === 1, { seen: () => told(first) })
+  await send(bob, 'alice', ['m15'])
+  for (const page of [first, second]) await until('the last one came', async () => (await told(page)).at(-1) === 'm15', { seen: () => told(page) })
+  assert.deepEqual(await told(first), [...texts(1, 5), 'm15'])
+  assert.deepEqual([(await first.state()).leader, (await second.state()).leader], [false, true])
+})
+
 for (const others of [0, 1]) {
   scenario(`a page out of the back/forward cache goes on where it was, beside ${others} others`, async (scene) => {
     const { front, browser } = await world(scene)

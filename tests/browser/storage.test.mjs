@@ -285,7 +285,6 @@ scenario('a send in the moment of a reload survives it', async (scene) => {
   const alice = await SdkPage.open(scene, 'hasty', front.origin)
   await alice.online()
   for (let round = 1; round <= 5; round++) {
-    // A save that is under way is waited for by the next one, so here none is.
     await until('the cache is at rest', async () => {
       const cache = await alice.cache()
       return cache !== undefined && cache.epoch !== '' && cache.outbox.length === 0 && cache.messages.length === round - 1
@@ -303,4 +302,29 @@ scenario('a send in the moment of a reload survives it', async (scene) => {
     await alice.online()
     await until(`round ${round} is in the log`, () => alice.page.evaluate(async (round) => (await window.chat.history(await window.chat.direct('bob'))).filter((message) => message.seq > 0).length === round, round), { within: 5_000 })
   }
+})
+
+scenario('what a page has not saved when it ends is saved', async (scene) => {
+  scene.expect(...UNREACHABLE)
+  const relay = await Relay.start(scene)
+  const front = await Front.open(scene, () => relay.port)
+  const alice = await SdkPage.open(scene, 'hastier', front.origin)
+  await alice.online()
+  await relay.kill()
+  // All in one turn of the page: the first save is under way, and what was written since waits for its end. The page itself
+  // stays, so the browser drops nothing.
+  const conversation = await alice.page.evaluate(async () => {
+    const id = await window.chat.direct('bob')
+    for (const text of ['a', 'b', 'c']) void window.chat.send(id, { text }).catch(() => undefined)
+    dispatchEvent(new PageTransitionEvent('pagehide'))
+    return id
+  })
+  await until('all three are in the outbox', async () => (await alice.cache())?.outbox.length === 3, { seen: () => alice.cache() })
+  await relay.start()
+  await alice.load(front.origin)
+  await alice.connect()
+  await alice.online()
+  const log = () => alice.page.evaluate(async (id) => (await window.chat.history(id)).filter(({ seq }) => seq > 0).map(({ body }) => body.text), conversation)
+  await until('they are sent', async () => (await log()).length === 3, { seen: log })
+  assert.deepEqual(await log(), ['a', 'b', 'c'])
 })

@@ -14,6 +14,9 @@ import { TabGroup } from './harness/tabs.mjs'
 import { post, texts, told } from './harness/traffic.mjs'
 import { until } from './harness/wait.mjs'
 
+/** The version of the channel that tabs of this version speak on. */
+const VERSION = 5
+
 const ground = new Scene()
 /** @type {Relay} */
 let relay
@@ -175,11 +178,11 @@ scenario('a tab with an older version makes way for a newer one, and says so', a
   const name = await leader.page.evaluate(async () => (await indexedDB.databases())[0]?.name ?? '')
   // A tab of a later version speaks on the same channel.
   const newer = await SdkPage.open(scene, 'dated', front.origin, { profile: group.profile, connect: false, device: ' of tomorrow' })
-  await newer.page.evaluate((name) => {
+  await newer.page.evaluate(({ name, version }) => {
     const channel = new BroadcastChannel(name)
-    channel.postMessage([5, 'something of tomorrow'])
+    channel.postMessage([version, 'something of tomorrow'])
     window.kept.lock = navigator.locks.request(name, () => new Promise(() => {}))
-  }, name)
+  }, { name, version: VERSION + 1 })
   for (const tab of group.tabs) {
     const state = await until('it stops', async () => {
       const state = await tab.state()
@@ -203,7 +206,7 @@ scenario('an older version that is heard is told to make way', async (scene) => 
     channel.postMessage([0, 'hello'])
     return heard
   })
-  assert.equal(answer, 4, 'it learns the newer version')
+  assert.equal(answer, VERSION, 'it learns the newer version')
   assert.equal((await alice.state()).status, 'online')
 })
 

@@ -7,18 +7,18 @@ use crate::tabs::Note;
 
 impl<P: Clone> Tabs<P> {
     /// What was told after this save; `None` when that is not known, or the save was never on the disk.
-    pub(super) fn told_after(&self, save: u64) -> Option<Vec<(u64, Vec<P>)>> {
+    pub(super) fn told_after(&self, save: u64) -> Option<Vec<P>> {
         if save == self.told {
             return Some(Vec::new());
         }
         let is_there = self.remembered.iter().any(|(remembered, _)| *remembered == save)
             || defects::is_on(Defect::SavesOfAnyTerm);
         let after = self.remembered.iter().filter(|(remembered, _)| *remembered > save);
-        is_there.then(|| after.cloned().collect())
+        is_there.then(|| after.flat_map(|(_, events)| events).cloned().collect())
     }
 
     /// Everything up to this save is durable: what this tab missed of it is told.
-    pub(super) fn catch_up(&mut self, saves: u64, missed: Option<Vec<(u64, Vec<P>)>>) {
+    pub(super) fn catch_up(&mut self, saves: u64, missed: Option<Vec<P>>) {
         let is_fresh = core::mem::take(&mut self.fresh);
         self.told = saves;
         match missed {
@@ -27,7 +27,7 @@ impl<P: Clone> Tabs<P> {
             None => self.output(TabOutput::Gap),
             Some(_) if defects::is_on(Defect::LastWordForgotten) => {}
             Some(missed) => {
-                for event in missed.into_iter().flat_map(|(_, events)| events) {
+                for event in missed {
                     self.output(TabOutput::Tell(event));
                 }
             }

@@ -14,7 +14,8 @@
 //! - So does a tab that was away (frozen, or in the back/forward cache). When what is kept does not have the save that
 //!   it was told last, its application is told of a gap: that save is too long ago, or it never was on the disk. For
 //!   when the disk fails a leader goes on in memory, and the next one from what the disk has.
-//! - So a save's number names it for ever: its upper part is the term of its leader, and no two terms have one in common.
+//! - So a save's number names it for ever: its upper part is the term of its leader, and no two terms have one in common;
+//!   those of a cache that was deleted, and of the next one, neither ([`next_term`]).
 //!
 //! What the application asks is kept until it is answered and asked again of each new leader. Sends carry their key
 //! from the start, so asking twice sends once.
@@ -30,9 +31,11 @@ use std::collections::VecDeque;
 
 pub use note::{Lead, Note, TabId};
 
+use hongyan_protocol::Time;
+
 use crate::defects::{self, Defect};
 use crate::io::{Moment, Now};
-use crate::limits::{LEADER_ANSWER_MS, TERM_BITS};
+use crate::limits::{FIRST_TERM_MAX, FIRST_TERM_MS, LEADER_ANSWER_MS, TERM_BITS};
 use crate::sorted::SortedMap;
 
 /// One thing that happened to this tab.
@@ -122,6 +125,14 @@ pub enum TabOutput<P> {
     Await(TabId),
     /// Somebody looks at the device, or nobody does: for the core.
     Seen(bool),
+}
+
+/// The term of who takes a cache over: `before` is that of who did last, 0 when the cache is new. Those of a new one begin
+/// with the time, so they are later than those of one that was deleted, of whose saves a frozen tab may have been told.
+#[must_use]
+pub fn next_term(before: u64, now: Time) -> u64 {
+    let begins = before == 0 && !defects::is_on(Defect::TermsOfDeletedCache);
+    if begins { (now.0 / FIRST_TERM_MS).clamp(1, FIRST_TERM_MAX) } else { before + 1 }
 }
 
 /// What a tab is to the others.

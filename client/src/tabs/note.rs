@@ -100,7 +100,7 @@ pub struct Lead<P> {
     /// After which save `missed` begins: the one that was given in [`Note::Join`].
     pub since: Option<u64>,
     /// What was told after that save; `None`: it is not known, or that save was never on the disk.
-    pub missed: Option<Vec<(u64, Vec<P>)>>,
+    pub missed: Option<Vec<P>>,
 }
 
 impl<P> Note<P> {

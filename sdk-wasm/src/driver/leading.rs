@@ -98,8 +98,7 @@ impl Driver {
         for output in outputs {
             let output = match output {
                 Output::Prepare(events) => {
-                    let now = now();
-                    tells = events.iter().map(|event| convert::event(event, now)).collect();
+                    tells = convert::events(&events, now());
                     self.tab_input(TabInput::Prepare(tells.clone()));
                     continue;
                 }

@@ -62,6 +62,8 @@ pub(crate) struct Cache {
     pub(crate) from: (String, u64),
     /// What saves told, where tabs share the cache.
     pub(crate) log: TabLog,
+    /// Of who took it over last.
+    pub(crate) term: u64,
 }
 
 impl Cache {
@@ -80,6 +82,7 @@ impl Cache {
                     *self = Self {
                         from: self.from.clone(),
                         log: std::mem::take(&mut self.log),
+                        term: self.term,
                         ..Self::default()
                     };
                 }
@@ -123,7 +126,7 @@ impl Cache {
             conversations: self.conversations.values().cloned().collect(),
             outbox: self.outbox.iter().map(|(order, record)| (*order, record.clone())).collect(),
             profiles: self.profiles.values().cloned().collect(),
-            term: 0,
+            term: self.term,
         }
     }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hongyan_client as client;
-use hongyan_client::tabs::TabInput;
+use hongyan_client::tabs::{TabInput, next_term};
 use hongyan_client::view::SessionStatus;
 use hongyan_client::{
-    Answer, ChatError, Client, Command, Config, Event, Generation, HostEvent, RequestId, Restored, Storage,
-    Ticket, Write,
+    Answer, ChatError, Client, Command, Config, Event, Generation, HostEvent, RequestId, Storage, Ticket,
+    Write,
 };
 use hongyan_protocol::wire::DeviceKind;
 use hongyan_protocol::{Code, ConversationId, Time, UserId};
@@ -152,6 +152,8 @@ pub(crate) struct Device {
     pub(crate) throttled_until: u64,
     /// The process ends after so many outputs of the next input.
     pub(crate) crash_after: Option<u64>,
+    /// How long its caches were unused before they were thrown away: of this no time passes in the world.
+    pub(crate) unused_ms: u64,
     /// The next transaction fails.
     pub(crate) save_fails: bool,
     pub(crate) provider_fails: u32,
@@ -192,6 +194,7 @@ impl Device {
             told: Told::default(),
             throttled_until: 0,
             crash_after: None,
+            unused_ms: 0,
             save_fails: false,
             provider_fails: 0,
             texts: 0,
@@ -249,8 +252,19 @@ impl World {
         if self.devices[index].browser.is_some() {
             self.tabs_start(index);
         } else {
+            self.takes_cache(index);
             self.core_starts(index);
         }
+    }
+
+    /// Somebody takes the cache over, and has the next term of it.
+    pub(crate) fn takes_cache(&mut self, index: usize) -> u64 {
+        if self.devices[index].client.is_none() {
+            let time = Time(BEGIN_MS + self.now + self.devices[index].unused_ms);
+            let disk = &mut self.devices[index].disk;
+            disk.term = next_term(disk.term, time);
+        }
+        self.devices[index].disk.term
     }
 
     pub(crate) fn core_starts(&mut self, index: usize) {
@@ -272,7 +286,7 @@ impl World {
             storage: Storage::IndexedDb,
             seed,
         }));
-        let restored = Restored { term: device.life.into(), ..device.disk.restored() };
+        let restored = device.disk.restored();
         self.watch_start(index);
         self.app_begins(index);
         self.note(|| format!("device {index} starts"));

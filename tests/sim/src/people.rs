@@ -385,11 +385,15 @@ impl World {
         }
     }
 
-    /// The platform throws the cache away while the page is closed.
+    /// The platform throws the cache away while pages are closed, or frozen.
     fn wipe(&mut self, index: usize) {
-        self.device_ends(index, true);
+        match self.devices[index].browser {
+            Some(_) => self.tabs_sleep(index),
+            None => self.device_ends(index, true),
+        }
         let device = &mut self.devices[index];
         device.disk = crate::cache::Cache::default();
+        device.unused_ms += 3_600_000;
         (device.was_stale, device.goes_back) = (true, true);
         self.mattered(Fault::CacheWiped);
         self.watch_end(index);

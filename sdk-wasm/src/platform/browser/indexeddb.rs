@@ -16,6 +16,7 @@ use bytes::Bytes;
 use gloo_events::EventListener;
 use hongyan_client::limits::TERM_BITS;
 use hongyan_client::runs::{self, Runs};
+use hongyan_client::tabs::next_term;
 use hongyan_client::{Input, Restored, Storage, Ticket, Write};
 use hongyan_protocol::{ConversationId, Seq};
 use js_sys::{Array, Promise, Uint8Array};
@@ -29,7 +30,7 @@ use web_sys::{
 };
 
 use super::global::{GLOBAL, Global};
-use super::{is_late, within_ms, words};
+use super::{is_late, now, within_ms, words};
 use crate::platform::{Cache, Opened, Save, SaveEnd, Saved, Sink};
 
 /// Raise it when stores or their keys change their shape.
@@ -62,7 +63,7 @@ const STORES: [&str; 7] = [META, CONVERSATIONS, MESSAGES, OUTBOX, PROFILES, WRIT
 
 /// The one key of the store `meta`.
 const META_KEY: &str = "meta";
-/// Counts those who opened the database to write.
+/// Counts those who opened the database to write, in a new one from the time on.
 const TERM_KEY: &str = "term";
 /// So many of the last writers are barred; one that has not noticed for so long is not there any more.
 const BARRED_MAX: u64 = 64;
@@ -75,7 +76,7 @@ pub(crate) struct IndexedDbCache {
     database: Rc<IdbDatabase>,
     term: u64,
     /// Of the runs of messages that were written last.
-    version: Rc<Cell<u64>>,
+    version: Cell<u64>,
     _version_change: EventListener,
 }
 
@@ -120,7 +121,7 @@ impl IndexedDbCache {
         let mut restored = restored(&parts);
         // A database that was made anew has none; the core saves these with its first save.
         restored.outbox.extend(carried);
-        let (term, version) = (restored.term, Rc::new(Cell::new(restored.term << TERM_BITS)));
+        let (term, version) = (restored.term, Cell::new(restored.term << TERM_BITS));
         let cache = Self { database, term, version, _version_change: version_change };
         Ok(Opened { cache: Box::new(cache), restored, kept: kept(&parts) })
     }
@@ -190,7 +191,7 @@ async fn read(database: IdbDatabase, is_ours: bool) -> Result<JsValue, JsValue> 
     let writers = transaction.object_store(WRITERS)?;
     // The transaction stays active in the microtasks that follow an answer.
     let before = whole(&JsFuture::from(answer(&writers.get(&TERM_KEY.into())?)).await?);
-    let term = number(before + 1);
+    let term = number(next_term(before, now().time));
     writers.put_with_key(&term, &TERM_KEY.into())?;
     writers.put_with_key(&term, &number(before))?;
     let outdated = IdbKeyRange::upper_bound(&number(before.saturating_sub(BARRED_MAX)))?;
@@ -254,10 +255,10 @@ impl Cache for IndexedDbCache {
     }
 
     fn save(&self, save: Save, end: SaveEnd) {
-        let (database, version) = (Rc::clone(&self.database), Rc::clone(&self.version));
-        let term = self.term;
+        // At once: the database may be closed right after, and a page that ends has no other turn.
+        let begun = write_all(&self.database, self.term, &self.version, save);
         spawn_local(async move {
-            end(match write_all(&database, term, &version, save).await {
+            end(match through(begun).await {
                 Ok(()) => Saved::Durable,
                 Err(error) if is_barred(&error) => Saved::Superseded,
                 Err(error) => Saved::Failed(words(&error)),
@@ -283,30 +284,46 @@ fn is_barred(error: &JsValue) -> bool {
     error.dyn_ref::<DomException>().is_some_and(|error| error.name() == "ConstraintError")
 }
 
-async fn write_all(
-    database: &IdbDatabase,
-    term: u64,
-    version: &Cell<u64>,
-    save: Save,
-) -> Result<(), JsValue> {
+/// A transaction with all its writes.
+struct Begun {
+    transaction: IdbTransaction,
+    done: Promise,
+    /// Whether all were taken.
+    written: Result<(), JsValue>,
+}
+
+fn write_all(database: &IdbDatabase, term: u64, version: &Cell<u64>, save: Save) -> Result<Begun, JsValue> {
     let transaction =
         database.transaction_with_str_sequence_and_mode(&store_names(), IdbTransactionMode::Readwrite)?;
     let done = ended(&transaction);
+    let written = be_writer(&transaction, term)
+        .and_then(|()| write_each(&transaction, version, save.writes))
+        .and_then(|()| keep(&transaction, save.number, save.tells));
+    if written.is_ok() {
+        // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
+        // would lose what it had just shown. Engines without it (Safari before 15) do that.
+        let _ = transaction.unchecked_ref::<Commit>().commit();
+    } else {
+        // It may be over already; then its end tells.
+        let _ = transaction.abort();
+    }
+    Ok(Begun { transaction, done, written })
+}
+
+/// Fails in the database where the term is barred.
+fn be_writer(transaction: &IdbTransaction, term: u64) -> Result<(), JsValue> {
     let writers = transaction.object_store(WRITERS)?;
     writers.add_with_key(&JsValue::TRUE, &number(term))?;
     writers.delete(&number(term))?;
-    let written = write_each(&transaction, version, save.writes)
-        .and_then(|()| keep(&transaction, save.number, save.tells));
-    if let Err(error) = written {
-        // It may be over already; then its end tells.
-        let _ = transaction.abort();
-        let _ = JsFuture::from(done).await;
-        return Err(error);
-    }
-    // Without it the page itself would commit when all puts have answered, and a page that is reloaded in between
-    // would lose what it had just shown. Engines without it (Safari before 15) do that.
-    let _ = transaction.unchecked_ref::<Commit>().commit();
-    match JsFuture::from(done).await {
+    Ok(())
+}
+
+/// Waits for the end.
+async fn through(begun: Result<Begun, JsValue>) -> Result<(), JsValue> {
+    let Begun { transaction, done, written } = begun?;
+    let ended = JsFuture::from(done).await;
+    written?;
+    match ended {
         Ok(_) => Ok(()),
         Err(event) => Err(transaction.error().map_or(event, JsValue::from)),
     }

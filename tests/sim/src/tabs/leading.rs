@@ -37,7 +37,7 @@ impl World {
         let now = self.now;
         let browser = self.browser(index);
         (browser.leader, browser.led_since) = (Some(id), now);
-        let term = u64::from(self.devices[index].life) + 1;
+        let term = self.takes_cache(index);
         let kept = self.devices[index].disk.log.kept();
         self.note(|| format!("device {index}: tab {id} leads"));
         self.tab_input(index, id, TabInput::Opened { term, kept });
@@ -223,7 +223,7 @@ impl World {
         let waits: Vec<String> = browser.tabs.values().flat_map(|tab| tab.asked.values()).cloned().collect();
         let unsure: Vec<bool> =
             waits.iter().map(|text| self.watch.sends.get(text).is_some_and(|it| it.unsure)).collect();
-        let term = self.devices[index].life.into();
+        let term = self.devices[index].disk.term;
         if let Some(log) = self.devices[index].memory.as_ref().map(|memory| memory.log.clone()) {
             self.note(|| format!("device {index}: what its cache held in memory is gone"));
             self.browser(index).gone.push((term, log));

@@ -101,6 +101,18 @@ impl World {
         self.schedule(until, Happening::Tab(index, tab, TabHappening::Thaws));
     }
 
+    /// No page has the cache open: each is closed, or frozen for a while.
+    pub(crate) fn tabs_sleep(&mut self, index: usize) {
+        for tab in self.browser(index).awake() {
+            if self.chance.percent(50) && self.may(Fault::TabFrozen) {
+                let back = self.now + self.chance.between(FALLS_MS, 20_000);
+                self.tab_freezes(index, tab, back);
+            } else {
+                self.tab_dies(index, tab, true);
+            }
+        }
+    }
+
     /// Where no tab is left, somebody opens one sooner or later.
     fn tabs_return(&mut self, index: usize) {
         if self.browser(index).tabs.is_empty() {
@@ -110,7 +122,7 @@ impl World {
 
     /// Somebody opens the browser, with a few pages.
     pub(crate) fn tabs_start(&mut self, index: usize) {
-        if !self.browser(index).tabs.is_empty() {
+        if !self.browser(index).awake().is_empty() {
             return;
         }
         for _ in 0..self.chance.between(1, 3) {
