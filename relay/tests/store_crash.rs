@@ -17,7 +17,7 @@ use hongyan_relay::store::{Batch, Order, Store, Table};
 const FOLDER: &str = "HONGYAN_TEST_CRASH_FOLDER";
 const TABLES: [Table; 4] = [Table::Messages, Table::Queue, Table::Keys, Table::Memberships];
 
-/// What batch `n` writes to each table; large at times, so that memtables rotate and blobs are made.
+/// What batch `n` writes to each table; large at times.
 fn value(n: u64) -> Vec<u8> {
     let size = match n % 50 {
         0 => 200_000,
@@ -77,6 +77,10 @@ fn writer() {
     loop {
         n += 1;
         store.commit(&batch(n)).unwrap();
+        // So that kills meet the writing of tables, and journals that are written over.
+        if n.is_multiple_of(25) {
+            store.flush().unwrap();
+        }
         writeln!(out, "done {n}").unwrap();
         out.flush().unwrap();
     }

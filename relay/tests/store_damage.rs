@@ -32,7 +32,7 @@ fn folder() -> tempfile::TempDir {
 fn commit(store: &DiskStore, rows: &mut Rows, n: u64, chance: &mut Chance) {
     let mut batch = Batch::default();
     for table in Table::ALL {
-        // Short ones, ones that the journal compresses, and ones that lie beside the tree.
+        // Short ones, and ones that are longer than a block.
         let bytes = match n % 8 {
             0 if table == Table::Messages => 9_000,
             1 => 4_200,
@@ -48,7 +48,7 @@ fn commit(store: &DiskStore, rows: &mut Rows, n: u64, chance: &mut Chance) {
     store.commit(&batch).unwrap();
 }
 
-/// A store with tables, blobs and a journal, not longer than what was written to it; and all that it must give.
+/// A store with tables and a journal, not longer than what was written to it; and all that it must give.
 fn make(folder: &Path) -> Rows {
     make_with_flushes(folder, &[20])
 }
@@ -339,6 +339,21 @@ fn when_a_table_cannot_be_written_nothing_more_is_committed_and_nothing_is_lost(
     drop(store);
     fs::rename(&aside, &tables).unwrap();
     assert_eq!(open(folder.path(), &rows), Outcome::Right);
+}
+
+#[test]
+fn who_commits_is_told_that_tables_cannot_be_written() {
+    let folder = folder();
+    let store = DiskStore::open(folder.path()).unwrap();
+    fs::rename(folder.path().join("store/tree/tables"), folder.path().join("aside")).unwrap();
+    // More than is kept in memory: who commits waits for room, and then hears that there will be none.
+    let refused = (0..100u64).find_map(|n| {
+        let mut batch = Batch::default();
+        batch.put(Table::Messages, n.to_be_bytes().to_vec(), vec![7; 1024 * 1024]);
+        store.commit(&batch).err()
+    });
+    let Some(StoreError::Engine(sentence)) = refused else { panic!("{refused:?}") };
+    assert!(sentence.contains("is the disk full?"), "{sentence}");
 }
 
 /// The sentence with which a store refuses, after `damage` to its journal.

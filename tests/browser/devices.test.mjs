@@ -65,6 +65,8 @@ scenario('a second device catches up from the start, then follows live, both way
   await sendAll(laptop, conversation, ['g'])
   for (const device of [phone, laptop]) {
     await until('all three came', async () => (await lineOf(device, conversation))?.lastSeq === 23)
+    // The line shows at once what came; it is told when it is saved.
+    await until('all three are told', async () => (await device.events('message')).length >= 23)
     const messages = await device.events('message')
     assertWhole(messages, 23, 'the events')
     assert.deepEqual(messages.slice(20).map(({ from, body, status }) => [from, body.text, status]), [['bob', 'e', 'sent'], ['alice', 'f', 'sent'], ['alice', 'g', 'sent']])

@@ -18,7 +18,7 @@
 //! what a start has to go through is small, and a relay that stops in peace leaves nothing of it.
 //!
 //! What was acknowledged and is not there, or not as it was written, is noticed at the start (the journal, the list of
-//! the tables) or when it is read (a block or a blob has its checksum), and is never passed over.
+//! the tables) or when it is read (a block has its checksum), and is never passed over.
 //!
 //! What stays open: damage of the last commits that follows on a power cut, and only of those of which the `tail` was
 //! not on disk yet, can't be told from an unfinished write.
@@ -30,7 +30,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -48,8 +47,6 @@ const FLUSH_BYTES: usize = 8 * 1024 * 1024;
 const UNFLUSHED_BYTES_MAX: usize = 8 * FLUSH_BYTES;
 /// Flushes that are not merged yet at which the next one waits: each is looked through by every read.
 const UNMERGED_MAX: usize = 24;
-/// Between two looks whether enough of them were merged.
-const MERGE_PACE: Duration = Duration::from_millis(20);
 
 /// A store in a folder. Clones are handles of the same store; the folder is free again when the last is dropped.
 #[derive(Clone)]
@@ -58,7 +55,7 @@ pub struct DiskStore(Arc<Inner>);
 struct Inner {
     // Dropped in this order: the folder is unlocked when the threads have ended.
     flusher: Worker,
-    _merger: Worker,
+    merger: Worker,
     shared: Arc<Shared>,
     _lock: File,
 }
@@ -71,6 +68,8 @@ struct Shared {
     flushed: Condvar,
     /// Held by who flushes.
     flushing: Mutex<()>,
+    /// Held by who merges.
+    merging: Mutex<()>,
     ending: AtomicBool,
 }
 
@@ -78,7 +77,7 @@ struct Shared {
 struct Writer {
     journal: Journal,
     tail: Tail,
-    /// Bytes of commits since the last flush began.
+    /// Bytes of commits that are in no table yet.
     bytes: usize,
     /// Why nothing is written any more.
     failed: Option<String>,
@@ -191,6 +190,7 @@ impl DiskStore {
             writer: Mutex::new(Writer { journal, tail, bytes, failed: None }),
             flushed: Condvar::new(),
             flushing: Mutex::default(),
+            merging: Mutex::default(),
             ending: AtomicBool::new(false),
         });
         let no_thread = |error: io::Error| failed("starting a thread for what is", &error);
@@ -198,8 +198,6 @@ impl DiskStore {
         let merger = Worker::start("merge", move || merging.merge()).map_err(no_thread)?;
         let (flushing, merge) = (Arc::clone(&shared), merger.waker());
         let flusher = Worker::start("flush", move || {
-            // A flush may wait for what is merged.
-            Worker::wake(merge.as_ref());
             if flushing.is_flush_due() {
                 // Nothing is lost that is in the journal, and who commits is told.
                 let _ = flushing.flush();
@@ -208,7 +206,7 @@ impl DiskStore {
         })
         .map_err(no_thread)?;
         Worker::wake(flusher.due.as_ref());
-        Ok(Self(Arc::new(Inner { flusher, _merger: merger, shared, _lock: lock })))
+        Ok(Self(Arc::new(Inner { flusher, merger, shared, _lock: lock })))
     }
 
     /// Writes what is only in the journal to the tables, so that the next start has nothing to replay.
@@ -216,7 +214,9 @@ impl DiskStore {
     /// # Errors
     /// [`StoreError`] when the disk fails; what was committed stays in the journal then.
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.0.shared.flush()
+        self.0.shared.flush()?;
+        Worker::wake(self.0.merger.due.as_ref());
+        Ok(())
     }
 }
 
@@ -243,10 +243,13 @@ impl Store for DiskStore {
         let shared = &*self.0.shared;
         let mut writer = shared.writer_with_room()?;
         let number = writer.tail.commit + 1;
-        let commit = match writer.journal.write(number, batch) {
-            Ok(commit) => commit,
-            Err(error) => return Err(writer.fail(format!("writing the journal failed: {error}"))),
-        };
+        let commit = writer
+            .journal
+            .prepare(number, batch)
+            .map_err(|error| StoreError::Engine(format!("a commit can't be written: {error}")))?;
+        if let Err(error) = writer.journal.write(&commit) {
+            return Err(writer.fail(format!("writing the journal failed: {error}")));
+        }
         if let Err(error) = shared.tree.apply(&commit) {
             let _ = writer.fail("a commit could not be applied".into());
             return Err(error);
@@ -296,8 +299,8 @@ impl Shared {
     }
 
     fn is_flush_due(&self) -> bool {
-        while self.tree.unmerged() >= UNMERGED_MAX && !self.is_ending() && self.writer().failed.is_none() {
-            thread::sleep(MERGE_PACE);
+        if self.tree.unmerged() >= UNMERGED_MAX {
+            self.merge();
         }
         self.writer().bytes >= FLUSH_BYTES && !self.is_ending()
     }
@@ -311,7 +314,7 @@ impl Shared {
     }
 
     fn write_table(&self) -> Result<(), StoreError> {
-        let written = {
+        let (written, bytes) = {
             // Nothing is committed meanwhile: the file and what is sealed end with the same commit.
             let mut writer = self.writer();
             writer.is_sound()?;
@@ -322,17 +325,22 @@ impl Shared {
                 .journal
                 .turn()
                 .map_err(|error| writer.fail(format!("making a journal failed: {error}")))?;
-            self.tree.seal()?;
-            writer.bytes = 0;
-            written
+            if let Err(error) = self.tree.seal() {
+                let _ = writer.fail("what was committed could not be sealed".into());
+                return Err(error);
+            }
+            (written, writer.bytes)
         };
         let flushed = self.tree.flush();
         let mut writer = self.writer();
         match flushed {
-            Ok(()) => writer
-                .journal
-                .release(written)
-                .map_err(|error| writer.fail(format!("removing a journal failed: {error}"))),
+            Ok(()) => {
+                writer.bytes -= bytes;
+                writer
+                    .journal
+                    .release(written)
+                    .map_err(|error| writer.fail(format!("removing a journal failed: {error}")))
+            }
             Err(error) => {
                 let _ = writer.fail(format!("{error} behind the commits (is the disk full?)"));
                 Err(error)
@@ -340,7 +348,9 @@ impl Shared {
         }
     }
 
+    /// Merges until there is nothing to do. Who comes second waits, and does what is left.
     fn merge(&self) {
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.is_ending() || self.writer().failed.is_some() {
                 return;
@@ -409,5 +419,10 @@ fn write_format(folder: &Path, path: &Path) -> io::Result<()> {
     writeln!(file, "{FORMAT}")?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    sync_folder(folder)
+    sync_folder(folder)?;
+    // The folder may be as new as what is in it. One above that can't be opened is not ours.
+    for above in folder.ancestors().skip(1) {
+        let _ = sync_folder(above);
+    }
+    Ok(())
 }

@@ -1,14 +1,14 @@
 //! The journal: each commit is on disk here, with one write and one fdatasync, before anybody is told of it.
 //!
-//! It is kept in a few files, and a file is written over when all its commits are in the tables ([`super::tree`]): then a
-//! commit changes nothing of the file system's own, which is what an fdatasync of a growing file waits for.
+//! It is kept in a few files, and a file is written over when all its commits are in the tables ([`super::tree`]): from its
+//! second use on a commit changes nothing of the file system's own, which is what an fdatasync of a growing file waits for.
 //!
 //! A start goes from the last commit that is in the tables to the end, and finds what is not as it was written:
 //!
 //! - a broken commit with a whole one after it, or a missing one, is damage: what comes later was written only when all
 //!   before it was on disk;
 //! - a broken one at the very end is damage when it was acknowledged (the `tail` knows), else the unfinished write of a
-//!   crash, of which nobody was told; the next commit is written over it.
+//!   crash, of which nobody was told; the next commit is written over it, or its file counts as free.
 //!
 //! | bytes of a commit | what they are; numbers are little-endian |
 //! | --- | --- |
@@ -40,7 +40,7 @@ const CHANGE_BYTES: usize = 6;
 const COMMIT_ALIGN: usize = 64;
 /// Whole pages are written, so that the system never reads one to change a part of it.
 const PAGE_BYTES: usize = 4096;
-/// The length at which a file is made. One whose commits need more grows, and is not used again.
+/// The length at which a file is made. One whose commits need more grows, and is removed when it is free.
 const FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Files that wait for being written over; more are removed.
 const FREE_FILES_MAX: usize = 2;
@@ -144,6 +144,13 @@ impl Journal {
                 "commits up to {acknowledged} were acknowledged, while the whole ones end with {last}"
             )));
         }
+        // What was read may be in the system's memory only: written by a process that was killed before it was synced, or
+        // whose sync failed. It is vouched for from now on.
+        for (path, bytes, run) in &needed {
+            let mut file = OpenOptions::new().write(true).open(path).map_err(|error| failed(&error))?;
+            let written = file.write_all(&bytes[..run.end.min(bytes.len())]).and_then(|()| file.sync_data());
+            written.map_err(|error| failed(&error))?;
+        }
         for (_, bytes, run) in &needed {
             let mut at = 0;
             while at < run.end {
@@ -183,9 +190,13 @@ impl Journal {
         Ok((journal, last))
     }
 
+    /// A commit as [`Journal::write`] takes it. An error is one of the batch, and costs nothing else.
+    pub(super) fn prepare(&self, number: u64, batch: &Batch) -> io::Result<Commit> {
+        Commit::new(number, batch, self.seed)
+    }
+
     /// Writes a commit, durably. After an error nobody knows whether it is there, and nothing may be written any more.
-    pub(super) fn write(&mut self, number: u64, batch: &Batch) -> io::Result<Commit> {
-        let commit = Commit::new(number, batch, self.seed)?;
+    pub(super) fn write(&mut self, commit: &Commit) -> io::Result<()> {
         let Segment { file, end, page, .. } = &mut self.open;
         let buffer = &mut self.buffer;
         buffer.clear();
@@ -201,7 +212,7 @@ impl Journal {
         *end += (written - page.len()) as u64;
         page.clear();
         page.extend_from_slice(&buffer[written - written % PAGE_BYTES..written]);
-        Ok(commit)
+        Ok(())
     }
 
     /// Goes on in another file, and gives the one that was written so far: to be released when its commits are in the
@@ -415,8 +426,9 @@ mod tests {
         let (mut journal, last) = open(folder);
         assert_eq!(last, 0);
         for (number, batch) in (1..).zip(commits) {
-            let commit = journal.write(number, batch).unwrap();
+            let commit = journal.prepare(number, batch).unwrap();
             assert_eq!(commit.number(), number);
+            journal.write(&commit).unwrap();
         }
         let (_, last) = open(folder);
         assert_eq!(last, commits.len() as u64);

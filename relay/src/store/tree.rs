@@ -19,13 +19,10 @@ use lsm_tree::compaction::Leveled;
 use lsm_tree::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, RestartIntervalPolicy,
 };
-use lsm_tree::{
-    AbstractTree, AnyTree, Cache, CompressionType, Config, KvSeparationOptions, Memtable,
-    SequenceNumberCounter,
-};
+use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, Memtable, SequenceNumberCounter};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::journal::Commit;
+use super::journal::{Commit, sync_folder};
 use super::{Order, StoreError, Table};
 
 /// The key of the last commit's number. No table has the number 0.
@@ -34,10 +31,8 @@ const LAST_COMMIT: &[u8] = b"\0commit";
 const MERGED_TABLES: u8 = 8;
 /// A table of the levels.
 const TABLE_BYTES: u64 = 16 * 1024 * 1024;
-/// Blocks and blobs kept in memory.
+/// Blocks kept in memory.
 const CACHE_BYTES: u64 = 128 * 1024 * 1024;
-/// Values from this size on lie beside the tree, so that merging does not copy them again and again.
-const BLOB_BYTES_MIN: u32 = 4 * 1024;
 
 /// The tree, opened.
 pub(super) struct Tree {
@@ -58,6 +53,12 @@ impl Tree {
     /// Opens the tree in its folder, or makes it there.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         check_list(folder)?;
+        if folder.exists() {
+            // What was named by a process that was killed may be in the system's memory only; on the strength of it the
+            // tree removes files, and the journal's are written over.
+            sync_folder(folder)
+                .map_err(|error| StoreError::Engine(format!("syncing the tree's folder failed: {error}")))?;
+        }
         let seqno = SequenceNumberCounter::default();
         // The tree's own word of what is visible is not used: it moves within a commit.
         let config = Config::new(folder, seqno.clone(), SequenceNumberCounter::default())
@@ -72,13 +73,7 @@ impl Tree {
             .filter_policy(FilterPolicy::new([
                 FilterPolicyEntry::Bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
                 FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)),
-            ]))
-            // Not compressed: the tree takes the length of a compressed blob from a field that no checksum covers.
-            .with_kv_separation(Some(
-                KvSeparationOptions::default()
-                    .separation_threshold(BLOB_BYTES_MIN)
-                    .compression(CompressionType::None),
-            ));
+            ]));
         let tree = guarded(|| config.open())?;
         seqno.set(tree.get_highest_seqno().map_or(1, |highest| highest + 1));
         Ok(Self {
