@@ -14,7 +14,7 @@ fn memory() {
 mod on_disk {
     use super::contract;
     use hongyan_relay::store::disk::DiskStore;
-    use hongyan_relay::store::{Store, Table};
+    use hongyan_relay::store::{Batch, Order, Store, Table};
 
     #[test]
     fn disk() {
@@ -62,6 +62,44 @@ mod on_disk {
         let file = folder.path().join("data");
         std::fs::write(&file, "").unwrap();
         assert!(refusal(&file).contains("making a folder"));
+    }
+
+    #[test]
+    fn readers_see_whole_commits_while_tables_are_written_and_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(folder.path()).unwrap();
+        let number = |bytes: &[u8]| u64::from_be_bytes(*bytes.first_chunk().unwrap());
+        let reading = store.clone();
+        let reader = std::thread::spawn(move || {
+            let mut seen = 0;
+            for _ in 0..300 {
+                let mut rows = Vec::new();
+                let visit = &mut |_: &[u8], value: &[u8]| {
+                    rows.push(number(value));
+                    true
+                };
+                reading.scan(Table::Meta, b"", &[0xff; 9], Order::Ascending, visit).unwrap();
+                let first = rows.first().copied().unwrap_or_default();
+                assert!(rows.iter().all(|row| *row == first) && [0, 100].contains(&rows.len()), "{rows:?}");
+                assert!(first >= seen, "commit {first} was seen after {seen}");
+                // What was there is never missed, whichever of its versions is cleared away meanwhile.
+                let last = reading.get(Table::Meta, &99u64.to_be_bytes()).unwrap();
+                seen = last.map_or(0, |last| number(&last));
+                assert!(seen >= first, "{seen} was read after {first}");
+            }
+        });
+        // As long as somebody reads, and long enough for tables to come together and be merged.
+        for commit in (1..u64::MAX).take_while(|commit| *commit <= 200 || !reader.is_finished()) {
+            let mut batch = Batch::default();
+            for row in 0..100u64 {
+                batch.put(Table::Meta, row.to_be_bytes().to_vec(), commit.to_be_bytes().repeat(20));
+            }
+            store.commit(&batch).unwrap();
+            if commit.is_multiple_of(10) {
+                store.flush().unwrap();
+            }
+        }
+        reader.join().unwrap();
     }
 
     #[test]

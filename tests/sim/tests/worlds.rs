@@ -173,7 +173,7 @@ fn a_profile_is_told_by_the_last_of_its_entries() {
 }
 
 /// What a tab asked while the leader changed reached the next leader in part, before it was asked again: messages came in
-/// another order than they were written in. `client/tests/tabs.rs` has it without a world.
+/// another order than they were written in. `client/tests/tabs/` has it without a world.
 #[test]
 fn what_a_tab_asks_keeps_its_order_when_the_leader_changes() {
     check_with_everything(&Scenario::new(5_001_520).without_profiles());
@@ -221,7 +221,7 @@ fn what_a_tab_asks_again_after_a_refusal_is_the_newest() {
 }
 
 /// The next leader had itself missed something that was kept no more, and forgot what was: another tab, which only lacked
-/// the last save, was told a gap. `client/tests/tabs.rs` has it without a world.
+/// the last save, was told a gap. `client/tests/tabs/` has it without a world.
 #[test]
 fn a_leader_that_missed_something_tells_others_what_is_kept() {
     check_with_everything(&Scenario::new(30_000_749));
