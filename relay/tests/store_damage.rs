@@ -341,19 +341,41 @@ fn when_a_table_cannot_be_written_nothing_more_is_committed_and_nothing_is_lost(
     assert_eq!(open(folder.path(), &rows), Outcome::Right);
 }
 
-#[test]
-fn who_commits_is_told_that_tables_cannot_be_written() {
-    let folder = folder();
-    let store = DiskStore::open(folder.path()).unwrap();
-    fs::rename(folder.path().join("store/tree/tables"), folder.path().join("aside")).unwrap();
-    // More than is kept in memory: who commits waits for room, and then hears that there will be none.
-    let refused = (0..100u64).find_map(|n| {
-        let mut batch = Batch::default();
+/// More than is kept in memory at once: the next commit waits for room.
+fn fill(store: &DiskStore) {
+    let mut batch = Batch::default();
+    for n in 0..70u64 {
         batch.put(Table::Messages, n.to_be_bytes().to_vec(), vec![7; 1024 * 1024]);
-        store.commit(&batch).err()
-    });
-    let Some(StoreError::Engine(sentence)) = refused else { panic!("{refused:?}") };
+    }
+    store.commit(&batch).unwrap();
+}
+
+#[test]
+fn who_commits_waits_for_room_and_is_told_when_there_will_be_none() {
+    let (folder, mut chance) = (folder(), Chance(5));
+    let store = DiskStore::open(folder.path()).unwrap();
+    fill(&store);
+    commit(&store, &mut Rows::new(), 100, &mut chance);
+    store.flush().unwrap();
+    fs::rename(folder.path().join("store/tree/tables"), folder.path().join("aside")).unwrap();
+    fill(&store);
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, &b"more"[..], &b"1"[..]);
+    let Err(StoreError::Engine(sentence)) = store.commit(&batch) else { panic!("it committed") };
     assert!(sentence.contains("is the disk full?"), "{sentence}");
+}
+
+#[test]
+fn files_of_the_journal_that_are_too_many_are_removed() {
+    let folder = folder();
+    let rows = make(folder.path());
+    // As after starts that were killed again and again, each with a file begun.
+    for number in 20..26 {
+        fs::write(folder.path().join(format!("store/journal/{number}.jnl")), []).unwrap();
+    }
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
+    assert!(journals(folder.path()).len() <= 3, "{:?}", journals(folder.path()));
+    assert_eq!(open(folder.path(), &rows), Outcome::Right);
 }
 
 /// The sentence with which a store refuses, after `damage` to its journal.
