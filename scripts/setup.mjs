@@ -44,12 +44,15 @@ async function checkRust() {
   }
 }
 
-/** Some crates of the relay compile C, and linking needs the compiler everywhere. */
+/** The relay's allocator is made from C, with make, and linking needs the compiler everywhere. */
 async function checkC() {
   if (process.platform === 'win32') return
-  const found = await Promise.all([process.env.CC ?? 'cc', 'gcc', 'clang'].map((name) => ask(name, ['--version'])))
-  if (found.every((version) => version === undefined)) {
-    throw new Failure('A C compiler is needed. On Debian and Ubuntu: apt-get install build-essential; on macOS: xcode-select --install.')
+  const has = async (/** @type {string[]} */ ...names) => {
+    const versions = await Promise.all(names.map((name) => ask(name, ['--version'])))
+    return versions.some((version) => version !== undefined)
+  }
+  if (!(await has(process.env.CC ?? 'cc', 'gcc', 'clang')) || !(await has('make', 'gmake'))) {
+    throw new Failure('A C compiler and make are needed. On Debian and Ubuntu: apt-get install build-essential; on macOS: xcode-select --install.')
   }
 }
 

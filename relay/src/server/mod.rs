@@ -30,6 +30,12 @@ mod traffic;
 mod values;
 mod verify;
 
+/// The allocator of each program with the relay in it: what a message costs stays the same however much was allocated before.
+/// The GNU allocator's searches take longer in a heap with many holes.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 pub use addresses::Network;
 pub use origin::AllowedOrigin;
 pub use tokens::Keyring;

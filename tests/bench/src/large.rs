@@ -1,6 +1,8 @@
 //! Large groups: what a message costs before anybody is pushed it, and what a member costs.
 
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hongyan_load::histogram::float;
@@ -49,9 +51,11 @@ fn rest() {
 
 fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String> {
     let mut large = Large::open(data, Diffusion::Auto)?;
-    let (mut members, mut smallest) = (1, None);
-    // The store grows with the group, and a message to any group costs more in a larger store: so each round has a group
-    // that stays small beside it.
+    let mut members = 1;
+    // The machine is not equally fast over a minute: so each round has others beside it, to a small group in a process and a
+    // store of its own, and to a group that stays small in this store, which grows.
+    let own_folder = tempfile::tempdir().map_err(|error| format!("There is no folder: {error}."))?;
+    let mut smallest = SmallGroup::start(own_folder.path())?;
     let mut small = large.another(Diffusion::Auto)?;
     large.swap(&mut small);
     large.add(1, MEMBERS[0])?;
@@ -82,27 +86,80 @@ fn by_log(report: &mut Report, data: &Path, sizes: &[u64]) -> Result<(), String>
         // What the joining wrote has still to come to the tables and to be merged, which is the joining's cost.
         large.flush()?;
         rest();
-        let (mut rounds, mut of_small) = (Vec::new(), Vec::new());
+        let (mut rounds, mut of_smallest, mut of_small) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             rounds.push(round(&mut large)?);
+            of_smallest.push(smallest.round()?);
             large.swap(&mut small);
             of_small.push(round(&mut large)?);
             large.swap(&mut small);
         }
-        let (each, beside) = (median(rounds), median(of_small));
-        let first = *smallest.get_or_insert(each);
+        let (each, first, beside) = (median(rounds), median(of_smallest), median(of_small));
         report.add(
             Figure::new(format!("a message to {size} members before pushing"), each, "µs")
-                .beside("to the smallest group", first)
+                .beside(format!("to {} in a store of their own, in turns", MEMBERS[0]), first)
                 .goal(Goal::RatioAtMost(FLAT))
                 .note(format!("processor time of core and engine, which was at rest before; {PER_COMMIT} messages per commit"))
                 .slope("a message before pushing", size, "members"),
         );
         report.add(
             Figure::new(format!("a message to {size} members before pushing, in the same store"), each, "µs")
-                .beside(format!("to a group of {} there, in turns", MEMBERS[0]), beside)
+                .beside(format!("to {} there, in turns", MEMBERS[0]), beside)
                 .goal(Goal::RatioAtMost(FLAT)),
         );
+    }
+    Ok(())
+}
+
+/// This program once more, with a small group: a message to it costs what it costs where nothing else is.
+struct SmallGroup {
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl SmallGroup {
+    fn start(data: &Path) -> Result<Self, String> {
+        let broken = |error: io::Error| format!("The program can't be started once more: {error}.");
+        let mut child = Command::new(std::env::current_exe().map_err(broken)?)
+            .args(["small-group", "--data"])
+            .arg(data)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(broken)?;
+        let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("The program was started without pipes.".into());
+        };
+        Ok(Self { child, asks, answers: BufReader::new(answers) })
+    }
+
+    fn round(&mut self) -> Result<f64, String> {
+        let mut answer = String::new();
+        writeln!(self.asks)
+            .and_then(|()| self.answers.read_line(&mut answer))
+            .map_err(|error| format!("The small group is gone: {error}."))?;
+        answer.trim().parse().map_err(|_| "The small group gave no number.".into())
+    }
+}
+
+impl Drop for SmallGroup {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What [`SmallGroup`] starts: for each line that comes, the processor time of a round in µs for each message.
+pub(crate) fn small_group(data: &Path) -> Result<(), String> {
+    let mut group = Large::open(data, Diffusion::Auto)?;
+    group.add(1, MEMBERS[0])?;
+    group.write(PER_COMMIT, PER_COMMIT, TEXT_BYTES)?;
+    group.flush()?;
+    rest();
+    for line in io::stdin().lines() {
+        line.map_err(|error| format!("No more is asked: {error}."))?;
+        println!("{}", round(&mut group)?);
     }
     Ok(())
 }

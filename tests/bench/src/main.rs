@@ -93,6 +93,12 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 100)]
         text_bytes: usize,
     },
+    /// Measure what a message to a small group costs in a store of its own, once for each line that comes.
+    SmallGroup {
+        /// The relay's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -106,8 +112,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), String> {
-    if let Some(Command::Fill { data, user, messages, text_bytes }) = &cli.command {
-        return filler::fill_inbox(data, user, *messages, *text_bytes);
+    match &cli.command {
+        Some(Command::Fill { data, user, messages, text_bytes }) => {
+            return filler::fill_inbox(data, user, *messages, *text_bytes);
+        }
+        Some(Command::SmallGroup { data }) => return large::small_group(data),
+        None => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
