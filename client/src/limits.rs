@@ -49,6 +49,10 @@ pub const SAVED_ENTRIES_MAX: u64 = 2_048;
 pub const SAVED_CONVERSATIONS_MAX: usize = 256;
 /// … or so many bytes of messages and profiles (it may hold one message more, or what one answer of the relay brings).
 pub const SAVED_BYTES_TARGET: usize = 1024 * 1024;
+/// While more of the queue is known to come, so many entries gather for a transaction: a browser saves few large ones faster …
+pub const GATHERED_ENTRIES: u64 = 1_500;
+/// … but not for longer than this, whatever comes.
+pub const GATHER_MS: u64 = 100;
 /// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
 /// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,
 /// so this bound is the second line.

@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{Event, Now, Write};
-use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
+use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, GATHER_MS, UNSAVED_ENTRIES_MAX};
 use crate::logs::{LogCursor, Way};
 use crate::session::Pending;
 use crate::sorted::SortedMap;
@@ -41,6 +41,8 @@ pub(crate) struct Queue {
     unacked: u64,
     /// The head as the welcome named it.
     welcome_head: Pos,
+    /// The head as this connection heard last.
+    head: Pos,
     /// Counts the resets: what was to follow from an older life is void.
     pub(crate) life: u64,
     stream: Stream,
@@ -118,6 +120,7 @@ impl Queue {
     /// A connection begins.
     pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
         self.welcome_head = head;
+        self.head = head;
         self.hints.clear();
         self.unacked = 0;
         self.stream = Stream::Continues;
@@ -146,6 +149,8 @@ impl Client {
             self.queue.stream = Stream::Overrun;
             return;
         }
+        self.queue.head = self.queue.head.max(Pos(batch.head));
+        self.cache.is_applying = true;
         let mut applied = 0;
         for entry in batch.entries {
             let pos = Pos(entry.pos);
@@ -179,6 +184,7 @@ impl Client {
             }
         }
         self.applied(applied);
+        self.cache.is_applying = false;
         self.ask_refused(now);
         self.pump_pulls(now);
         // What was passed over may be durable already, and the relay waits to hear so.
@@ -194,6 +200,22 @@ impl Client {
             let (life, pos) = (self.queue.life, self.queue.received);
             self.cache.after(After::Durable { life, pos, entries });
         }
+    }
+
+    /// What is due waits for more: entries of the queue alone are in it, and as many as are to gather are known to come
+    /// soon. A hidden page has no timers to rely on.
+    pub(crate) fn gathers(&mut self, now: Now) -> bool {
+        let known = self.queue.head.0.saturating_sub(self.queue.received.0);
+        let gathers =
+            self.cache.unhurried().is_some_and(|entries| {
+                (entries + 1..=entries + known).contains(&self.config.gathered_entries)
+            }) && self.session.is_online()
+                && self.session.visible
+                && matches!(self.queue.stream, Stream::Continues);
+        if gathers && self.timers.get(Timer::Save).is_none() {
+            self.timers.set(Timer::Save, now.moment.after_ms(GATHER_MS));
+        }
+        gathers
     }
 
     /// Asks for the queue after `received`, once until it comes.

@@ -1,0 +1,167 @@
+//! Entries of the queue that gather for one save, and what does not wait for more of them.
+
+// Helpers are test code too; clippy sees only `#[test]` functions so.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use hongyan_client::limits::*;
+use hongyan_client::{Command, HostEvent, Write};
+use hongyan_protocol::wire::{self, relay_frame};
+use hongyan_protocol::{Code, Key};
+
+/// Entries in one frame.
+const FRAME: u64 = GATHERED_ENTRIES / 5;
+
+/// Online, far behind; saves wait to be answered.
+fn behind(entries: u64) -> Bed {
+    let mut bed = Bed::online();
+    bed.send(&with("bob"), "own");
+    bed.close(Code(1006));
+    bed.go_online(entries);
+    bed.saves_at_once = false;
+    bed.send(&with("carol"), "other");
+    while bed.save() {}
+    bed
+}
+
+fn come(bed: &mut Bed, from: u64, to: u64) {
+    for n in (from..=to).step_by(FRAME as usize) {
+        bed.say(0, bobs(n, to.min(n + FRAME - 1)));
+    }
+}
+
+/// Messages in the save that is under way.
+fn saving(bed: &Bed) -> Option<u64> {
+    let (_, writes) = bed.saves.front()?;
+    Some(writes.iter().filter(|write| matches!(write, Write::Message(..))).count() as u64)
+}
+
+#[test]
+fn a_save_waits_for_many_entries_while_as_many_are_known_to_come() {
+    let all = 2 * GATHERED_ENTRIES + 3 * FRAME;
+    let mut bed = behind(all);
+    let mut sizes = Vec::new();
+    for n in (1..=all).step_by(FRAME as usize) {
+        bed.say(0, bobs(n, n + FRAME - 1));
+        sizes.extend(saving(&bed));
+        bed.save();
+    }
+    assert_eq!(sizes, [GATHERED_ENTRIES, GATHERED_ENTRIES, FRAME, FRAME, FRAME]);
+    assert_eq!(bed.messages().len() as u64, all);
+
+    // What gathered while another save was under way waits as well.
+    let mut bed = behind(all);
+    come(&mut bed, 1, GATHERED_ENTRIES + FRAME);
+    bed.save();
+    assert_eq!(saving(&bed), None);
+    come(&mut bed, GATHERED_ENTRIES + FRAME + 1, 2 * GATHERED_ENTRIES);
+    assert_eq!(saving(&bed), Some(GATHERED_ENTRIES));
+
+    // What is full does not.
+    let mut bed = behind(8 * GATHERED_ENTRIES);
+    come(&mut bed, 1, GATHERED_ENTRIES + SAVED_ENTRIES_MAX + FRAME);
+    bed.save();
+    assert_eq!(saving(&bed), Some(SAVED_ENTRIES_MAX));
+
+    // The relay tells with each frame how far the queue is by now.
+    let mut bed = behind(0);
+    let relay_frame::Event::Batch(first) = bobs(1, FRAME) else { return };
+    bed.say(0, relay_frame::Event::Batch(wire::Batch { head: GATHERED_ENTRIES, ..first }));
+    assert_eq!(saving(&bed), None);
+    come(&mut bed, FRAME + 1, GATHERED_ENTRIES);
+    assert_eq!(saving(&bed), Some(GATHERED_ENTRIES));
+}
+
+#[test]
+fn what_gathers_is_saved_after_a_while_whatever_comes() {
+    let mut bed = behind(4 * GATHERED_ENTRIES);
+    for part in 0..2 {
+        let from = part * 2 * FRAME;
+        come(&mut bed, from + 1, from + FRAME);
+        bed.pass(GATHER_MS - 1);
+        come(&mut bed, from + FRAME + 1, from + 2 * FRAME);
+        assert_eq!(saving(&bed), None);
+        bed.pass(1);
+        assert_eq!(saving(&bed), Some(2 * FRAME));
+        bed.save();
+    }
+    // What came in time leaves no deadline behind.
+    let from = 4 * FRAME;
+    come(&mut bed, from + 1, from + FRAME);
+    bed.pass(GATHER_MS - 1);
+    come(&mut bed, from + FRAME + 1, from + GATHERED_ENTRIES);
+    assert_eq!(saving(&bed), Some(GATHERED_ENTRIES));
+    bed.save();
+    come(&mut bed, from + GATHERED_ENTRIES + 1, from + GATHERED_ENTRIES + FRAME);
+    bed.pass(GATHER_MS - 1);
+    assert_eq!(saving(&bed), None);
+}
+
+#[test]
+fn only_entries_of_the_queue_wait_and_only_on_a_connection_that_somebody_looks_at() {
+    let own = || {
+        let own = log_message(&with("bob"), FRAME + 1, "alice", "own");
+        batch(vec![entry(FRAME + 1, wire::entry::Change::Message(own))])
+    };
+    let reset = || {
+        let reset = wire::Reset { epoch: "e2".into(), pos: 9, cause: wire::ResetCause::CursorExpired.into() };
+        relay_frame::Event::Reset(reset)
+    };
+    let snapshot =
+        || relay_frame::Event::Snapshot(wire::Snapshot { done: true, ..wire::Snapshot::default() });
+    let leave = HostEvent::Leave { returns_in_ms: 0, returns: false };
+    let happens: [(&str, Box<dyn Fn(&mut Bed)>); 11] = [
+        (
+            "a send",
+            Box::new(|bed| {
+                bed.send(&with("bob"), "k");
+            }),
+        ),
+        (
+            "a discard",
+            Box::new(|bed| {
+                bed.command(Command::Discard(Key::new("unknown").unwrap()));
+            }),
+        ),
+        (
+            "a read mark",
+            Box::new(|bed| {
+                bed.command(Command::MarkRead { conversation: with("bob"), seq: None });
+            }),
+        ),
+        (
+            "an answer to a send",
+            Box::new(|bed| {
+                let (request, send) = bed.sent();
+                bed.confirm(request, &send, 1);
+            }),
+        ),
+        ("the queue confirms a send", Box::new(move |bed| bed.say(0, own()))),
+        (
+            "a reset",
+            Box::new(move |bed| {
+                bed.say(0, reset());
+                bed.say(0, snapshot());
+            }),
+        ),
+        ("a gap", Box::new(|bed| bed.say(0, bobs(3 * FRAME, 4 * FRAME)))),
+        ("the connection ends", Box::new(|bed| bed.close(Code(1006)))),
+        ("the page is hidden", Box::new(|bed| bed.host(HostEvent::Visible(false)))),
+        ("the page ends", Box::new(move |bed| bed.host(leave))),
+        (
+            "the client closes",
+            Box::new(|bed| {
+                bed.command(Command::Close);
+            }),
+        ),
+    ];
+    for (what, happens) in happens {
+        let mut bed = behind(3 * GATHERED_ENTRIES);
+        bed.say(0, bobs(1, FRAME));
+        assert_eq!(saving(&bed), None, "{what}");
+        happens(&mut bed);
+        assert!(saving(&bed).is_some(), "{what}");
+    }
+}
