@@ -37,6 +37,8 @@ pub(crate) struct Queue {
     pub(crate) acked: Pos,
     /// What this connection streamed, or its hello gave: the relay takes no acknowledgement above it.
     streamed: Pos,
+    /// Where this connection's stream began.
+    begun: Pos,
     /// Entries durable since then.
     unacked: u64,
     /// The head as the welcome named it.
@@ -101,6 +103,7 @@ impl Queue {
         let cursor = if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable };
         self.acked = cursor;
         self.streamed = cursor;
+        self.begun = cursor;
         cursor
     }
 
@@ -202,16 +205,18 @@ impl Client {
         }
     }
 
-    /// What is due waits for more: entries of the queue alone are in it, and as many as are to gather are known to come
-    /// soon. A hidden page has no timers to rely on.
+    /// What is due waits for more: nobody waits for it, and enough entries to gather are known to come soon. As many as this
+    /// connection brought already are enough, so the first ones are told at once, and a page that has just begun is not
+    /// given much to do in one task. A hidden page has no timers to rely on.
     pub(crate) fn gathers(&mut self, now: Now) -> bool {
-        let known = self.queue.head.0.saturating_sub(self.queue.received.0);
-        let gathers =
-            self.cache.unhurried().is_some_and(|entries| {
-                (entries + 1..=entries + known).contains(&self.config.gathered_entries)
-            }) && self.session.is_online()
-                && self.session.visible
-                && matches!(self.queue.stream, Stream::Continues);
+        let queue = &self.queue;
+        let enough = queue.durable.0.saturating_sub(queue.begun.0).min(self.config.gathered_entries);
+        let known = queue.head.0.saturating_sub(queue.received.0);
+        let is_known = |entries| entries < enough && enough <= entries + known;
+        let gathers = self.cache.unhurried().is_some_and(is_known)
+            && self.session.is_online()
+            && self.session.visible
+            && matches!(queue.stream, Stream::Continues);
         if gathers && self.timers.get(Timer::Save).is_none() {
             self.timers.set(Timer::Save, now.moment.after_ms(GATHER_MS));
         }
