@@ -11,6 +11,8 @@ use hongyan_client::{Command, HostEvent, Write};
 use hongyan_protocol::wire::{self, relay_frame};
 use hongyan_protocol::{Code, Key};
 
+type Happens = Box<dyn Fn(&mut Bed)>;
+
 /// Entries in one frame.
 const FRAME: u64 = GATHERED_ENTRIES / 5;
 
@@ -120,7 +122,7 @@ fn only_entries_of_the_queue_wait_and_only_on_a_connection_that_somebody_looks_a
     let snapshot =
         || relay_frame::Event::Snapshot(wire::Snapshot { done: true, ..wire::Snapshot::default() });
     let leave = HostEvent::Leave { returns_in_ms: 0, returns: false };
-    let happens: [(&str, Box<dyn Fn(&mut Bed)>); 11] = [
+    let all: [(&str, Happens); 11] = [
         (
             "a send",
             Box::new(|bed| {
@@ -165,7 +167,7 @@ fn only_entries_of_the_queue_wait_and_only_on_a_connection_that_somebody_looks_a
             }),
         ),
     ];
-    for (what, happens) in happens {
+    for (what, happens) in all {
         let mut bed = behind(3 * GATHERED_ENTRIES);
         come(&mut bed, 1, FRAME);
         assert_eq!(saving(&bed), None, "{what}");
