@@ -36,6 +36,8 @@ pub(crate) struct Transaction {
     pub(crate) entries: u64,
     /// Bytes of the messages and profiles in it.
     pub(crate) bytes: usize,
+    /// It does not wait for more: somebody waits for something of it, or it has gathered for long enough.
+    pub(crate) hurries: bool,
 }
 
 impl Transaction {
@@ -90,6 +92,8 @@ pub(crate) struct Cache {
     full: Vec<Transaction>,
     saving: Option<(Ticket, Transaction)>,
     tickets: u64,
+    /// What gathers now is brought by the queue.
+    pub(crate) is_applying: bool,
 }
 
 impl Cache {
@@ -111,6 +115,12 @@ impl Cache {
     /// A transaction may begin, and there is something for it.
     pub(crate) fn is_due(&self) -> bool {
         self.saving.is_none() && self.is_waiting()
+    }
+
+    /// What is due was brought by so many entries of the queue, and nobody waits for it.
+    pub(crate) fn unhurried(&self) -> Option<u64> {
+        let Transaction { entries, hurries, .. } = self.gathering;
+        (self.full.is_empty() && !hurries).then_some(entries)
     }
 
     /// This one is full: it waits for its turn, and the next gathers.
@@ -143,10 +153,13 @@ impl Cache {
         if let Write::Message(_, _, record) | Write::Profile(_, record) = &write {
             self.gathering.bytes += record.len();
         }
+        // A send that the queue confirms is waited for.
+        self.gathering.hurries |= matches!(write, Write::OutboxGone(_));
         self.gathering.writes.push(write);
     }
 
     pub(crate) fn after(&mut self, after: After) {
+        self.gathering.hurries |= !self.is_applying;
         self.gathering.after.push(after);
     }
 

@@ -25,7 +25,7 @@ use crate::requests::Asks;
 use crate::session::{Phase, Session};
 use crate::sorted::SortedMap;
 use crate::table::{self, Kind, Rule};
-use crate::timers::Timers;
+use crate::timers::{Timer, Timers};
 use crate::typing::Typings;
 use crate::view::{Conversation, State};
 
@@ -82,7 +82,7 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: Input) {
         assert!(self.outputs.is_empty(), "poll until None before the next input");
         self.dispatch(now, input);
-        self.settle();
+        self.settle(now);
     }
 
     /// The next thing to do.
@@ -232,11 +232,11 @@ impl Client {
     }
 
     /// After each input: what gathered is persisted, and the application learns of a changed state.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Now) {
         self.slow_deadline();
         // Pages of logs and lists of profiles gather too, while a save is under way.
         self.fill(0);
-        if self.cache.is_due() {
+        if self.cache.is_due() && !self.gathers(now) {
             self.begin_save();
         }
         self.finish_closing();
@@ -288,6 +288,7 @@ impl Client {
     }
 
     fn begin_save(&mut self) {
+        self.timers.clear(Timer::Save);
         let ticket = self.cache.ticket();
         let transaction = match self.cache.pop() {
             Some(full) => full,

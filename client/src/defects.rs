@@ -47,6 +47,8 @@ defects! {
     ResetLosesOutbox = "reset-loses-outbox";
     /// The relay is told what was received, not what is durable.
     AckBeforeDurable = "ack-before-durable";
+    /// Entries of the queue wait for more without an end.
+    GathersForEver = "gathers-for-ever";
     /// A send goes on the wire before it is durable here.
     SendBeforeDurable = "send-before-durable";
     /// The application is told of a message before it is durable here.

@@ -63,6 +63,10 @@ pub struct Config {
     pub shared: bool,
     /// Where the cache lives, as the host found it.
     pub storage: Storage,
+    /// While more of the queue is known to come, a transaction has so many entries at least, or what came within
+    /// [`limits::GATHER_MS`](crate::limits::GATHER_MS); 0 where small ones cost nothing. At most
+    /// [`limits::SAVED_ENTRIES_MAX`](crate::limits::SAVED_ENTRIES_MAX).
+    pub gathered_entries: u64,
     /// Entropy: back-off jitter, keys and the device's id come from it. The host draws it anew at each start.
     pub seed: [u8; 32],
 }

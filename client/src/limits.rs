@@ -49,6 +49,12 @@ pub const SAVED_ENTRIES_MAX: u64 = 2_048;
 pub const SAVED_CONVERSATIONS_MAX: usize = 256;
 /// … or so many bytes of messages and profiles (it may hold one message more, or what one answer of the relay brings).
 pub const SAVED_BYTES_TARGET: usize = 1024 * 1024;
+/// While more of the queue is known to come, so many entries gather for a transaction, or as many as the connection brought
+/// before: a browser saves few large ones faster. As many may gather while others are saved, or the relay, which lets 4,096
+/// be unacknowledged, would wait …
+pub const GATHERED_ENTRIES: u64 = 2_000;
+/// … but not for longer than this, whatever comes.
+pub const GATHER_MS: u64 = 100;
 /// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
 /// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,
 /// so this bound is the second line.
@@ -113,6 +119,7 @@ pub const TYPING_MAX: usize = 64;
 
 // There is room for as many leaders as a cache ever has.
 const _: () = assert!((FIRST_TERM_MAX + 10_000_000) << TERM_BITS < 1 << 53);
+const _: () = assert!(GATHERED_ENTRIES < SAVED_ENTRIES_MAX);
 const _: () = assert!(RUN_MESSAGES_MAX.is_power_of_two());
 const _: () = assert!(PROFILES_AT_ONCE_MAX < PROFILES_WAITED_MAX);
 const _: () = assert!(

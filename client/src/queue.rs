@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::conversations::{self, Line};
 use crate::defects::{self, Defect};
 use crate::io::{Event, Now, Write};
-use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, UNSAVED_ENTRIES_MAX};
+use crate::limits::{ACK_DELAY_MS, ACK_ENTRIES, CONVERSATIONS_MAX, GATHER_MS, UNSAVED_ENTRIES_MAX};
 use crate::logs::{LogCursor, Way};
 use crate::session::Pending;
 use crate::sorted::SortedMap;
@@ -37,10 +37,14 @@ pub(crate) struct Queue {
     pub(crate) acked: Pos,
     /// What this connection streamed, or its hello gave: the relay takes no acknowledgement above it.
     streamed: Pos,
+    /// Where this connection's stream began.
+    begun: Pos,
     /// Entries durable since then.
     unacked: u64,
     /// The head as the welcome named it.
     welcome_head: Pos,
+    /// The head as this connection heard last.
+    head: Pos,
     /// Counts the resets: what was to follow from an older life is void.
     pub(crate) life: u64,
     stream: Stream,
@@ -99,6 +103,7 @@ impl Queue {
         let cursor = if defects::is_on(Defect::HelloBeforeDurable) { self.received } else { self.durable };
         self.acked = cursor;
         self.streamed = cursor;
+        self.begun = cursor;
         cursor
     }
 
@@ -118,6 +123,7 @@ impl Queue {
     /// A connection begins.
     pub(crate) fn welcome(&mut self, epoch: String, head: Pos) {
         self.welcome_head = head;
+        self.head = head;
         self.hints.clear();
         self.unacked = 0;
         self.stream = Stream::Continues;
@@ -146,6 +152,8 @@ impl Client {
             self.queue.stream = Stream::Overrun;
             return;
         }
+        self.queue.head = self.queue.head.max(Pos(batch.head));
+        self.cache.is_applying = true;
         let mut applied = 0;
         for entry in batch.entries {
             let pos = Pos(entry.pos);
@@ -179,6 +187,7 @@ impl Client {
             }
         }
         self.applied(applied);
+        self.cache.is_applying = false;
         self.ask_refused(now);
         self.pump_pulls(now);
         // What was passed over may be durable already, and the relay waits to hear so.
@@ -194,6 +203,24 @@ impl Client {
             let (life, pos) = (self.queue.life, self.queue.received);
             self.cache.after(After::Durable { life, pos, entries });
         }
+    }
+
+    /// What is due waits for more: nobody waits for it, and enough entries to gather are known to come soon. As many as this
+    /// connection brought already are enough, so the first ones are told at once, and a page that has just begun is not
+    /// given much to do in one task. A hidden page has no timers to rely on.
+    pub(crate) fn gathers(&mut self, now: Now) -> bool {
+        let queue = &self.queue;
+        let enough = queue.durable.0.saturating_sub(queue.begun.0).min(self.config.gathered_entries);
+        let known = queue.head.0.saturating_sub(queue.received.0);
+        let is_known = |entries| entries < enough && enough <= entries + known;
+        let gathers = self.cache.unhurried().is_some_and(is_known)
+            && self.session.is_online()
+            && self.session.visible
+            && matches!(queue.stream, Stream::Continues);
+        if gathers && self.timers.get(Timer::Save).is_none() {
+            self.timers.set(Timer::Save, now.moment.after_ms(GATHER_MS));
+        }
+        gathers
     }
 
     /// Asks for the queue after `received`, once until it comes.

@@ -466,6 +466,7 @@ impl Client {
                     }
                 }
             }
+            Timer::Save => self.cache.gathering.hurries = !defects::is_on(Defect::GathersForEver),
             Timer::Ack => self.acknowledge(),
             Timer::Renew => self.renew(now),
             Timer::Requests => self.asks_due(now),

@@ -82,6 +82,10 @@
 //! 24. Profiles that are kept and requests for them are bounded, and whoever waits for one is answered (R7) —
 //!     `what_is_known_asked_and_on_the_wire_is_bounded`, `who_is_waited_for_stays`,
 //!     `who_waits_is_answered_with_what_is_known_when_nothing_comes`
+//! 25. What is to be saved is saved at once. Entries of the queue may wait for more of them, for a short while and where as
+//!     many as are to gather are known to come; with them what nobody waits for — `a_save_waits_for_many_entries_while_as_many_are_known_to_come`,
+//!     `what_gathers_is_saved_after_a_while_whatever_comes`,
+//!     `only_entries_of_the_queue_wait_and_only_on_a_connection_that_somebody_looks_at`
 
 use crate::io::Input;
 use crate::session::Phase;
@@ -215,6 +219,7 @@ mod tests {
         let tests = [
             include_str!("../tests/session.rs"),
             include_str!("../tests/queue.rs"),
+            include_str!("../tests/gathering.rs"),
             include_str!("../tests/outbox.rs"),
             include_str!("../tests/requests.rs"),
             include_str!("../tests/presence.rs"),

@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Probe,
     /// The oldest request should have been answered.
     Slow,
+    /// Entries of the queue have gathered for long enough.
+    Save,
     /// Tell the relay what is durable.
     Ack,
     /// Get the next token for the open connection.
@@ -44,7 +46,7 @@ pub(crate) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 18] = [
+    const ALL: [Timer; 19] = [
         Timer::Dial,
         Timer::Hello,
         Timer::Token,
@@ -52,6 +54,7 @@ impl Timer {
         Timer::Silence,
         Timer::Probe,
         Timer::Slow,
+        Timer::Save,
         Timer::Ack,
         Timer::Renew,
         Timer::Requests,

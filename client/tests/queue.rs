@@ -343,7 +343,8 @@ enum Step {
     Live(u64),
     Save,
     Crash,
-    Reconnect,
+    /// So many more entries wait at the relay.
+    Reconnect(u64),
     Pass(u64),
 }
 
@@ -353,7 +354,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1..10u64).prop_map(Step::Live),
         4 => Just(Step::Save),
         1 => Just(Step::Crash),
-        1 => Just(Step::Reconnect),
+        1 => (0..2u64).prop_map(|far| Step::Reconnect(far * 2 * GATHERED_ENTRIES)),
         1 => (0..300u64).prop_map(Step::Pass),
     ];
     proptest::collection::vec(step, 1..60)
@@ -394,9 +395,9 @@ fn check(steps: Vec<Step>) {
                 assert_eq!(hello.cursor, bed.messages().len() as u64, "told what is durable, and only that");
                 cursor = hello.cursor;
             }
-            Step::Reconnect => {
+            Step::Reconnect(more) => {
                 bed.close(Code(1006));
-                let hello = bed.go_online(cursor);
+                let hello = bed.go_online(cursor + more);
                 assert_eq!(hello.cursor, durable, "the cursor is the durable one");
                 if hello.cursor < cursor {
                     bed.say(0, bobs(hello.cursor + 1, cursor));
@@ -412,6 +413,8 @@ fn check(steps: Vec<Step>) {
         durable = bed.messages().len() as u64;
         bed.frames.clear();
     }
+    while bed.save() {}
+    bed.pass(GATHER_MS);
     while bed.save() {}
     let keys: Vec<_> = (1..=cursor).map(|n| format!("b{n}")).collect();
     assert_eq!(bed.messages(), keys, "each once, in order");

@@ -6,6 +6,7 @@ pub mod changes;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use hongyan_client::limits::GATHERED_ENTRIES;
 use hongyan_client::view::{Message, SessionStatus, Status};
 use hongyan_client::{
     Answer, ChatError, Client, Command, Config, Event, Generation, HostEvent, Input, Moment, Now, Output,
@@ -163,6 +164,7 @@ fn config(seed: u8, storage: Storage, shared: bool) -> Config {
         tab: String::new(),
         shared,
         storage,
+        gathered_entries: GATHERED_ENTRIES,
         seed: [seed; 32],
     }
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use hongyan_client::limits::GATHERED_ENTRIES;
 use hongyan_client::tabs::TabInput;
 use hongyan_client::view::SessionStatus;
 use hongyan_client::{Config, Event, HostEvent, Input, Output, RequestId, Storage};
@@ -53,6 +54,7 @@ impl Driver {
             tab: if shared || !is_kept { String::new() } else { format!("{:x}", self.tabs.borrow().id().0) },
             shared,
             storage: opened.cache.storage(),
+            gathered_entries: if is_kept { GATHERED_ENTRIES } else { 0 },
             seed,
         };
         let (term, life) = (opened.restored.term, self.life.get());

@@ -350,6 +350,7 @@ fn client(process: u8) -> Client {
         tab: String::new(),
         shared: false,
         storage: Storage::IndexedDb,
+        gathered_entries: u64::from(process),
         seed: [process; 32],
     })
 }

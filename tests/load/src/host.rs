@@ -104,6 +104,7 @@ impl Host {
             tab: String::new(),
             shared: false,
             storage: Storage::Host,
+            gathered_entries: 0,
             seed: setup.seed,
         };
         let client = Client::new(config);
