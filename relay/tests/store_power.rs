@@ -1,0 +1,315 @@
+//! The engine on disk against power cuts: everything that the system was not told to sync may be gone.
+//!
+//! A process writes under strace ([`trace`]), is killed or ends, and is started again; of every change of a file or a folder
+//! it is known whether it was synced ([`disk`]). At many moments the states are made that a power cut may leave, the store is
+//! opened on each, and must have what was acknowledged, whole and in order, and go on from there. Some of these states are the
+//! beginning of other histories: so power fails within the start after a kill, after it, and after it failed before.
+//!
+//! `HONGYAN_POWER_HISTORIES` histories with `HONGYAN_POWER_CUTS` cuts each, from the seed `HONGYAN_POWER_SEED` on:
+//! `HONGYAN_POWER_HISTORIES=500 cargo test --profile sim -p hongyan-relay --test store_power -- --nocapture`.
+
+#![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
+#![cfg(all(feature = "server", target_os = "linux"))]
+
+#[path = "store_power/disk.rs"]
+mod disk;
+#[path = "store_power/trace.rs"]
+mod trace;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use disk::{Disk, Left};
+use hongyan_relay::store::disk::DiskStore;
+use hongyan_relay::store::{Batch, Order, Store, Table};
+use tempfile::TempDir;
+
+const FOLDER: &str = "HONGYAN_TEST_POWER_FOLDER";
+const LIFE: &str = "HONGYAN_TEST_POWER_LIFE";
+/// The data folder within the one that is recorded; the store makes the one above it, too.
+const DATA: &str = "above/data";
+const TABLES: [Table; 3] = [Table::Messages, Table::Queue, Table::Keys];
+/// Commits of a life that is not killed.
+const COMMITS: u64 = 60;
+/// Processes of a history.
+const LIVES: usize = 3;
+
+/// Numbers that look like chance, the same in every run.
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+/// What commit `n` writes to a table in a life; it differs in every sector.
+fn value(n: u64, life: u64, table: Table) -> Vec<u8> {
+    let words = match n % 16 {
+        0 => 4_000,
+        k if k % 3 == 0 => 300,
+        k => 3 + usize::try_from(k).unwrap(),
+    };
+    let mut chance = Chance(n << 32 ^ life << 8 ^ table as u64);
+    let mut value = life.to_be_bytes().to_vec();
+    value.extend((0..words).flat_map(|_| chance.below(usize::MAX).to_be_bytes()));
+    value
+}
+
+fn batch(n: u64, life: u64) -> Batch {
+    let mut batch = Batch::default();
+    for table in TABLES {
+        batch.put(table, n.to_be_bytes().to_vec(), value(n, life, table));
+    }
+    // One key that every commit changes, and one that every commit makes and the next removes.
+    batch.put(Table::Meta, &b"last"[..], n.to_be_bytes().to_vec());
+    batch.put(Table::Devices, n.to_be_bytes().to_vec(), &b"newest"[..]);
+    batch.delete(Table::Devices, (n - 1).to_be_bytes().to_vec());
+    batch
+}
+
+/// What was promised: of each commit the life that wrote it, from the first on.
+#[derive(Clone, Default)]
+struct Promised {
+    lives: Vec<u64>,
+    /// The life that may have written one more.
+    more: u64,
+}
+
+impl Promised {
+    /// Checks that the store holds all of it, each commit whole, and at most the one more. Takes up what is there.
+    fn check(&mut self, store: &DiskStore) {
+        let last = store.get(Table::Meta, b"last").unwrap();
+        let last = last.map_or(0, |last| u64::from_be_bytes(last.as_ref().try_into().unwrap()));
+        self.seen(last);
+        for table in TABLES {
+            let mut n = 0u64;
+            let visit = &mut |key: &[u8], found: &[u8]| {
+                n += 1;
+                assert_eq!(key, n.to_be_bytes(), "{table:?} has every commit up to {last}, in order");
+                let life = self.lives[usize::try_from(n).unwrap() - 1];
+                assert!(found == value(n, life, table), "{table:?} has commit {n} as life {life} wrote it");
+                true
+            };
+            store.scan(table, b"", &[0xff; 9], Order::Ascending, visit).unwrap();
+            assert_eq!(n, last, "{table:?} has all commits and no more");
+        }
+        let mut newest = Vec::new();
+        let visit = &mut |key: &[u8], _: &[u8]| {
+            newest.push(key.to_vec());
+            true
+        };
+        store.scan(Table::Devices, b"", &[0xff; 9], Order::Ascending, visit).unwrap();
+        assert_eq!(newest, if last == 0 { vec![] } else { vec![last.to_be_bytes().to_vec()] });
+    }
+
+    /// A start found the commits up to `last`: they are there from now on.
+    fn seen(&mut self, last: u64) {
+        let promised = self.lives.len() as u64;
+        assert!(last >= promised, "commit {promised} was acknowledged, the store ends with {last}");
+        assert!(last <= promised + 1, "commit {promised} is the last but one at most, not {last}");
+        if last > promised {
+            self.lives.push(self.more);
+        }
+    }
+
+    /// What a process told.
+    fn hear(&mut self, text: &str, life: u64) {
+        for line in text.lines() {
+            if let Some(last) = line.strip_prefix("opened ") {
+                self.seen(last.parse().unwrap());
+                self.more = life;
+            } else if let Some(n) = line.strip_prefix("done ") {
+                self.lives.push(life);
+                assert_eq!(n.parse(), Ok(self.lives.len()));
+            }
+        }
+    }
+}
+
+/// Not a test of its own: a life.
+#[test]
+#[ignore = "started by the test below"]
+fn writer() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let life = std::env::var(LIFE).unwrap().parse().unwrap();
+    // One write each: what is told is in the record, too.
+    let tell = |text: String| std::io::stderr().write_all(text.as_bytes()).unwrap();
+    let store = DiskStore::open(Path::new(&folder)).unwrap();
+    let last = store.get(Table::Meta, b"last").unwrap();
+    let last = last.map_or(0, |last| u64::from_be_bytes(last.as_ref().try_into().unwrap()));
+    tell(format!("opened {last}\n"));
+    let mut flushing = thread::spawn(|| ());
+    for n in last + 1..=last + COMMITS {
+        store.commit(&batch(n, life)).unwrap();
+        tell(format!("done {n}\n"));
+        // Beside the commits that follow, as the store itself does when there is enough.
+        if n.is_multiple_of(5) {
+            flushing.join().unwrap();
+            let store = store.clone();
+            flushing = thread::spawn(move || store.flush().unwrap());
+        }
+    }
+    flushing.join().unwrap();
+    drop(store);
+}
+
+/// A moment at which a life is killed, within a call of the thread that opens and commits.
+fn kill(chance: &mut Chance) -> Option<(&'static str, usize)> {
+    let call = ["fdatasync", "fsync", "write", "fsync", "fdatasync", "unlink", "rename", "ftruncate"][chance.below(8)];
+    let most = match call {
+        "fdatasync" | "write" => 60,
+        "fsync" => 24,
+        _ => 4,
+    };
+    (chance.below(6) > 0).then(|| (call, 1 + chance.below(most)))
+}
+
+/// A state that a power cut left, and what must be in it.
+struct State {
+    folder: TempDir,
+    promised: Promised,
+    /// Where it comes from.
+    from: String,
+}
+
+/// A folder on which syncing costs nothing, where there is one.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// What happened in all histories: a test in which too little happens shows nothing.
+#[derive(Default, Debug)]
+struct Seen {
+    lives: usize,
+    kills: usize,
+    commits: usize,
+    syncs: usize,
+    cuts: usize,
+}
+
+/// The lives of a history, on what a power cut had left. Gives states that power cuts leave now; and one for another history
+/// to begin with, if chance wants it.
+fn history(
+    seed: u64,
+    begin: State,
+    cuts: usize,
+    seen: &mut Seen,
+    give: &mut dyn FnMut(State),
+) -> Option<State> {
+    let (mut chance, mut next) = (Chance(seed), None);
+    let mut disk = Disk::read(begin.folder.path());
+    let mut promised = begin.promised;
+    let log = folder();
+    for number in 0..LIVES {
+        let life = seed * 100 + number as u64;
+        let kill = kill(&mut chance);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["writer", "--exact", "--ignored", "--nocapture"]);
+        command.env(FOLDER, begin.folder.path().join(DATA)).env(LIFE, life.to_string());
+        let (events, output) = trace::record(&command, kill, &log.path().join("log"));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || kill.is_some(), "life {life}, {}: {told}", begin.from);
+        assert!(!told.contains("panicked"), "life {life}, {}: {told}", begin.from);
+        seen.lives += 1;
+        seen.kills += usize::from(!output.status.success());
+        disk.start();
+        let mut left = cuts / LIVES;
+        for (at, event) in events.iter().enumerate() {
+            if event.name == "write" && event.word(0) == "2" {
+                let before = promised.lives.len();
+                promised.hear(&event.text(1), life);
+                seen.commits += promised.lives.len() - before;
+            } else if !disk.apply(event) {
+                continue;
+            }
+            seen.syncs += usize::from(event.name.ends_with("sync"));
+            // Anywhere, and as often at the end, where what a kill left is on top.
+            let is_due = chance.below(events.len()) < cuts || events.len() - at < cuts / 4;
+            if is_due && left > 0 {
+                left -= 1;
+                let style = [Left::Nothing, Left::Some, Left::Some, Left::All][chance.below(4)];
+                let mut cut = || {
+                    let (folder, promised) = (folder(), promised.clone());
+                    disk.cut(style, &mut chance, folder.path());
+                    let from = format!(
+                        "{}, life {life} with the kill {kill:?}, cut after {event} with {style:?} left",
+                        begin.from
+                    );
+                    State { folder, promised, from }
+                };
+                give(cut());
+                if seen.cuts % cuts == cuts / 2 {
+                    next = Some(cut());
+                }
+                seen.cuts += 1;
+            }
+        }
+        disk.compare();
+    }
+    next.filter(|_| chance.below(3) > 0)
+}
+
+/// The store opens on what the power cut left, has what it must have, and goes on.
+fn survive(state: &State) {
+    let data = state.folder.path().join(DATA);
+    let mut promised = state.promised.clone();
+    let life = u64::MAX;
+    for flushed in [false, true] {
+        let store = DiskStore::open(&data).unwrap_or_else(|error| panic!("{error}"));
+        promised.check(&store);
+        for _ in 0..2 {
+            promised.lives.push(life);
+            store.commit(&batch(promised.lives.len() as u64, life)).unwrap();
+        }
+        if flushed {
+            store.flush().unwrap();
+        }
+    }
+    promised.check(&DiskStore::open(&data).unwrap());
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |number| number.parse().unwrap())
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts() {
+    let histories = number("HONGYAN_POWER_HISTORIES", 16);
+    let cuts = number("HONGYAN_POWER_CUTS", 24);
+    let seed = number("HONGYAN_POWER_SEED", 1) as u64;
+    let mut seen = Seen::default();
+    let (states, taken) = sync_channel::<State>(2);
+    let taken = Mutex::new(taken);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let next = taken.lock().unwrap().recv();
+                    let Ok(state) = next else { return };
+                    let outcome = std::panic::catch_unwind(|| survive(&state));
+                    assert!(outcome.is_ok(), "{}", state.from);
+                }
+            });
+        }
+        let mut next = None;
+        for number in 0..histories as u64 {
+            let begin = next.take().unwrap_or_else(|| State {
+                folder: folder(),
+                promised: Promised::default(),
+                from: format!("HONGYAN_POWER_SEED={}", seed + number),
+            });
+            let give = &mut |state| states.send(state).unwrap();
+            next = history(seed + number, begin, cuts, &mut seen, give);
+        }
+        drop(states);
+    });
+    println!("{seen:?}");
+}
