@@ -16,21 +16,21 @@ mod disk;
 #[path = "store_power/trace.rs"]
 mod trace;
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use disk::{Disk, Left};
 use hongyan_relay::store::disk::DiskStore;
 use hongyan_relay::store::{Batch, Order, Store, Table};
 use tempfile::TempDir;
+use trace::Event;
 
 const FOLDER: &str = "HONGYAN_TEST_POWER_FOLDER";
 const LIFE: &str = "HONGYAN_TEST_POWER_LIFE";
+const NUMBER: &str = "HONGYAN_TEST_POWER_COMMITS";
 /// The data folder within the one that is recorded; the store makes the one above it, too.
 const DATA: &str = "above/data";
 const TABLES: [Table; 3] = [Table::Messages, Table::Queue, Table::Keys];
@@ -84,21 +84,24 @@ struct Promised {
 
 impl Promised {
     /// Checks that the store holds all of it, each commit whole, and at most the one more. Takes up what is there.
-    fn check(&mut self, store: &DiskStore) {
+    fn check(&mut self, store: &DiskStore, from: &str) {
         let last = store.get(Table::Meta, b"last").unwrap();
         let last = last.map_or(0, |last| u64::from_be_bytes(last.as_ref().try_into().unwrap()));
-        self.seen(last);
+        self.seen(last, from);
         for table in TABLES {
             let mut n = 0u64;
             let visit = &mut |key: &[u8], found: &[u8]| {
                 n += 1;
-                assert_eq!(key, n.to_be_bytes(), "{table:?} has every commit up to {last}, in order");
+                assert_eq!(key, n.to_be_bytes(), "{from}: {table:?} has every commit up to {last}, in order");
                 let life = self.lives[usize::try_from(n).unwrap() - 1];
-                assert!(found == value(n, life, table), "{table:?} has commit {n} as life {life} wrote it");
+                assert!(
+                    found == value(n, life, table),
+                    "{from}: {table:?} has commit {n} as life {life} wrote it"
+                );
                 true
             };
             store.scan(table, b"", &[0xff; 9], Order::Ascending, visit).unwrap();
-            assert_eq!(n, last, "{table:?} has all commits and no more");
+            assert_eq!(n, last, "{from}: {table:?} has all commits and no more");
         }
         let mut newest = Vec::new();
         let visit = &mut |key: &[u8], _: &[u8]| {
@@ -106,30 +109,34 @@ impl Promised {
             true
         };
         store.scan(Table::Devices, b"", &[0xff; 9], Order::Ascending, visit).unwrap();
-        assert_eq!(newest, if last == 0 { vec![] } else { vec![last.to_be_bytes().to_vec()] });
+        assert_eq!(newest, if last == 0 { vec![] } else { vec![last.to_be_bytes().to_vec()] }, "{from}");
     }
 
     /// A start found the commits up to `last`: they are there from now on.
-    fn seen(&mut self, last: u64) {
+    fn seen(&mut self, last: u64, from: &str) {
         let promised = self.lives.len() as u64;
-        assert!(last >= promised, "commit {promised} was acknowledged, the store ends with {last}");
-        assert!(last <= promised + 1, "commit {promised} is the last but one at most, not {last}");
+        assert!(last >= promised, "{from}: commit {promised} was acknowledged, the store ends with {last}");
+        assert!(last <= promised + 1, "{from}: commit {promised} is the last but one at most, not {last}");
         if last > promised {
             self.lives.push(self.more);
         }
     }
 
-    /// What a process told.
-    fn hear(&mut self, text: &str, life: u64) {
-        for line in text.lines() {
+    /// What a process told, if it did.
+    fn hear(&mut self, event: &Event, life: u64) -> bool {
+        if event.name != "write" || event.word(0) != "2" {
+            return false;
+        }
+        for line in event.text(1).lines() {
             if let Some(last) = line.strip_prefix("opened ") {
-                self.seen(last.parse().unwrap());
+                self.seen(last.parse().unwrap(), "a start");
                 self.more = life;
             } else if let Some(n) = line.strip_prefix("done ") {
                 self.lives.push(life);
                 assert_eq!(n.parse(), Ok(self.lives.len()));
             }
         }
+        true
     }
 }
 
@@ -138,7 +145,7 @@ impl Promised {
 #[ignore = "started by the test below"]
 fn writer() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
-    let life = std::env::var(LIFE).unwrap().parse().unwrap();
+    let [life, commits] = [LIFE, NUMBER].map(|name| std::env::var(name).unwrap().parse().unwrap());
     // One write each: what is told is in the record, too.
     let tell = |text: String| std::io::stderr().write_all(text.as_bytes()).unwrap();
     let store = DiskStore::open(Path::new(&folder)).unwrap();
@@ -146,7 +153,7 @@ fn writer() {
     let last = last.map_or(0, |last| u64::from_be_bytes(last.as_ref().try_into().unwrap()));
     tell(format!("opened {last}\n"));
     let mut flushing = thread::spawn(|| ());
-    for n in last + 1..=last + COMMITS {
+    for n in last + 1..=last + commits {
         store.commit(&batch(n, life)).unwrap();
         tell(format!("done {n}\n"));
         // Beside the commits that follow, as the store itself does when there is enough.
@@ -162,7 +169,8 @@ fn writer() {
 
 /// A moment at which a life is killed, within a call of the thread that opens and commits.
 fn kill(chance: &mut Chance) -> Option<(&'static str, usize)> {
-    let call = ["fdatasync", "fsync", "write", "fsync", "fdatasync", "unlink", "rename", "ftruncate"][chance.below(8)];
+    let call = ["fdatasync", "fsync", "write", "fsync", "fdatasync", "unlink", "rename", "ftruncate"]
+        [chance.below(8)];
     let most = match call {
         "fdatasync" | "write" => 60,
         "fsync" => 24,
@@ -177,6 +185,28 @@ struct State {
     promised: Promised,
     /// Where it comes from.
     from: String,
+}
+
+impl State {
+    /// The store opens on what the power cut left, has what it must have, and goes on.
+    fn survives(&self) {
+        let _nothing_starts = trace::STARTING.read().unwrap_or_else(PoisonError::into_inner);
+        let data = self.folder.path().join(DATA);
+        let mut promised = self.promised.clone();
+        let open = || DiskStore::open(&data).unwrap_or_else(|error| panic!("{}: {error}", self.from));
+        for flushed in [false, true] {
+            let store = open();
+            promised.check(&store, &self.from);
+            for _ in 0..2 {
+                promised.lives.push(u64::MAX);
+                store.commit(&batch(promised.lives.len() as u64, u64::MAX)).unwrap();
+            }
+            if flushed {
+                store.flush().unwrap();
+            }
+        }
+        promised.check(&open(), &self.from);
+    }
 }
 
 /// A folder on which syncing costs nothing, where there is one.
@@ -195,6 +225,23 @@ struct Seen {
     cuts: usize,
 }
 
+/// A life in a folder. Says what it did there, and whether it was killed.
+fn live(folder: &Path, life: u64, commits: u64, kill: Option<(&str, usize)>) -> (Vec<Event>, bool) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["writer", "--exact", "--ignored", "--nocapture"]);
+    // A relative path: the folder that it begins in has an entry to sync, too.
+    command
+        .current_dir(folder)
+        .env(FOLDER, DATA)
+        .env(LIFE, life.to_string())
+        .env(NUMBER, commits.to_string());
+    let (events, output) = trace::record(&command, kill, &self::folder().path().join("log"));
+    let killed = !output.status.success();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.contains("panicked") && (kill.is_some() || !killed), "life {life}: {told}");
+    (events, killed)
+}
+
 /// The lives of a history, on what a power cut had left. Gives states that power cuts leave now; and one for another history
 /// to begin with, if chance wants it.
 fn history(
@@ -207,29 +254,20 @@ fn history(
     let (mut chance, mut next) = (Chance(seed), None);
     let mut disk = Disk::read(begin.folder.path());
     let mut promised = begin.promised;
-    let log = folder();
     for number in 0..LIVES {
         let life = seed * 100 + number as u64;
         let kill = kill(&mut chance);
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["writer", "--exact", "--ignored", "--nocapture"]);
-        command.env(FOLDER, begin.folder.path().join(DATA)).env(LIFE, life.to_string());
-        let (events, output) = trace::record(&command, kill, &log.path().join("log"));
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() || kill.is_some(), "life {life}, {}: {told}", begin.from);
-        assert!(!told.contains("panicked"), "life {life}, {}: {told}", begin.from);
+        let (events, killed) = live(begin.folder.path(), life, COMMITS, kill);
         seen.lives += 1;
-        seen.kills += usize::from(!output.status.success());
+        seen.kills += usize::from(killed);
         disk.start();
         let mut left = cuts / LIVES;
         for (at, event) in events.iter().enumerate() {
-            if event.name == "write" && event.word(0) == "2" {
-                let before = promised.lives.len();
-                promised.hear(&event.text(1), life);
-                seen.commits += promised.lives.len() - before;
-            } else if !disk.apply(event) {
+            let before = promised.lives.len();
+            if !promised.hear(event, life) && !disk.apply(event) {
                 continue;
             }
+            seen.commits += promised.lives.len() - before;
             seen.syncs += usize::from(event.name.ends_with("sync"));
             // Anywhere, and as often at the end, where what a kill left is on top.
             let is_due = chance.below(events.len()) < cuts || events.len() - at < cuts / 4;
@@ -257,25 +295,6 @@ fn history(
     next.filter(|_| chance.below(3) > 0)
 }
 
-/// The store opens on what the power cut left, has what it must have, and goes on.
-fn survive(state: &State) {
-    let data = state.folder.path().join(DATA);
-    let mut promised = state.promised.clone();
-    let life = u64::MAX;
-    for flushed in [false, true] {
-        let store = DiskStore::open(&data).unwrap_or_else(|error| panic!("{error}"));
-        promised.check(&store);
-        for _ in 0..2 {
-            promised.lives.push(life);
-            store.commit(&batch(promised.lives.len() as u64, life)).unwrap();
-        }
-        if flushed {
-            store.flush().unwrap();
-        }
-    }
-    promised.check(&DiskStore::open(&data).unwrap());
-}
-
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |number| number.parse().unwrap())
 }
@@ -285,31 +304,54 @@ fn what_was_acknowledged_survives_power_cuts() {
     let histories = number("HONGYAN_POWER_HISTORIES", 16);
     let cuts = number("HONGYAN_POWER_CUTS", 24);
     let seed = number("HONGYAN_POWER_SEED", 1) as u64;
-    let mut seen = Seen::default();
-    let (states, taken) = sync_channel::<State>(2);
-    let taken = Mutex::new(taken);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let next = taken.lock().unwrap().recv();
-                    let Ok(state) = next else { return };
-                    let outcome = std::panic::catch_unwind(|| survive(&state));
-                    assert!(outcome.is_ok(), "{}", state.from);
-                }
-            });
-        }
-        let mut next = None;
-        for number in 0..histories as u64 {
-            let begin = next.take().unwrap_or_else(|| State {
-                folder: folder(),
-                promised: Promised::default(),
-                from: format!("HONGYAN_POWER_SEED={}", seed + number),
-            });
-            let give = &mut |state| states.send(state).unwrap();
-            next = history(seed + number, begin, cuts, &mut seen, give);
-        }
-        drop(states);
-    });
+    let (mut seen, mut next) = (Seen::default(), None);
+    for seed in seed..seed + histories as u64 {
+        let begin = next.take().unwrap_or_else(|| State {
+            folder: folder(),
+            promised: Promised::default(),
+            from: format!("HONGYAN_POWER_SEED={seed}"),
+        });
+        let states = Mutex::new(Vec::new());
+        next = history(seed, begin, cuts, &mut seen, &mut |state| states.lock().unwrap().push(state));
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism().unwrap().get() {
+                scope.spawn(|| {
+                    loop {
+                        let Some(state) = states.lock().unwrap().pop() else { return };
+                        state.survives();
+                    }
+                });
+            }
+        });
+    }
     println!("{seen:?}");
+}
+
+/// A process is killed before each sync that there is until a file of the journal is free again; what it left is in the
+/// system's memory only, and the next start believes it. Then power fails, and nothing is left that was not synced.
+#[test]
+fn what_a_start_finds_after_a_kill_is_synced_before_more_is_acknowledged() {
+    let mut kills = 0;
+    for call in ["fsync", "fdatasync"] {
+        for when in 1.. {
+            let (begin, mut promised) = (folder(), Promised::default());
+            let mut disk = Disk::read(begin.path());
+            let mut live_on = |life, commits, kill| {
+                let (events, killed) = live(begin.path(), life, commits, kill);
+                disk.start();
+                events.iter().for_each(|event| _ = promised.hear(event, life) || disk.apply(event));
+                killed
+            };
+            if !live_on(0, 6, Some((call, when))) {
+                break;
+            }
+            kills += 1;
+            // Too few for a flush.
+            live_on(1, 3, None);
+            let (to, from) = (folder(), format!("killed before {call} {when}"));
+            disk.cut(Left::Nothing, &mut Chance(0), to.path());
+            State { folder: to, promised, from }.survives();
+        }
+    }
+    assert!(kills > 20, "{kills} kills");
 }

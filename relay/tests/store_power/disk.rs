@@ -16,7 +16,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -230,10 +229,12 @@ impl Disk {
             // It only asks.
             "fcntl" if ["F_GETFD", "F_SETFD", "F_GETFL"].contains(&event.word(1)) => false,
             name => {
-                let is_ours = |word: &str| word.parse().is_ok_and(|handle| self.handles.contains_key(&handle));
-                let mut args = 0..event.args.len();
-                let is_file = args.clone().any(|at| is_ours(event.word(at)))
-                    || args.any(|at| event.bytes(at).starts_with(self.root.as_os_str().as_bytes()));
+                let is_ours =
+                    |word: &str| word.parse().is_ok_and(|handle| self.handles.contains_key(&handle));
+                let is_file = (0..event.args.len()).any(|at| match event.word(at) {
+                    word if word.starts_with('"') => self.entry("AT_FDCWD", &event.text(at)).is_some(),
+                    word => is_ours(word),
+                });
                 assert!(!is_file && name != "io_uring_setup", "it is not known what this does: {event}");
                 false
             }
@@ -312,12 +313,7 @@ impl Disk {
         true
     }
 
-    fn rename(
-        &mut self,
-        from: Option<(usize, String)>,
-        to: Option<(usize, String)>,
-        known: bool,
-    ) -> bool {
+    fn rename(&mut self, from: Option<(usize, String)>, to: Option<(usize, String)>, known: bool) -> bool {
         let (Some((folder, from)), Some((other, to))) = (from, to) else { return false };
         assert_eq!(folder, other, "nothing is moved from folder to folder");
         if !known && self.path(folder).join(&from).exists() {
@@ -333,6 +329,8 @@ impl Disk {
         let (mut at, path) = match Path::new(path).strip_prefix(&self.root) {
             Ok(path) => (0, path),
             Err(_) if path.starts_with('/') => return None,
+            // Processes are started there.
+            Err(_) if folder == "AT_FDCWD" => (0, Path::new(path)),
             Err(_) => (self.handles.get(&folder.parse().ok()?)?.node, Path::new(path)),
         };
         let names: Vec<_> = path.components().map(Component::as_os_str).collect();

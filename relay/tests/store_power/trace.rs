@@ -7,12 +7,16 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 /// Every call that makes, changes, names or syncs files, and those that say what a descriptor is and where it writes.
 const CALLS: &str = "open,openat,openat2,creat,close,dup,dup2,dup3,fcntl,lseek,write,pwrite64,writev,pwritev,pwritev2,\
                      truncate,ftruncate,fallocate,copy_file_range,sendfile,splice,fsync,fdatasync,sync,syncfs,\
                      sync_file_range,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,rmdir,mkdir,\
                      mkdirat,io_uring_setup";
+
+/// Until a process that is started is another program, it has the locked files of this one.
+pub(crate) static STARTING: RwLock<()> = RwLock::new(());
 
 /// A call that has ended, or whose end was not seen since the process was killed.
 pub(crate) struct Event {
@@ -71,15 +75,20 @@ impl std::fmt::Display for Event {
 pub(crate) fn record(command: &Command, kill: Option<(&str, usize)>, log: &Path) -> (Vec<Event>, Output) {
     let mut strace = Command::new("strace");
     // Longer texts would be cut off, which is seen below.
-    strace.args(["--follow-forks", "--seccomp-bpf", "-xx", "--string-limit=33554432", "--signal=none"]);
+    strace.args(["--follow-forks", "-xx", "--string-limit=33554432", "--signal=none"]);
     strace.arg(format!("--trace={CALLS}")).arg("--output").arg(log);
     if let Some((call, when)) = kill {
         strace.arg(format!("--inject={call}:signal=KILL:when={when}"));
     }
     strace.arg(command.get_program()).args(command.get_args());
+    strace.current_dir(command.get_current_dir().unwrap());
     strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = strace.stdin(Stdio::null()).output();
-    let output = output.expect("strace is needed for this test; on Debian and Ubuntu: apt-get install strace");
+    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = {
+        let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        strace.spawn().expect("strace is needed for this test; on Debian and Ubuntu: apt-get install strace")
+    };
+    let output = child.wait_with_output().unwrap();
     let log = fs::read(log).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     (events(&log), output)
 }
@@ -135,7 +144,8 @@ fn event(begun: usize, call: &[u8]) -> Event {
             b' ' if arg.is_empty() => {}
             _ => arg.push(byte),
         }
-        depth += i32::from(matches!(byte, b'(' | b'[' | b'{')) - i32::from(matches!(byte, b')' | b']' | b'}'));
+        depth +=
+            i32::from(matches!(byte, b'(' | b'[' | b'{')) - i32::from(matches!(byte, b')' | b']' | b'}'));
     }
     for arg in &mut args {
         arg.truncate(arg.trim_ascii_end().len());
