@@ -11,6 +11,9 @@
 //! rename is one change, so the old file or the new one has the name. That is no more than POSIX promises; ext4, xfs and
 //! btrfs promise more (they keep the order of changes of names, and ext4 and btrfs a new file's name with its bytes).
 //!
+//! When a sync of a file fails, what it should have written stays in the system's memory, for processes to read, and no later
+//! sync writes it.
+//!
 //! Milder than POSIX in three things, as all these file systems are: a sector is written whole or not at all, bytes that were
 //! synced stay when others of their sector are written, and what a file never held does not turn up in it.
 
@@ -177,6 +180,14 @@ impl Disk {
     }
 
     fn call(&mut self, event: &Event) -> bool {
+        let before = self.started + event.begun;
+        if let ("fsync" | "fdatasync", Some(-1)) = (event.name.as_str(), event.result) {
+            let Some(handle) = self.handles.get(&event.number(0)) else { return false };
+            if let Node::File(file) = &mut self.nodes[handle.node] {
+                file.changes.retain(|(at, change)| *at >= before || matches!(change, FileChange::Length(_)));
+            }
+            return true;
+        }
         // Where the outcome is not known, it is looked for below.
         if event.result.is_some_and(|result| result < 0) {
             return false;
@@ -207,7 +218,6 @@ impl Disk {
             }
             "fsync" | "fdatasync" => {
                 let (true, Some(handle)) = (known, self.handles.get(&event.number(0))) else { return false };
-                let before = self.started + event.begun;
                 match &mut self.nodes[handle.node] {
                     Node::File(file) => file.sync(before),
                     Node::Folder(folder) => folder.sync(before),
@@ -429,7 +439,7 @@ impl Cached<Entries, EntryChange> {
         let count = self.changes.len();
         match (left, chance.below(4)) {
             (Left::Nothing, _) | (Left::Some, 0) => self.synced.clone(),
-            (Left::All, _) => self.now.clone(),
+            (Left::All, _) => self.first(count),
             (Left::Some, 1) => self.first(chance.below(count + 1)),
             (Left::Some, _) => {
                 let mut entries = self.synced.clone();
@@ -447,7 +457,7 @@ impl Cached<Content, FileChange> {
         let count = self.changes.len();
         match (left, chance.below(5)) {
             (Left::Nothing, _) | (Left::Some, 0) => self.synced.clone(),
-            (Left::All, _) | (Left::Some, 1) => self.now.clone(),
+            (Left::All, _) | (Left::Some, 1) => self.first(count),
             (Left::Some, 2) => self.first(chance.below(count + 1)),
             (Left::Some, 3) => self.sectors(512, chance),
             (Left::Some, _) => self.sectors(PAGE, chance),

@@ -70,16 +70,25 @@ impl std::fmt::Display for Event {
     }
 }
 
-/// Runs the command to its end, or until `kill`: the call of that name at whose beginning SIGKILL comes, and how many
-/// of the thread's calls of that name there are until then.
-pub(crate) fn record(command: &Command, kill: Option<(&str, usize)>, log: &Path) -> (Vec<Event>, Output) {
+/// What befalls a thread at a call, and which of its calls of that name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// SIGKILL when it begins.
+    Kill(&'static str, usize),
+    /// The disk fails to do it.
+    Fail(&'static str, usize),
+}
+
+/// Runs the command to its end.
+pub(crate) fn record(command: &Command, fault: Option<Fault>, log: &Path) -> (Vec<Event>, Output) {
     let mut strace = Command::new("strace");
     // Longer texts would be cut off, which is seen below.
     strace.args(["--follow-forks", "-xx", "--string-limit=33554432", "--signal=none"]);
     strace.arg(format!("--trace={CALLS}")).arg("--output").arg(log);
-    if let Some((call, when)) = kill {
-        strace.arg(format!("--inject={call}:signal=KILL:when={when}"));
-    }
+    strace.args(fault.map(|fault| match fault {
+        Fault::Kill(call, when) => format!("--inject={call}:signal=KILL:when={when}"),
+        Fault::Fail(call, when) => format!("--inject={call}:error=EIO:when={when}"),
+    }));
     strace.arg(command.get_program()).args(command.get_args());
     strace.current_dir(command.get_current_dir().unwrap());
     strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
