@@ -276,7 +276,6 @@ fn history(
         seen.lives += 1;
         seen.kills += usize::from(killed);
         disk.start();
-        let mut left = cuts / LIVES;
         for (at, event) in events.iter().enumerate() {
             let before = promised.lives.len();
             if !promised.hear(event, life) && !disk.apply(event) {
@@ -285,30 +284,28 @@ fn history(
             seen.commits += promised.lives.len() - before;
             seen.syncs += usize::from(event.name.ends_with("sync"));
             seen.removed += usize::from(event.name == "unlink");
-            // Anywhere, and as often at the end, where what a kill left is on top.
-            let is_due = chance.below(events.len()) < cuts || events.len() - at < cuts / 4;
-            if is_due && left > 0 {
-                left -= 1;
+            // Anywhere, and about as often at the end, where the next life finds it.
+            if chance.below(events.len()) * LIVES < cuts || events.len() - at < cuts / 4 {
                 let style = [Left::Nothing, Left::Some, Left::Some, Left::All][chance.below(4)];
-                let mut cut = || {
+                let cut = |chance: &mut Chance| {
                     let (folder, promised) = (folder(), promised.clone());
-                    disk.cut(style, &mut chance, folder.path());
+                    disk.cut(style, chance, folder.path());
                     let from = format!(
                         "{}, life {life} with {fault:?}, cut after {event} with {style:?} left",
                         begin.from
                     );
                     State { folder, promised, from }
                 };
-                give(cut());
-                if seen.cuts % cuts == cuts / 2 {
-                    next = Some(cut());
+                give(cut(&mut chance));
+                if next.is_none() && chance.below(cuts) == 0 {
+                    next = Some(cut(&mut chance));
                 }
                 seen.cuts += 1;
             }
         }
         disk.compare();
     }
-    next.filter(|_| chance.below(3) > 0)
+    next
 }
 
 fn number(name: &str, default: usize) -> usize {
@@ -318,7 +315,7 @@ fn number(name: &str, default: usize) -> usize {
 #[test]
 fn what_was_acknowledged_survives_power_cuts() {
     let histories = number("HONGYAN_POWER_HISTORIES", 12);
-    let cuts = number("HONGYAN_POWER_CUTS", 24);
+    let cuts = number("HONGYAN_POWER_CUTS", 32);
     let seed = number("HONGYAN_POWER_SEED", 1) as u64;
     let (mut seen, mut next) = (Seen::default(), None);
     for seed in seed..seed + histories as u64 {
