@@ -389,3 +389,21 @@ fn what_a_start_finds_is_on_disk_before_it_is_told() {
     }
     assert!(count > 30, "{count} faults");
 }
+
+#[test]
+fn a_power_cut_while_the_store_is_being_made_is_no_harm() {
+    let (begin, mut promised, mut chance) = (folder(), Promised::default(), Chance(1));
+    let mut disk = Disk::read(begin.path());
+    let (events, _) = live(begin.path(), 0, 1, None);
+    for event in &events {
+        if promised.hear(event, 0) || !disk.apply(event) {
+            continue;
+        }
+        for _ in 0..2 {
+            let (folder, promised) = (folder(), promised.clone());
+            disk.cut(Left::Some, &mut chance, folder.path());
+            State { folder, promised, from: format!("the first start, cut after {event}") }.survives();
+        }
+    }
+    disk.compare();
+}
