@@ -20,14 +20,16 @@ const WASM_TARGET = 'wasm32-unknown-unknown'
 /**
  * @param {object} need
  * @param {boolean} need.browser tests need a browser; nothing else does
+ * @param {boolean} [need.strace] a test of the relay's store records what it syncs, on Linux
  */
-export async function setUp({ browser }) {
+export async function setUp({ browser, strace = false }) {
   checkNode()
   await checkRust()
   await checkC()
   await installPackages()
   await addWasmTarget()
   if (browser) await installBrowser()
+  if (strace) await installStrace()
 }
 
 function checkNode() {
@@ -83,18 +85,37 @@ async function addWasmTarget() {
 /** Debian's Chromium, where we may install it. */
 async function installBrowser() {
   if (browserProgram() !== undefined) return
-  const debian = process.platform === 'linux' && existsSync('/usr/bin/apt-get') && process.getuid?.() === 0
-  if (!debian) {
+  if (!isDebian()) {
     say('No Chromium was found for the browser tests: install Chromium or Chrome, or name its program in HONGYAN_CHROMIUM.')
     return
   }
-  await step('Set-up: Chromium', async (progress) => {
-    const env = { DEBIAN_FRONTEND: 'noninteractive' }
-    progress.doing = 'apt-get update'
-    await run('apt-get', ['update', '-q'], { env })
-    progress.doing = 'apt-get install chromium'
-    await run('apt-get', ['install', '-y', '-q', '--no-install-recommends', 'chromium', 'fonts-noto-cjk'], { env })
-  })
+  await step('Set-up: Chromium', (progress) => installDebian(['chromium', 'fonts-noto-cjk'], progress))
+}
+
+async function installStrace() {
+  if (process.platform !== 'linux' || (await ask('strace', ['--version'])) !== undefined) return
+  if (!isDebian()) {
+    say('No strace was found for the tests of power cuts: install it.')
+    return
+  }
+  await step('Set-up: strace', (progress) => installDebian(['strace'], progress))
+}
+
+/** Where we may install packages. */
+function isDebian() {
+  return process.platform === 'linux' && existsSync('/usr/bin/apt-get') && process.getuid?.() === 0
+}
+
+/**
+ * @param {string[]} packages
+ * @param {import('./lib/terminal.mjs').Progress} progress
+ */
+async function installDebian(packages, progress) {
+  const env = { DEBIAN_FRONTEND: 'noninteractive' }
+  progress.doing = 'apt-get update'
+  await run('apt-get', ['update', '-q'], { env })
+  progress.doing = `apt-get install ${packages[0]}`
+  await run('apt-get', ['install', '-y', '-q', '--no-install-recommends', ...packages], { env })
 }
 
 /**
@@ -108,7 +129,7 @@ function isAtLeast(version, [major = 0, minor = 0]) {
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   await program(async () => {
-    await setUp({ browser: true })
+    await setUp({ browser: true, strace: true })
     say('Everything that is needed is there.')
   })
 }

@@ -77,7 +77,7 @@ await program(async () => {
   const needsBuild = steps.some((one) => one.needsBuild)
   const started = performance.now()
 
-  await exclusively(() => setUp({ browser: needsBuild }))
+  await exclusively(() => setUp({ browser: needsBuild, strace: steps.some((one) => one.group === 'rust') }))
 
   /** @type {string[][]} */
   const results = []

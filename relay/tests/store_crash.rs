@@ -1,7 +1,7 @@
 //! The engine on disk against SIGKILL at random moments, and against a journal whose end is torn.
 //!
-//! A killed process leaves what the system had taken from it; that nothing is answered before `fdatasync` returned
-//! is the store's order of calls, and the torn journal stands for what a power cut may leave of a batch.
+//! A killed process leaves what the system had taken from it. What of that a power cut takes away is tried in
+//! `store_power.rs`.
 
 #![allow(clippy::unwrap_used)] // The helpers are outside of test functions.
 #![cfg(feature = "server")]

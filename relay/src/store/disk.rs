@@ -414,15 +414,15 @@ fn check_format(folder: &Path, failed: &dyn Fn(&str, &io::Error) -> StoreError) 
 
 /// Whole or not at all, and on disk before the engine writes anything.
 fn write_format(folder: &Path, path: &Path) -> io::Result<()> {
+    // The folder may be as new as what is in it, and a later start does not look after it. One above that can't be opened is
+    // not ours.
+    for above in fs::canonicalize(folder)?.ancestors().skip(1) {
+        let _ = sync_folder(above);
+    }
     let new = folder.join("format.new");
     let mut file = File::create(&new)?;
     writeln!(file, "{FORMAT}")?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    sync_folder(folder)?;
-    // The folder may be as new as what is in it. One above that can't be opened is not ours.
-    for above in folder.ancestors().skip(1) {
-        let _ = sync_folder(above);
-    }
-    Ok(())
+    sync_folder(folder)
 }

@@ -102,6 +102,8 @@ impl Journal {
         let failed = |error: &io::Error| StoreError::Engine(format!("reading the journal failed: {error}"));
         let seed = read_seed(folder).map_err(|error| failed(&error))?;
         let seed = seed.ok_or_else(|| damaged("the journal's seed is not as it was written"))?;
+        // A file that was made by a process that was killed may have its name in the system's memory only.
+        sync_folder(folder).map_err(|error| failed(&error))?;
         let mut files = Vec::new();
         for (number, path) in files_of(folder).map_err(|error| failed(&error))? {
             let bytes = fs::read(&path).map_err(|error| failed(&error))?;

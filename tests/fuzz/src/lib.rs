@@ -13,6 +13,8 @@ mod client_core;
 mod configuration;
 mod events;
 mod host;
+#[cfg(feature = "server")]
+mod journal;
 mod names;
 mod peer;
 mod program;
@@ -28,6 +30,8 @@ mod wire;
 pub use client_core::{client_core, verbs_of_client_core};
 #[cfg(feature = "server")]
 pub use configuration::configuration;
+#[cfg(feature = "server")]
+pub use journal::journal;
 pub use program::Program;
 pub use queue_rows::queue_rows;
 pub use relay_core::{Reach, reach_of_relay_core, relay_core};
@@ -52,4 +56,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("configuration", configuration),
     #[cfg(feature = "server")]
     ("token", token),
+    #[cfg(feature = "server")]
+    ("journal", journal),
 ];
