@@ -5,6 +5,9 @@
 //! commits in their order, and with them the number of the last: what comes after it is in the journal
 //! ([`super::journal`]).
 //!
+//! Where a process is killed while the tree names its list of tables, a file `.tmp…` of some 25 bytes stays in the folder. Nobody
+//! reads it, and nobody removes it.
+//!
 //! *Invariant:* a reader sees each commit whole or not at all, and what readers may still need is never cleared away.
 
 use std::fs;
