@@ -152,18 +152,21 @@ impl Client {
     ) {
         let Some(line) = self.conversations.get_mut(id) else { return };
         line.changes.hint(ChangeNumber(page.last));
-        let is_of_it = |change: &wire::MessageChange| {
-            change.message.as_ref().is_some_and(|message| message.conversation == id.as_str())
-        };
-        for change in page.changes.into_iter().filter(is_of_it) {
-            self.apply_change(change, Way::Log);
-        }
-        // Where nothing came, by this page or another way meanwhile, none is asked for again.
-        if let Some(line) = self.conversations.get_mut(id)
-            && line.changes.told == asked_at
-            && line.changes.awaits == Seq::ZERO
-        {
-            line.changes.give_up();
+        // With so many missing they are let go of, also where this page is the first to say so.
+        if !line.changes.is_far_behind() {
+            let is_of_it = |change: &wire::MessageChange| {
+                change.message.as_ref().is_some_and(|message| message.conversation == id.as_str())
+            };
+            for change in page.changes.into_iter().filter(is_of_it) {
+                self.apply_change(change, Way::Log);
+            }
+            // Where nothing came, by this page or another way meanwhile, none is asked for again.
+            if let Some(line) = self.conversations.get_mut(id)
+                && line.changes.told == asked_at
+                && line.changes.awaits == Seq::ZERO
+            {
+                line.changes.give_up();
+            }
         }
         self.cache.changed(id);
         self.session.brought();

@@ -319,6 +319,28 @@ fn who_lacks_too_many_changes_lets_go_of_what_is_cached_and_is_told_so() {
     assert_eq!(texts(&mut bed, &group())[1], format!("m2 after {}", CHANGES_EVENTS_MAX + 2));
 }
 
+/// The page itself says how much is missing, before any hint does.
+#[test]
+fn who_asks_before_hearing_how_much_is_missing_lets_go_of_it_too() {
+    let (mut bed, mut world) = in_group(1);
+    world.write();
+    for _ in 0..=CHANGES_EVENTS_MAX {
+        world.edit(1);
+    }
+    world.tell(&mut bed, Told::Diffusion { seq: 1, by_log: true });
+    let pages = asked(&mut bed);
+    assert!(matches!(&pages[..], [(_, Verb::Changes(page))] if page.after == 0));
+    // Of the message that nobody told yet it hears meanwhile, and that comes first.
+    let hint = wire::LogHead { conversation: "g1".into(), last_seq: 2, ..wire::LogHead::default() };
+    bed.say(0, Relay::LogHeads(wire::LogHeads { heads: vec![hint] }));
+    world.answer(&mut bed, pages[0].0, &pages[0].1);
+    world.settle(&mut bed);
+    assert_eq!(told(&bed), ["m2", "gap of g1"]);
+    world.edit(1);
+    bed.say(0, world.push_changes(CHANGES_EVENTS_MAX + 2, CHANGES_EVENTS_MAX + 2));
+    assert_eq!(told(&bed).last(), Some(&format!("c{}", CHANGES_EVENTS_MAX + 2)));
+}
+
 /// A push is late, and older than the changes that are not worth telling; the page that would bring the message as it is
 /// now then comes too late.
 #[test]

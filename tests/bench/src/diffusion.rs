@@ -150,8 +150,10 @@ impl Bed {
         })
     }
 
+    /// What the tables take, with everything in them.
     fn on_disk(&self) -> Result<u64, String> {
-        folder_bytes(&self.folder.path().join("store/keyspaces"))
+        self.group.flush()?;
+        folder_bytes(&self.folder.path().join("store/tree"))
             .map_err(|error| format!("The size of a store can't be told: {error}."))
     }
 }
