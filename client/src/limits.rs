@@ -54,7 +54,7 @@ pub const SAVED_BYTES_TARGET: usize = 1024 * 1024;
 /// be unacknowledged, would wait …
 pub const GATHERED_ENTRIES: u64 = 2_000;
 /// … but not for longer than this, whatever comes.
-pub const GATHER_MS: u64 = 100;
+pub const GATHER_MS: u64 = 25;
 /// Entries of the queue that are applied and not durable yet. Beyond it batches are passed over and asked for
 /// again once the cache has caught up; the relay's own window of entries that are not acknowledged is smaller,
 /// so this bound is the second line.
